@@ -1,0 +1,32 @@
+"""The package's metadata, read from settings.ini, which nbdev reads too."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).resolve().parent
+parser = ConfigParser(delimiters=["="])
+parser.read(root / "settings.ini", encoding="utf-8")
+settings = parser["DEFAULT"]
+name, package = settings["lib_name"], settings["lib_path"]
+
+setup(
+    name=name,
+    version=settings["version"],
+    description=settings["description"],
+    long_description=(root / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=settings["author"],
+    keywords=settings["keywords"].split(),
+    license=settings["license"],
+    license_files=["LICENSE"],
+    python_requires=f">={settings['min_python']}",
+    packages=find_packages(include=[package, f"{package}.*"]),
+    install_requires=settings["requirements"].split(),
+    extras_require={"dev": settings["dev_requirements"].split()},
+    entry_points={
+        "console_scripts": settings["console_scripts"].split(),
+        "nbdev": [f"{package}={package}._modidx:d"],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,28 @@
+"""What the tests look at: the repository's root, its files, its notebooks."""
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NUMBERED = re.compile(r"\d\d[a-z]?_\w+")  # 03_inner_loop, 03a_something
+
+
+def repository_files() -> list[str]:
+    "Every file that git tracks or would add, relative to the root, with `/` between folders."
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = {name for name in listed.split("\0") if name}
+    return sorted(name for name in names if (ROOT / name).is_symlink() or (ROOT / name).is_file())
+
+
+def notebook_names() -> list[str]:
+    "Every notebook below nbs/, relative to the root, in order."
+    return [name for name in repository_files() if name.startswith("nbs/") and name.endswith(".ipynb")]
+
+
+def report(problems: list[str]) -> None:
+    "Fail with one line per problem, without a traceback."
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
