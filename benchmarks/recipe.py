@@ -1,0 +1,71 @@
+"""A recipe, run for real with several seeds.
+
+    python benchmarks/recipe.py digits [--seeds 0 1 2]                        writes results/digits.json and the figure of the README
+    python benchmarks/recipe.py mnist_v1 --meta_steps 300 [--data_dir FOLDER]        writes results/mnist_v1.json
+
+Every row of each run's metrics is kept. Meta-step 0 is the control: the same rater, untrained.
+"""
+import argparse
+import dataclasses
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from provenance import ROOT, write_result
+
+from datarater.config import DataRaterConfig
+from datarater.datasets import construct_dataset, get_dataset_loaders, show_images
+from datarater.meta_training import MetaTrainingResult, make_evaluation_set, plot_rating_against_corruption, rate_samples, run_meta_training
+
+
+def draw_readme_figure(result: MetaTrainingResult, path: Path) -> None:
+    "Best- and worst-rated images of one training batch, and rating against corruption on test images."
+    train, _, test = get_dataset_loaders(result.config)
+    images, labels = train.dataset.batch(torch.arange(200))
+    order = rate_samples(result.rater, images, labels).argsort()
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for ax, chosen, title in ((axes[0], order[::-1][:25], "25 best-rated of 200 training images"), (axes[1], order[:25], "25 worst-rated")):
+        show_images(images[chosen.copy()], ax, num_columns=5).set_title(title, fontsize=10)
+    data = make_evaluation_set(construct_dataset(result.config), test, result.config)
+    ax = plot_rating_against_corruption(data.fractions, rate_samples(result.rater, *data.corrupted), axes[2])
+    ax.set_title("rating of corrupted test images", fontsize=10)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--meta_steps", type=int, default=None)
+    parser.add_argument("--data_dir", default=None)
+    arguments = parser.parse_args()
+
+    shorter = {"meta_steps": arguments.meta_steps} if arguments.meta_steps else {}
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in arguments.seeds:
+            result = run_meta_training(DataRaterConfig(recipe=arguments.recipe, seed=seed, data_dir=arguments.data_dir, output_dir=folder, **shorter))
+            runs.append({"seed": seed, "metrics": result.metrics.round(4).replace({np.nan: None}).to_dict("records")})
+            print(f"seed {seed}\n{result.metrics.round(3).to_string(index=False)}", flush=True)
+            if arguments.recipe == "digits" and seed == arguments.seeds[0]:
+                draw_readme_figure(result, ROOT / "nbs" / "images" / "digits.png")
+    spread = {
+        when: {
+            name: {"mean": round(statistics.mean(values), 4), "std": round(statistics.stdev(values), 4) if len(values) > 1 else None}
+            for name in ("r2", "spearman", "auroc", "inner_accuracy")
+            for values in [[run["metrics"][row][name] for run in runs]]
+        }
+        for when, row in (("untrained", 0), ("trained", -1))
+    }
+    settings = {name: value for name, value in dataclasses.asdict(result.config).items() if name not in ("seed", "data_dir", "output_dir", "device")}
+    content = {"configuration": settings, "seeds": arguments.seeds, **spread, "runs": runs}
+    print(f"written: {write_result(arguments.recipe, result.config.device, content).name}")
+
+
+if __name__ == "__main__":
+    main()

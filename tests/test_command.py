@@ -1,0 +1,111 @@
+"""The command as a shell runs it: in a process of its own, installed or as a module."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+COMMAND = [str(Path(sys.executable).with_name("datarater"))]
+MODULE = [sys.executable, "-m", "datarater"]
+SHORT = ["--meta_steps=2", "--num_inner_models=1", "--batch_size=16"]
+# The original README's command, without its attack; meta_steps is added by each test.
+ORIGINAL = (
+    "--dataset_name=mnist --inner_model_name=ToyCNN --data_rater_model_name=DataRater --train_split_ratio=0.8 --batch_size=128 --inner_lr=1e-3 --outer_lr=3e-4 "
+    "--inner_steps=2 --meta_refresh_steps=150 --grad_clip_norm=5.0 --num_inner_models=8 --loss_type=cross_entropy --save_data_rater_checkpoint=True --log=True --eval_frequency=100"
+).split()
+
+
+def shell(*arguments: str, command=COMMAND, cwd=None, **environment: str) -> subprocess.CompletedProcess:
+    "Run the command; its output as text."
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run([*command, *arguments], cwd=cwd, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
+
+
+def one_line_error(run: subprocess.CompletedProcess) -> str:
+    "The single line that a refused command prints."
+    assert run.returncode == 2, (run.returncode, run.stdout, run.stderr)
+    assert run.stderr.startswith("datarater: error: ") and run.stderr.count("\n") == 1 and "Traceback" not in run.stderr, run.stderr
+    return run.stderr
+
+
+@pytest.mark.parametrize("command", [COMMAND, MODULE], ids=["command", "module"])
+def test_list(command):
+    run = shell("list", command=command)
+    assert run.returncode == 0, run.stderr
+    assert all(name in run.stdout for name in ("digits", "mnist", "cifar10", "synthetic1", "ToyCNN", "DataRater", "pixel_noise", "label_noise", "mnist_v1"))
+
+
+def test_run_without_arguments_is_the_embedded_default(tmp_path):
+    "Only shortened: recipe digits, saved rater, logs and plots; no network and no data folder are needed."
+    run = shell("train", "--meta_steps=2", "--num_inner_models=1", "--output_dir=runs", cwd=tmp_path, DATARATER_DATA=str(tmp_path / "nowhere"))
+    assert run.returncode == 0, run.stderr
+    run_dir = tmp_path / re.search(r"run folder: (.+)", run.stdout).group(1)
+    assert re.fullmatch(r"digits_\d{8}_\d{4}_[0-9a-f]{8}", run_dir.name)
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["recipe"] == "digits"
+    assert len(pd.read_csv(run_dir / "outer_loss.csv")) == 2
+    assert {"data_rater.pt", "metrics.csv", "plots"} <= {path.name for path in run_dir.iterdir()}
+
+
+def test_false_is_false(tmp_path):
+    run = shell("train", *SHORT, "--log=False", "--save_data_rater_checkpoint=False", f"--output_dir={tmp_path}")
+    assert run.returncode == 0, run.stderr
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["config.yaml"]
+
+
+def test_same_seed_same_bytes_in_two_processes(tmp_path):
+    raters = []
+    for name in ("first", "second"):
+        run = shell("train", *SHORT, f"--output_dir={tmp_path / name}")
+        assert run.returncode == 0, run.stderr
+        raters += [path.read_bytes() for path in (tmp_path / name).rglob("data_rater.pt")]
+    assert len(raters) == 2 and raters[0] == raters[1]
+
+
+def test_own_classes_from_the_command_line(tmp_path):
+    "A module beside the caller is found by package.module:Name."
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Rater(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(784, 1), nn.Flatten(0))\n"
+    )
+    run = shell("train", *SHORT, "--data_rater_model_name=mine:Rater", f"--output_dir={tmp_path / 'runs'}", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    state = torch.load(next((tmp_path / "runs").rglob("data_rater.pt")), weights_only=True)
+    assert {tuple(value.shape) for value in state.values()} == {(1, 784), (1,)}
+
+
+def test_no_network_and_no_data_says_which_files_to_put_where(tmp_path):
+    "A proxy that refuses every connection stands in for the missing network."
+    refused = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    run = shell("train", "--dataset_name=mnist", *SHORT, f"--data_dir={tmp_path / 'data'}", f"--output_dir={tmp_path / 'runs'}", **refused, no_proxy="", NO_PROXY="")
+    error = one_line_error(run)
+    assert "train-images-idx3-ubyte" in error and str(tmp_path / "data") in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert "cannot write to output_dir" in one_line_error(shell("train", *SHORT, f"--output_dir={tmp_path / 'file'}"))
+
+
+def test_breakdown_keeps_the_last_good_rater(tmp_path):
+    error = one_line_error(shell("train", *SHORT, "--inner_lr=1e30", "--inner_optimizer=sgd", f"--output_dir={tmp_path}"))
+    assert "meta-step 1: the outer loss" in error
+    state = torch.load(next(tmp_path.rglob("data_rater.pt")), weights_only=True)
+    assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.usefixtures("mnist_dir")
+def test_original_command_on_mnist(tmp_path):
+    "The original's command, shortened to two meta-steps, on the real MNIST."
+    run = shell("train", *ORIGINAL, "--meta_steps=2", f"--output_dir={tmp_path}")
+    assert run.returncode == 0, run.stderr
+    run_dir = next(tmp_path.iterdir())
+    metrics = pd.read_csv(run_dir / "metrics.csv")
+    assert run_dir.name.startswith("mnist_") and metrics["meta_step"].tolist() == [0, 2]
+    assert metrics["inner_loss"].between(2.2, 2.4).all()  # ln 10 = 2.303: model_update is off, so inner models know nothing
