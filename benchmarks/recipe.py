@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from provenance import ROOT, write_result
 
 from datarater.config import DataRaterConfig
-from datarater.datasets import construct_dataset, get_dataset_loaders, show_images
+from datarater.corruptions import show_images
+from datarater.datasets import construct_dataset, get_dataset_loaders
 from datarater.meta_training import MetaTrainingResult, make_evaluation_set, plot_rating_against_corruption, rate_samples, run_meta_training
 
 

@@ -296,7 +296,7 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         raise DataRaterError(f"device={device!r} is not available here: give cpu{' or cuda' if torch.cuda.is_available() else ''}") from error
 
-# %% ../nbs/00_config.ipynb #b11481c3
+# %% ../nbs/00_config.ipynb #be0c12ac
 RECIPES: dict[str, dict[str, Any]] = {
     "mnist_v1": dict(
         dataset_name="mnist", inner_model_class="ToyCNN", data_rater_model_class="DataRater", train_split_ratio=0.8, batch_size=128,
@@ -305,7 +305,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     ),
     "digits": dict(
         dataset_name="digits", train_split_ratio=0.7, corruption={"corruption_probability": 0.5}, batch_size=64, num_inner_models=4,
-        inner_optimizer="adam", inner_lr=1e-3, outer_lr=1e-3, meta_steps=100, meta_refresh_steps=10, model_update=True,
+        inner_optimizer="adam", inner_lr=3e-4, outer_lr=1e-3, meta_steps=100, meta_refresh_steps=10, model_update=True,
         save_data_rater_checkpoint=True, log=True, eval_frequency=25,
     ),
 }
