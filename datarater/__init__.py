@@ -1,1 +1,24 @@
+"""Meta-learned ratings of training samples: which ones are worth training on."""
 __version__ = "0.1.0"
+
+# The names most people need, imported when first used: `import datarater` alone stays fast.
+_MODULES = {
+    "DataCorruptionConfig": "config", "DataRaterConfig": "config", "DataRaterError": "config",
+    "CorruptedSubset": "datasets", "DataRaterDataset": "datasets", "TensorDataRaterDataset": "datasets",
+    "get_dataset_loaders": "datasets", "register_dataset": "datasets",
+    "construct_model": "models", "register_model": "models",
+    "load_rater": "meta_training", "run_meta_training": "meta_training",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

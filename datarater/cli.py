@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['train_parser', 'parse_train_arguments', 'describe_names', 'describe_result', 'run_command', 'main']
 
-# %% ../nbs/09_cli.ipynb #ada42f4d
+# %% ../nbs/09_cli.ipynb #3af9ae25
 import os
 import sys
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
