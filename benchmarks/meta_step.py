@@ -4,9 +4,10 @@
 
 The plain way is what scripts for this paper do: samples are corrupted one by one in a DataLoader, inner models are unrolled one after another with
 `create_graph=True`, and `backward()` runs through everything. Both ways are first checked to give the same meta-gradient on the same batches. Then they take turns, and
-ratios are taken pair by pair, so that a machine whose speed drifts does no harm. The images are random bytes in MNIST's shapes; nothing is downloaded.
+ratios are taken pair by pair, so that a machine whose speed drifts does no harm. The estimators and executions of our own meta-step take turns too. The images are random bytes in MNIST's shapes; nothing is downloaded.
 """
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -90,6 +91,12 @@ def check_same_gradient(parts: Parts, models: list[nn.Module]) -> float:
     return difference / max(value.grad.abs().max().item() for value in parts.rater.parameters())
 
 
+def engine_step(parts: Parts, estimator: str, execution: str) -> Callable[[], Any]:
+    "A meta-step with another estimator and execution."
+    changed = dataclasses.replace(parts, config=dataclasses.replace(parts.config, meta_gradient=estimator, execution=execution))
+    return lambda: take_meta_step(changed, 1)
+
+
 def seconds(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     function()
@@ -145,6 +152,10 @@ def main() -> None:
             "plain_over_ours": summary([plain / ours for ours, plain in times]),
         }
         print(f"{name}: plain / ours = {results[name]['plain_over_ours']}")
+    engines = {f"{estimator}, {execution}": engine_step(parts, estimator, execution) for estimator in ("reverse", "mixed") for execution in ("loop", "vmap")}
+    times = [[seconds(step) for step in engines.values()] for _ in range(repeats + 1)][1:]  # the first is a warm-up
+    results["engines_over_reverse_loop"] = {name: summary([turn[i] / turn[0] for turn in times]) for i, name in enumerate(engines)}
+    print(f"engines / (reverse, loop): {results['engines_over_reverse_loop']}")
     settings = {name: getattr(config, name) for name in ("num_inner_models", "inner_steps", "batch_size", "inner_model_class", "data_rater_model_class", "inner_optimizer", "seed")}
     path = write_result("meta_step", "cpu", {"configuration": settings, "repeats": repeats, "largest_relative_difference_of_gradients": relative_difference, **results})
     print(f"written: {path.name}")

@@ -5,30 +5,29 @@
 # %% auto #0
 __all__ = ['train_parser', 'parse_train_arguments', 'describe_names', 'describe_result', 'run_command', 'main']
 
-# %% ../nbs/09_cli.ipynb #3af9ae25
+# %% ../nbs/09_cli.ipynb #6cdde9aa
 import os
 import sys
-from argparse import SUPPRESS, ArgumentError
+from argparse import ArgumentError
 from collections.abc import Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from . import __version__
-from .config import RECIPES, DataRaterConfig, DataRaterError, config_to_yaml
+from .config import RECIPES, DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml
 from .corruptions import CORRUPTIONS
 from .datasets import DATASETS
 from .meta_training import MetaTrainingResult, run_meta_training
 from .models import MODELS
 
-# %% ../nbs/09_cli.ipynb #e520fa7d
+# %% ../nbs/09_cli.ipynb #12b3c064
 def train_parser() -> ArgumentParser:
     "The flags of `datarater train`, one for each setting."
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the strings below the fields are their help
     parser = ArgumentParser(description="Meta-train a DataRater. Without a dataset, configuration or recipe: recipe digits.", exit_on_error=False, print_config=None)
-    parser.add_argument("--config", action="config", help="YAML file with settings; flags after it go before it")
+    parser.add_argument("--config", type=str, help="YAML file with settings, such as the config.yaml of a run; flags go before it")
     parser.add_argument("--print_config", action="store_true", help="print the resolved settings as YAML and exit")
-    parser.add_argument("--datarater_version", type=str, help=SUPPRESS)  # a run's config.yaml has it
     parser.add_class_arguments(DataRaterConfig)
     return parser
 
@@ -41,7 +40,7 @@ def _with_current_names(arguments: Sequence[str]) -> list[str]:
     split = (argument.partition("=") for argument in arguments)
     return [_ORIGINAL_NAMES.get(flag, flag) + equals + value for flag, equals, value in split]
 
-# %% ../nbs/09_cli.ipynb #4b06cc7e
+# %% ../nbs/09_cli.ipynb #969a3466
 def parse_train_arguments(
     arguments: Sequence[str],  # what follows `datarater train`
 ) -> DataRaterConfig:
@@ -50,9 +49,11 @@ def parse_train_arguments(
 
 
 def _config_of(given: Namespace) -> DataRaterConfig:
-    "Explicit settings, over the recipe's, over the defaults."
-    settings = {name: value for name, value in given.as_dict().items() if name not in ("config", "print_config", "datarater_version")}
-    if not {"dataset_name", "recipe"} & settings.keys() and not given.get("config"):
+    "Explicit settings, over the file's, over the recipe's, over the defaults."
+    settings = {name: value for name, value in given.as_dict().items() if name not in ("config", "print_config")}
+    if given.get("config"):
+        return config_from_yaml(given.config, **settings)
+    if not {"dataset_name", "recipe"} & settings.keys():
         settings["recipe"] = "digits"
     return DataRaterConfig(**settings)
 
@@ -80,7 +81,7 @@ def describe_result(result: MetaTrainingResult) -> str:
         f"rater: {saved}\nrun folder: {result.run_dir}"
     )
 
-# %% ../nbs/09_cli.ipynb #6c6b475b
+# %% ../nbs/09_cli.ipynb #fb39e2e9
 def run_command(
     arguments: Sequence[str],  # without the program's name
 ) -> None:
@@ -95,21 +96,21 @@ def run_command(
     elif given.train.get("print_config"):
         print(config_to_yaml(_config_of(given.train)), end="")
     else:
-        print(describe_result(run_meta_training(_config_of(given.train))))
+        print(describe_result(run_meta_training(_config_of(given.train), progress=sys.stderr.isatty())))
 
-# %% ../nbs/09_cli.ipynb #21e5ff2d
+# %% ../nbs/09_cli.ipynb #d49d3a6f
 def main(
     arguments: Sequence[str] | None = None,  # default: those of the process
 ) -> int:  # exit code: 0, 2 for bad input or a failed run, 130 when interrupted
     "The command `datarater`."
     if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # so that package.module:Name finds the user's own modules
+        sys.path.append(os.getcwd())  # so that package.module:Name finds the user's own modules
     try:
         run_command(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, DataRaterError, OSError) as error:
         print(f"datarater: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("datarater: interrupted; what was learnt so far is in the run folder", file=sys.stderr)
+        print("datarater: interrupted; rater and logs, where they were asked for, are in the run folder", file=sys.stderr)
         return 130
     return 0

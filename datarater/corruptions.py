@@ -7,7 +7,7 @@ __all__ = ['CORRUPTIONS', 'read_digits', 'tile_images', 'show_images', 'mix_bits
            'key_normal', 'random_keys', 'seeded_generator', 'CorruptionContext', 'register_corruption',
            'choose_exactly', 'pixel_noise', 'gaussian_noise', 'blur_matrices', 'gaussian_blur', 'occlusion',
            'label_noise', 'check_labels', 'duplicate_sources', 'duplicate', 'CorruptionPlan', 'redirect',
-           'corrupt_values_', 'corrupt', 'show_corruptions', 'corrupt_each', 'draw_corruptions', 'choose_kinds']
+           'corrupt_values_', 'corrupt', 'show_corruptions', 'corrupt_each', 'draw_corruptions', 'make_plan']
 
 # %% ../nbs/00a_corruptions.ipynb #34d86a3e
 import math
@@ -385,7 +385,7 @@ def show_corruptions(
     ax.set_xlabel("corruption fraction")
     return ax
 
-# %% ../nbs/00a_corruptions.ipynb #f3079c1f
+# %% ../nbs/00a_corruptions.ipynb #6fc79e1e
 def corrupt_each(
     function: Callable[[Tensor, float], Tensor],  # a user's corrupt_samples(samples, corruption_fraction)
     samples: Tensor,  # (B, …)
@@ -401,7 +401,8 @@ def corrupt_each(
             if fraction > 0:
                 torch.default_generator.manual_seed(key)
                 if samples.is_cuda:
-                    torch.cuda.manual_seed(key)
+                    with torch.cuda.device(samples.device):
+                        torch.cuda.manual_seed(key)
                 corrupted[row] = _checked_sample(function(samples[row : row + 1].clone(), fraction), samples[row : row + 1])
     return corrupted, targets
 
@@ -411,9 +412,11 @@ def _checked_sample(output: Any, sample: Tensor) -> Tensor:
     if not isinstance(output, Tensor) or output.shape != sample.shape:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise DataRaterError(f"the corruption function returned {got} for samples of shape {tuple(sample.shape)}: return a tensor of the same shape")
+    if not output.isfinite().all():
+        raise DataRaterError("the corruption function returned NaN or infinity: return finite values")
     return output[0]
 
-# %% ../nbs/00a_corruptions.ipynb #88e163a8
+# %% ../nbs/00a_corruptions.ipynb #aeeff52a
 def draw_corruptions(
     keys: Tensor,  # (B,) int64
     config: DataCorruptionConfig,  # probability and range of fractions
@@ -423,11 +426,16 @@ def draw_corruptions(
     chance, strength, kind = key_uniform(keys, 3).unbind(1)
     low, high = config.corruption_fraction_range
     fractions = torch.where(chance < config.corruption_probability, low + (high - low) * strength, 0.0)
-    codes = choose_kinds(fractions, kind, len(corruptions))
+    return make_plan(fractions, kind, keys, corruptions)
+
+
+def make_plan(
+    fractions: Tensor,  # (B,) 0 for clean samples
+    uniform: Tensor,  # (B,) in [0, 1): chooses the kind
+    keys: Tensor,  # (B,) int64
+    corruptions: Sequence[Callable],  # in the order of their codes; all equally likely
+) -> CorruptionPlan:  # all-or-nothing kinds have fraction 1
+    "Choose the kind of each sample whose fraction is above 0."
+    codes = torch.where(fractions > 0, 1 + (uniform * len(corruptions)).long(), 0)
     counts_as_one = torch.tensor([False] + [getattr(corruption, "all_or_nothing", False) for corruption in corruptions], device=keys.device)
     return CorruptionPlan(codes, torch.where(counts_as_one[codes], 1.0, fractions), keys)
-
-
-def choose_kinds(fractions: Tensor, uniform: Tensor, num_kinds: int) -> Tensor:
-    "(B,) codes: 0 where the fraction is 0, else uniform over 1 … num_kinds."
-    return torch.where(fractions > 0, 1 + (uniform * num_kinds).long(), 0)

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['DATASETS', 'MNIST_FILES', 'BatchDataset', 'TensorPairs', 'fetch_batch', 'original_indices', 'CorruptedBatch',
            'GroundTruth', 'CorruptedSubset', 'BatchLoader', 'BatchStream', 'DataRaterDataset', 'split_indices',
-           'TensorDataRaterDataset', 'register_dataset', 'construct_dataset', 'get_dataset_loaders',
+           'TensorDataRaterDataset', 'register_dataset', 'construct_dataset', 'get_dataset_loaders', 'make_loaders',
            'DigitsDataRaterDataset', 'Synthetic1DataRaterDataset', 'data_folder', 'read_idx', 'find_mnist',
            'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
 
-# %% ../nbs/01_datasets.ipynb #d2cde61e
+# %% ../nbs/01_datasets.ipynb #d3ade040
 import gzip
 import inspect
 import math
@@ -34,15 +34,14 @@ from .config import DataCorruptionConfig, DataRaterConfig, DataRaterError, looku
 from datarater.corruptions import (
     CORRUPTIONS,
     CorruptionContext,
-    CorruptionPlan,
     check_labels,
-    choose_kinds,
     corrupt,
     corrupt_each,
     corrupt_values_,
     draw_corruptions,
     fold_in,
     key_uniform,
+    make_plan,
     pixel_noise,
     random_keys,
     read_digits,
@@ -128,13 +127,13 @@ def _check_pairs(samples: Tensor, targets: Tensor, value_range: tuple[float, flo
     if num_classes is not None:
         check_labels(targets, num_classes)
 
-# %% ../nbs/01_datasets.ipynb #ef2f9b13
+# %% ../nbs/01_datasets.ipynb #530a4bd8
 def fetch_batch(
     dataset: Dataset,  # ours, or any map-style dataset of (sample, target)
     indices: Tensor,  # (B,)
 ) -> tuple[Tensor, Tensor]:  # samples (B, …) and targets (B, …)
     "Read a batch from any dataset; raises `DataRaterError` unless it gives pairs with a tensor of floats first."
-    if hasattr(dataset, "batch"):
+    if isinstance(dataset, BatchDataset):
         return dataset.batch(indices)
     rows = indices.tolist()
     items = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
@@ -274,7 +273,7 @@ def _ground_truth(dataset: CorruptedSubset, indices: Tensor | Sequence[int]) -> 
         codes[rows], fractions[rows] = compared.codes, compared.fractions
     return GroundTruth([dataset.kinds[code] for code in codes.tolist()], fractions)
 
-# %% ../nbs/01_datasets.ipynb #95decb84
+# %% ../nbs/01_datasets.ipynb #8cf1dd69
 class BatchLoader:
     "Batches of a `BatchDataset`; raises `DataRaterError` if a batch is larger than the dataset."
 
@@ -286,8 +285,8 @@ class BatchLoader:
         drop_last: bool | None = None,  # whether to leave out a last short batch; default: if shuffled
         generator: torch.Generator | None = None,  # source of the orders; default: PyTorch's global one
     ):
-        if not hasattr(dataset, "batch"):
-            raise DataRaterError(f"{type(dataset).__name__} has no batch(indices): wrap it in CorruptedSubset, put its tensors into TensorPairs, or use PyTorch's DataLoader")
+        if not isinstance(dataset, BatchDataset):
+            raise DataRaterError(f"{type(dataset).__name__} is no BatchDataset: wrap it in CorruptedSubset, put its tensors into TensorPairs, or use PyTorch's DataLoader")
         self.dataset, self.batch_size, self.shuffle, self.generator = dataset, batch_size, shuffle, generator
         self.drop_last = shuffle if drop_last is None else drop_last
         if batch_size < 1 or (self.drop_last and batch_size > len(dataset)):
@@ -366,7 +365,7 @@ def _checked_batch(batch: Any) -> tuple[Tensor, Tensor]:
         raise DataRaterError("the loader gives NaN or infinity: remove or repair these samples")
     return batch[0], batch[1]
 
-# %% ../nbs/01_datasets.ipynb #b49a9ba9
+# %% ../nbs/01_datasets.ipynb #6a43a476
 class DataRaterDataset(ABC):
     "What meta-training asks of a dataset; subclass it, or more easily `TensorDataRaterDataset`."
 
@@ -398,9 +397,9 @@ class DataRaterDataset(ABC):
         keys: Tensor,  # (B,) int64
         kinds: Sequence[str] | None = None,  # not used here: `corrupt_samples` is the only kind
         label_matrix: Any = None,  # not used here
-    ) -> tuple[Tensor, Tensor]:  # new samples and targets
+    ) -> CorruptedBatch:  # new samples and targets, and what was done to each
         "Corrupt each sample as strongly as its fraction says, as a function of its key."
-        return corrupt_each(self.corrupt_samples, samples, targets, fractions, keys)
+        return CorruptedBatch(*corrupt_each(self.corrupt_samples, samples, targets, fractions, keys), (fractions > 0).long(), fractions)
 
 # %% ../nbs/01_datasets.ipynb #aafff46c
 def split_indices(
@@ -415,7 +414,7 @@ def split_indices(
     num_train = round(train_split_ratio * num_samples)
     return order[:num_train], order[num_train:]
 
-# %% ../nbs/01_datasets.ipynb #88dc0a9f
+# %% ../nbs/01_datasets.ipynb #82e5933a
 class TensorDataRaterDataset(DataRaterDataset):
     "A dataset of tensors: a subclass gives `read_tensors`, and its `value_range` and `num_classes` where they differ."
 
@@ -448,13 +447,15 @@ class TensorDataRaterDataset(DataRaterDataset):
         context = CorruptionContext(self.value_range)
         return pixel_noise(samples, fractions, fractions, random_keys(len(samples)).to(samples.device), context)[0]
 
-    def corrupt_batch(self, samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, kinds: Sequence[str] | None = None, label_matrix: Any = None) -> tuple[Tensor, Tensor]:
+    def corrupt_batch(self, samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, kinds: Sequence[str] | None = None, label_matrix: Any = None) -> CorruptedBatch:
         "Corrupt each sample by one of `kinds` (default: pixel noise), vectorised; by `corrupt_samples` if a subclass has its own."
         if _has_own_corruption(self):
             return super().corrupt_batch(samples, targets, fractions, keys)
         corruptions = [lookup(kind, CORRUPTIONS, "corruption") for kind in kinds or DataCorruptionConfig().kinds]
-        plan = CorruptionPlan(choose_kinds(fractions, key_uniform(keys, 1)[:, 0], len(corruptions)), fractions, keys)
-        return corrupt(samples, targets, plan, corruptions, CorruptionContext(self.value_range, self.num_classes, label_matrix))
+        plan = make_plan(fractions, key_uniform(keys, 1)[:, 0], keys, corruptions)
+        pair = corrupt(samples, targets, plan, corruptions, CorruptionContext(self.value_range, self.num_classes, label_matrix))
+        unchanged = (plan.codes > 0) & _same(samples, pair[0]) & _same(targets, pair[1])
+        return CorruptedBatch(*pair, plan.codes.masked_fill(unchanged, 0), plan.fractions.masked_fill(unchanged, 0.0))
 
 # %% ../nbs/01_datasets.ipynb #446eb9a5
 def _has_own_corruption(dataset: TensorDataRaterDataset) -> bool:
@@ -496,7 +497,7 @@ def register_dataset(
 
     return register
 
-# %% ../nbs/01_datasets.ipynb #daee71d1
+# %% ../nbs/01_datasets.ipynb #3d4f0a67
 def construct_dataset(
     config: DataRaterConfig,  # its `dataset_name`, and `data_dir`, `seed` and `device` where the class takes them
 ) -> DataRaterDataset:  # an instance
@@ -505,15 +506,29 @@ def construct_dataset(
     if not callable(getattr(dataset_class, "get_loaders", None)):
         raise DataRaterError(f"dataset {config.dataset_name!r} is {dataset_class!r}: give a subclass of datarater.datasets.DataRaterDataset")
     accepted = inspect.signature(dataset_class).parameters
-    options = {name: getattr(config, name) for name in ("data_dir", "seed", "device")}
-    return dataset_class(**{name: value for name, value in options.items() if name in accepted})
+    options = {name: getattr(config, name) for name in ("data_dir", "seed", "device") if name in accepted}
+    try:
+        return dataset_class(**options)
+    except TypeError as error:  # abstract, or in want of more arguments
+        raise DataRaterError(f"dataset {config.dataset_name!r} cannot be made with {', '.join(options) or 'no arguments'} ({error}): complete the class") from error
 
 
 def get_dataset_loaders(
     config: DataRaterConfig,  # also its `batch_size`, `train_split_ratio` and `corruption`
 ) -> tuple[Iterable, Iterable, Iterable]:  # train, validation and test loaders of (x, y)
     "The three loaders of the dataset that a configuration names."
-    return construct_dataset(config).get_loaders(config.batch_size, config.train_split_ratio, config.corruption)
+    return make_loaders(construct_dataset(config), config)
+
+
+def make_loaders(
+    dataset: DataRaterDataset,
+    config: DataRaterConfig,  # its `batch_size`, `train_split_ratio` and `corruption`
+) -> tuple[Iterable, Iterable, Iterable]:  # train, validation and test loaders of (x, y)
+    "The three loaders of a dataset; raises `DataRaterError` if it gives anything else."
+    loaders = dataset.get_loaders(config.batch_size, config.train_split_ratio, config.corruption)
+    if not isinstance(loaders, (tuple, list)) or len(loaders) != 3:
+        raise DataRaterError(f"get_loaders of {type(dataset).__name__} returned {_describe(loaders)}: return three loaders (train, validation, test)")
+    return tuple(loaders)
 
 # %% ../nbs/01_datasets.ipynb #aa6db340
 @register_dataset("digits")
@@ -567,16 +582,19 @@ def read_idx(
         raise DataRaterError(f"{path} holds {len(content) - header} values, its header declares {' x '.join(map(str, shape))}: fetch the file again")
     return torch.frombuffer(content, dtype=torch.uint8, offset=header).reshape(shape)
 
-# %% ../nbs/01_datasets.ipynb #b4ba7f3f
+# %% ../nbs/01_datasets.ipynb #9d53d393
 MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def find_mnist(
     folder: Path,  # the data folder
 ) -> list[Path] | None:  # paths of the four files, or None if one is missing
-    "The files of MNIST in torchvision's layout, plain or gzipped."
-    found = [next((path for path in (folder / "MNIST/raw" / name, folder / f"MNIST/raw/{name}.gz") if path.exists()), None) for name in MNIST_FILES]
-    return None if None in found else found
+    "The files of MNIST, plain or gzipped, in torchvision's layout (MNIST/raw) or right in the folder."
+    for place in (folder / "MNIST" / "raw", folder):
+        found = [next((path for path in (place / name, place / f"{name}.gz") if path.exists()), None) for name in MNIST_FILES]
+        if None not in found:
+            return found
+    return None
 
 
 def _download_mnist(folder: Path) -> None:
@@ -604,16 +622,18 @@ class MNISTDataRaterDataset(TensorDataRaterDataset):
         train_images, train_labels, test_images, test_labels = map(read_idx, find_mnist(folder))
         return train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
 
-# %% ../nbs/01_datasets.ipynb #22695033
+# %% ../nbs/01_datasets.ipynb #12d9d2c3
 def _read_cifar10(folder: Path) -> list[Tensor]:
     "Train images, train labels, test images and test labels of CIFAR-10; an error that says what to do if there are none."
     from torchvision.datasets import CIFAR10  # here, because importing torchvision takes seconds
-    from torchvision.datasets.utils import extract_archive
+    from torchvision.datasets.utils import check_integrity, extract_archive
 
     archive, unpacked = folder / CIFAR10.filename, folder / CIFAR10.base_folder
     with tempfile.TemporaryDirectory() as temporary:
         try:
             if archive.exists() and not unpacked.exists():
+                if not check_integrity(archive, CIFAR10.tgz_md5):
+                    raise RuntimeError(f"{archive.name} is damaged or foreign: its checksum is wrong")
                 extract_archive(archive, temporary)
                 folder = Path(temporary)
             parts = [CIFAR10(folder, train=train, download=not (archive.exists() or unpacked.exists())) for train in (True, False)]

@@ -39,7 +39,7 @@ def effective_sample_size(
     "Number of equally weighted samples that would have the same sum of squares, 1/Σw²."
     return 1 / weights.square().sum(dim=-1)
 
-# %% ../nbs/03_inner_loop.ipynb #ac8de592
+# %% ../nbs/03_inner_loop.ipynb #1ebddb19
 def cross_entropy_loss(
     outputs: Tensor,  # (B, classes): logits
     targets: Tensor,  # (B,): class labels, int64
@@ -49,16 +49,16 @@ def cross_entropy_loss(
 
 
 def squared_error_loss(
-    outputs: Tensor,  # (B,) or (B, 1), or the shape of `targets`
+    outputs: Tensor,  # (B, ...): as many numbers as the targets
     targets: Tensor,  # (B, ...): real numbers
 ) -> Tensor:  # (B,)
     "Squared error of each sample, averaged over the parts of its target."
-    return (outputs.flatten(1) - targets.flatten(1)).square().mean(1) if targets.ndim > 1 else (outputs.flatten() - targets).square()
+    return (outputs.reshape(len(targets), -1) - targets.reshape(len(targets), -1)).square().mean(1)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy_loss, "mse": squared_error_loss}
 
-# %% ../nbs/03_inner_loop.ipynb #2f0f0d38
+# %% ../nbs/03_inner_loop.ipynb #43c292af
 def resolve_loss_type(
     loss_type: str,  # "auto", "cross_entropy" or "mse"
     targets: Tensor,  # (B,) class labels (integers) or (B, ...) real targets
@@ -66,7 +66,7 @@ def resolve_loss_type(
     "The loss that fits the targets; raises `DataRaterError` if another one was asked for."
     fitting = "mse" if targets.is_floating_point() else "cross_entropy"
     if loss_type != "auto":
-        lookup(loss_type, LOSSES, "loss")
+        lookup(loss_type, LOSSES, "loss", importable=False)
     if loss_type not in ("auto", fitting):
         kind = "real numbers" if fitting == "mse" else "class labels"
         raise DataRaterError(f"loss_type={loss_type!r} does not fit targets of type {targets.dtype}, which are {kind}: give {fitting!r} or 'auto'")
@@ -228,9 +228,15 @@ def mixed_weight_gradient(
         weight_gradients.append(weight_gradient)
     return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state)
 
-# %% ../nbs/03_inner_loop.ipynb #f9920314
-def _step_backward(optimizer, problem, saved, cotangents, is_first):
-    "Cotangents of (θ_t, s_t) from those of (θ_{t+1}, s_{t+1}), and dL/dw_t (B,)."
+# %% ../nbs/03_inner_loop.ipynb #d9308149
+def _step_backward(
+    optimizer: SGD | Adam,
+    problem: tuple[LossFunction, Tensor, Batch],  # ℓ, w_t (B,), and the batch of step t
+    saved: tuple[Params, Params, OptimizerState],  # θ_t, g_t, s_t
+    cotangents: tuple[Params, OptimizerState],  # of θ_{t+1}, s_{t+1}
+    is_first: bool,  # t = 0: nobody asks for the cotangents of (θ_0, s_0)
+) -> tuple[tuple[Params, OptimizerState] | None, Tensor]:  # cotangents of (θ_t, s_t), and dL/dw_t (B,)
+    "Go back through one inner step."
     (loss_fn, weights, batch), (params, gradient, state) = problem, saved
     _, step_vjp = vjp(optimizer.step, params, gradient, state)
     params_cotangent, v, state_cotangent = step_vjp(cotangents)
@@ -250,7 +256,7 @@ def _derivative_along(direction: Params, function: Callable[[Params], Any], para
 # %% ../nbs/03_inner_loop.ipynb #f3ad31e4
 ESTIMATORS: dict[str, Callable[..., Unrolled]] = {"mixed": mixed_weight_gradient, "reverse": reverse_weight_gradient}
 
-# %% ../nbs/03_inner_loop.ipynb #e5fed947
+# %% ../nbs/03_inner_loop.ipynb #9a355644
 def population_weight_gradient(
     loss_fn: LossFunction,
     optimizer: SGD | Adam,
@@ -263,8 +269,8 @@ def population_weight_gradient(
     execution: str = "loop",  # "loop" or "vmap"
 ) -> Unrolled:  # every tensor with leading axis P
     "dL_outer/dw of every member of a population, and the population after its T steps."
-    member = partial(lookup(estimator, ESTIMATORS, "estimator"), loss_fn, optimizer)
-    run = lookup(execution, {"loop": _looped, "vmap": vmap}, "execution")
+    member = partial(lookup(estimator, ESTIMATORS, "estimator", importable=False), loss_fn, optimizer)
+    run = lookup(execution, {"loop": _looped, "vmap": vmap}, "execution", importable=False)
     with sdpa_kernel(SDPBackend.MATH):
         return run(member)(inner_params, optimizer_state, weights, inner_batches, outer_batches)
 
@@ -293,7 +299,7 @@ class MetaGradient(NamedTuple):
     inner_params: Params  # θ_T, (P, ...) each
     optimizer_state: OptimizerState  # s_T, (P, ...) each
 
-# %% ../nbs/03_inner_loop.ipynb #cdcb3c0e
+# %% ../nbs/03_inner_loop.ipynb #29ecc299
 def meta_gradient(
     rater: nn.Module,  # φ_η; its parameters are those differentiated
     loss_fn: LossFunction,
@@ -306,10 +312,12 @@ def meta_gradient(
     estimator: str = "reverse",
     execution: str = "loop",
 ) -> MetaGradient:
-    "Gradient of the population's mean outer loss with respect to η, through T inner steps (Calian et al. 2025, algorithm 1)."
+    "Gradient of the population's mean outer loss with respect to η, through T inner steps (Calian et al. 2025); raises `DataRaterError` for ratings cut off from η."
     x, y = inner_batches
     ratings = rate(rater, x.flatten(0, 2), y.flatten(0, 2)).view(y.shape[:3])  # (P·T·B,) -> (P, T, B)
     weights = batch_weights(ratings, temperature)
+    if not weights.requires_grad:
+        raise DataRaterError(f"ratings of {type(rater).__name__} do not depend on its parameters: remove detach() or no_grad(), or let some parameters require gradients")
     unrolled = population_weight_gradient(
         loss_fn, optimizer, inner_params, optimizer_state, weights.detach(), inner_batches, outer_batches, estimator, execution
     )

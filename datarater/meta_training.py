@@ -4,26 +4,26 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS', 'seeded_globally', 'Population',
-           'Parts', 'set_up', 'rating_quality', 'EvaluationSet', 'make_evaluation_set', 'rate_samples', 'inner_quality',
-           'MetaTrainingError', 'take_meta_step', 'plot_rating_against_corruption', 'plot_curve', 'make_run_dir',
-           'save_rater', 'load_rater', 'RunLog', 'curves', 'save_figure', 'MetaTrainingResult', 'run_meta_training',
-           'evaluate']
+           'Parts', 'set_up', 'check_targets', 'try_models', 'rating_quality', 'EvaluationSet', 'make_evaluation_set',
+           'rate_samples', 'inner_quality', 'MetaTrainingError', 'take_meta_step', 'plot_rating_against_corruption',
+           'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'RunLog', 'curves', 'save_figure',
+           'MetaTrainingResult', 'run_meta_training', 'train_rater', 'evaluate']
 
-# %% ../nbs/05_meta_training.ipynb #976d6c64
+# %% ../nbs/05_meta_training.ipynb #a61103ab
 import io
 import math
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,9 +35,10 @@ from tqdm import tqdm
 
 from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, default_device, write_atomically
 from .corruptions import seeded_generator
-from .datasets import BatchStream, DataRaterDataset, construct_dataset
+from .datasets import BatchStream, DataRaterDataset, construct_dataset, make_loaders
 from datarater.inner_loop import (
     INNER_OPTIMIZERS,
+    LOSSES,
     SGD,
     Adam,
     Batch,
@@ -116,80 +117,117 @@ class Parts:
     meta_optimizer: torch.optim.Optimizer
     evaluation: "EvaluationSet"
 
-# %% ../nbs/05_meta_training.ipynb #919c284b
+# %% ../nbs/05_meta_training.ipynb #d80d9842
 def set_up(config: DataRaterConfig) -> Parts:
     "Build and try every part of a run; raises `DataRaterError` for whatever is wrong with it. Writes nothing."
     dataset = construct_dataset(config)
-    train_loader, val_loader, test_loader = dataset.get_loaders(config.batch_size, config.train_split_ratio, config.corruption)
+    train_loader, val_loader, test_loader = make_loaders(dataset, config)
     inner_stream, outer_stream = (BatchStream(loader, device=config.device) for loader in (train_loader, val_loader))
-    (x,), (y,) = BatchStream(val_loader, device=config.device).next(1)  # a clean batch, to try the models on
-    loss_type = resolve_loss_type(config.loss_type, y)
+    inner_batch, outer_batch = (tuple(tensor[0] for tensor in stream.next(1)) for stream in (inner_stream, outer_stream))  # to try the models on
+    loss_type = resolve_loss_type(config.loss_type, outer_batch[1])
     rater_seed = int(torch.randint(2**31, (), generator=seeded_generator(config.seed, "rater")))
-    rater = _build_model(config.data_rater_model_class, rater_seed, config.device)
-    inner_model = _build_model(config.inner_model_class, rater_seed, config.device)
-    num_outputs = _try_models(config, rater, inner_model, x, y, loss_type)
+    rater = _build_model(config.data_rater_model_class, "rater", rater_seed, config.device)
+    inner_model = _build_model(config.inner_model_class, "inner model", rater_seed, config.device)
+    num_outputs = try_models(config, rater, inner_model, inner_batch, outer_batch, loss_type)
+    evaluation = make_evaluation_set(dataset, test_loader, config)
+    for _, targets in (evaluation.clean, evaluation.corrupted):
+        check_targets(targets, num_outputs, loss_type)
     optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
     population = Population(
         lambda seed: construct_model(config.inner_model_class, seed=seed).to(config.device),
         optimizer, config.num_inner_models, seeded_generator(config.seed, "population"),
     )
     return Parts(
-        config, inner_stream, outer_stream, rater, inner_model, model_loss(inner_model, loss_type), loss_type, num_outputs, optimizer, population,
-        torch.optim.Adam([p for p in rater.parameters() if p.requires_grad], lr=config.outer_lr), make_evaluation_set(dataset, test_loader, config),
+        config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=model_loss(inner_model, loss_type),
+        loss_type=loss_type, num_outputs=num_outputs, optimizer=optimizer, population=population, evaluation=evaluation,
+        meta_optimizer=torch.optim.Adam([p for p in rater.parameters() if p.requires_grad], lr=config.outer_lr),
     )
 
-# %% ../nbs/05_meta_training.ipynb #eaf6d477
-def _build_model(name: str, seed: int, device: str) -> nn.Module:
+# %% ../nbs/05_meta_training.ipynb #0cfb369e
+def _build_model(name: str, role: str, seed: int, device: str) -> nn.Module:
     "Construct, check and move a model."
     model = construct_model(name, seed=seed)
     check_model(model, name)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise DataRaterError(f"{role} {name} has no parameter that requires a gradient: there is nothing to train")
     return model.to(device)
 
 
-def _try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module, x: Tensor, y: Tensor, loss_type: str) -> int:
-    "Run both models on a batch, check what comes out, and return the number of the inner model's outputs."
+def check_targets(targets: Tensor, num_outputs: int, loss_type: str) -> None:
+    "Raise unless class labels are int64, one per sample, and outputs of the inner model; real targets are finite."
+    if loss_type == "mse":
+        if not targets.isfinite().all():
+            raise DataRaterError("targets hold NaN or infinity: remove or repair these samples")
+    elif targets.dtype != torch.int64 or targets.ndim != 1:
+        raise DataRaterError(f"class labels are {targets.dtype} of shape {tuple(targets.shape)}: give int64 labels of shape (B,)")
+    elif targets.min() < 0 or targets.max() >= num_outputs:
+        raise DataRaterError(f"labels go from {targets.min()} to {targets.max()}, but the inner model has {num_outputs} outputs: labels must be 0 to {num_outputs - 1}")
+
+# %% ../nbs/05_meta_training.ipynb #77feeb93
+def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module, inner_batch: Batch, outer_batch: Batch, loss_type: str) -> int:
+    "Run both models and one meta-gradient on real batches; returns the number of the inner model's outputs, raises `DataRaterError` for what does not fit."
+    x, y = outer_batch
     with torch.no_grad():
-        _call(config.data_rater_model_class, "rater", lambda: rate(rater, x, y), x)
-        outputs = _call(config.inner_model_class, "inner model", lambda: inner_model(x), x)
-    target_size = y[0].numel()
+        _check_is_function(f"rater {config.data_rater_model_class}", lambda x, y: rate(rater, x, y), x, y)
+        outputs = _check_is_function(f"inner model {config.inner_model_class}", lambda x, y: inner_model(x), x, y)
     if loss_type == "cross_entropy" and outputs.ndim != 2:
         raise DataRaterError(f"inner model {config.inner_model_class} gives {tuple(outputs.shape)} for a batch of {len(x)}: for class labels return logits (B, classes)")
-    if loss_type == "mse" and outputs.numel() != len(x) * target_size:
-        raise DataRaterError(f"inner model {config.inner_model_class} gives {tuple(outputs.shape)} for targets {tuple(y.shape)}: return one number for each part of a target")
-    _check_targets(y, outputs.shape[-1], loss_type)
+    if loss_type == "mse" and (outputs.numel() != y.numel() or outputs.dtype != y.dtype):
+        raise DataRaterError(f"inner model {config.inner_model_class} gives {outputs.dtype} {tuple(outputs.shape)} for targets {y.dtype} {tuple(y.shape)}: return one number of the same type for each")
+    for _, targets in (inner_batch, outer_batch):
+        check_targets(targets, outputs.shape[-1], loss_type)
+    params = {name: p.detach()[None] for name, p in inner_model.named_parameters() if p.requires_grad}  # P = T = 1
+    inner, outer = (tuple(t[None, None] for t in inner_batch), tuple(t[None] for t in outer_batch))
+    engine = resolve_engine(config.meta_gradient, config.execution, config.device)
+    _call(f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}", lambda: meta_gradient(rater, model_loss(inner_model, loss_type), SGD(1.0), params, {}, inner, outer, 1.0, *engine))
     return outputs.shape[-1]
 
-# %% ../nbs/05_meta_training.ipynb #7dc37d65
-def _call(name: str, role: str, function: Callable[[], Tensor], x: Tensor) -> Tensor:
-    "Run a model; say which one can't take which samples if it fails."
+# %% ../nbs/05_meta_training.ipynb #345bcb89
+def _check_is_function(role: str, function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    "The output of a model for a batch, if it is a tensor of finite floats and each row a function of its sample alone."
+    called = f"{role}, given samples of shape {tuple(x.shape[1:])},"
+    with seeded_globally(0):
+        output = _call(called, lambda: function(x, y))
+    if not isinstance(output, Tensor) or len(output) != len(x) or not output.is_floating_point() or not output.isfinite().all():
+        got = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise DataRaterError(f"{role} gives {got} for a batch of {len(x)}: return finite floats, a row for each sample")
+    with seeded_globally(1):
+        if not torch.equal(output, _call(called, lambda: function(x, y))):
+            raise DataRaterError(f"{role} gives another output when asked again: remove what draws random numbers in forward, such as dropout")
+    alone = _call(called, lambda: function(x[:1], y[:1]))
+    if not torch.allclose(output[:1], alone, rtol=1e-3, atol=1e-3 * output.abs().max().item()):
+        raise DataRaterError(f"{role} gives another output for a sample on its own: remove what ties a batch together, such as a mean or softmax over it")
+    return output
+
+
+def _call(what: str, function: Callable[[], Any]) -> Any:
+    "Call a user's code; say what failed."
     try:
         return function()
     except DataRaterError:
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise DataRaterError(f"{role} {name} cannot take samples of shape {tuple(x.shape[1:])} ({' '.join(str(error).split())}): give a model made for them") from error
+    except Exception as error:  # a model may fail in any way
+        raise DataRaterError(f"{what} failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
 
-
-def _check_targets(y: Tensor, num_outputs: int, loss_type: str) -> None:
-    "Class labels must be outputs of the inner model."
-    if loss_type == "cross_entropy" and (y.min() < 0 or y.max() >= num_outputs):
-        raise DataRaterError(f"labels go from {y.min()} to {y.max()}, but the inner model has {num_outputs} outputs: labels must be 0 to {num_outputs - 1}")
-
-# %% ../nbs/05_meta_training.ipynb #9d486470
+# %% ../nbs/05_meta_training.ipynb #d4d28ce8
 def rating_quality(
     clean_ratings: np.ndarray,  # (N,): of clean samples
     corrupted_ratings: np.ndarray,  # (M,): of corrupted ones
-    fractions: np.ndarray,  # (M,): how badly those are corrupted
+    fractions: np.ndarray,  # (M,): how badly those are corrupted; rows with 0 do not count
 ) -> dict[str, float]:
-    "R², Spearman's ρ and AUROC of rating against corruption; a rater that says always the same scores 0, 0 and 0.5."
+    "R², Spearman's ρ and AUROC of rating against corruption; 0, 0 and 0.5 for a rater that says always the same, NaN for what the fractions leave undefined."
+    corrupted_ratings, fractions = corrupted_ratings[fractions > 0], fractions[fractions > 0]  # the others are as clean as the clean ones
+    if len(fractions) == 0:
+        return {"r2": math.nan, "spearman": math.nan, "auroc": math.nan}
     is_clean = np.repeat([1, 0], [len(clean_ratings), len(corrupted_ratings)])
     auroc = roc_auc_score(is_clean, np.concatenate([clean_ratings, corrupted_ratings]))
-    if np.ptp(corrupted_ratings) == 0 or np.ptp(fractions) == 0:
-        return {"r2": 0.0, "spearman": 0.0, "auroc": float(auroc)}
+    if np.ptp(fractions) == 0 or np.ptp(corrupted_ratings) == 0:
+        correlation = math.nan if np.ptp(fractions) == 0 else 0.0
+        return {"r2": correlation, "spearman": correlation, "auroc": float(auroc)}
     pearson = np.corrcoef(fractions, corrupted_ratings)[0, 1]
     return {"r2": float(pearson**2), "spearman": float(spearmanr(fractions, corrupted_ratings).statistic), "auroc": float(auroc)}
 
-# %% ../nbs/05_meta_training.ipynb #ec830157
+# %% ../nbs/05_meta_training.ipynb #64827aab
 MAX_EVALUATION_SAMPLES = 10_000  # for ratings
 MAX_INNER_SAMPLES = 1_000  # for the inner models, times P
 _CHUNK = 1_000  # samples rated at a time
@@ -200,9 +238,9 @@ class EvaluationSet:
     "Test samples, clean and corrupted."
     clean: Batch  # (N, ...) samples, (N, ...) targets
     corrupted: Batch  # the same samples, each with its fraction of corruption
-    fractions: np.ndarray  # (N,), U(0, 1)
+    fractions: np.ndarray  # (N,): drawn from U(0, 1); 1 for kinds without degrees, 0 where nothing changed
 
-# %% ../nbs/05_meta_training.ipynb #194a3480
+# %% ../nbs/05_meta_training.ipynb #e1ac1774
 def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: DataRaterConfig) -> EvaluationSet:
     "Gather test samples and corrupt a copy of each with a fraction from U(0, 1)."
     batches, count = [], 0
@@ -218,9 +256,11 @@ def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: Dat
     fractions = torch.rand(len(x), generator=generator)
     keys = torch.randint(2**62, (len(x),), generator=generator)
     corrupted = dataset.corrupt_batch(x, y, fractions.to(x.device), keys.to(x.device), config.corruption.kinds, config.corruption.label_matrix)
-    return EvaluationSet((x, y), corrupted, fractions.numpy())
+    if not corrupted.samples.isfinite().all():
+        raise DataRaterError("the corrupted test data hold NaN or infinity: repair the corruption")
+    return EvaluationSet((x, y), (corrupted.samples, corrupted.targets), corrupted.fractions.cpu().numpy())
 
-# %% ../nbs/05_meta_training.ipynb #e48f09b5
+# %% ../nbs/05_meta_training.ipynb #8fe0c648
 @torch.no_grad()
 def rate_samples(
     rater: nn.Module,
@@ -238,12 +278,13 @@ def inner_quality(parts: Parts) -> dict[str, float]:
     losses, accuracies = [], []
     for p in range(parts.config.num_inner_models):
         params = {name: value[p] for name, value in parts.population.params.items()}
-        losses.append(parts.loss_fn(params, x, y).mean().item())
+        outputs = functional_call(parts.inner_model, params, (x,))
+        losses.append(LOSSES[parts.loss_type](outputs, y).mean().item())
         if parts.loss_type == "cross_entropy":
-            accuracies.append((functional_call(parts.inner_model, params, (x,)).argmax(-1) == y).double().mean().item())
+            accuracies.append((outputs.argmax(-1) == y).double().mean().item())
     return {"inner_loss": float(np.mean(losses)), "inner_accuracy": float(np.mean(accuracies)) if accuracies else math.nan}
 
-# %% ../nbs/05_meta_training.ipynb #df6973c6
+# %% ../nbs/05_meta_training.ipynb #2881de42
 class MetaTrainingError(DataRaterError):
     "Meta-training can't go on; `rater` is as it was after the last good meta-step."
 
@@ -259,7 +300,7 @@ def _draw(parts: Parts, meta_step: int) -> tuple[Batch, Batch]:
         x, y = parts.inner_stream.next(num_models * num_steps)
         outer_x, outer_y = parts.outer_stream.next(num_models)
         for targets in (y, outer_y):
-            _check_targets(targets, parts.num_outputs, parts.loss_type)
+            check_targets(targets.flatten(0, 1), parts.num_outputs, parts.loss_type)  # (num, B, …) -> (num·B, …)
     except DataRaterError as error:
         raise MetaTrainingError(f"meta-step {meta_step}: {error}; the rater is kept as it was after meta-step {meta_step - 1}", meta_step, parts.rater) from error
     return (x.unflatten(0, (num_models, num_steps)), y.unflatten(0, (num_models, num_steps))), (outer_x, outer_y)
@@ -293,7 +334,7 @@ def _check_finite(parts: Parts, meta_step: int, step: MetaGradient, norm: Tensor
     what = f"the outer loss of inner model {bad_models[0]} is {step.outer_loss[bad_models[0]].item()}" if bad_models else f"the norm of the meta-gradient is {norm.item()}"
     raise MetaTrainingError(f"meta-step {meta_step}: {what}; a lower inner_lr or outer_lr may help; the rater is kept as it was after meta-step {meta_step - 1}", meta_step, parts.rater)
 
-# %% ../nbs/05_meta_training.ipynb #a0c63e40
+# %% ../nbs/05_meta_training.ipynb #2b112300
 def plot_rating_against_corruption(
     fractions: np.ndarray,  # (N,)
     ratings: np.ndarray,  # (N,)
@@ -301,6 +342,8 @@ def plot_rating_against_corruption(
     max_points: int = 1_000,  # more would only make the figure darker
 ) -> Axes:
     "Scatter of ratings over corruption fractions, with the straight line through them."
+    import seaborn as sns  # here, because importing it takes seconds and only this figure needs it
+
     points = {"s": 6, "alpha": 0.4, "linewidths": 0, "color": "0.3"}
     sns.regplot(x=fractions[:max_points], y=ratings[:max_points], ci=None, scatter_kws=points, line_kws={"color": "black"}, ax=ax)
     ax.set(xlabel="corruption fraction", ylabel="rating", xlim=(0, 1))
@@ -314,26 +357,30 @@ def plot_curve(
     ax: Axes,
 ) -> Axes:
     "Columns of a table over its meta-steps."
-    for (column, label), style in zip(columns.items(), ("-", "--", ":"), strict=False):
+    for (column, label), style in zip(columns.items(), cycle(("-", "--", ":", "-.")), strict=False):
         ax.plot(table["meta_step"], table[column], style, color="black", marker="o" if len(table) < 30 else None, markersize=3, label=label)
     ax.set(xlabel="meta-step", ylabel=ylabel)
     if len(columns) > 1:
         ax.legend()
     return ax
 
-# %% ../nbs/05_meta_training.ipynb #6b09a173
+# %% ../nbs/05_meta_training.ipynb #f355ca0b
 def make_run_dir(config: DataRaterConfig) -> Path:
     "Create the run's folder and write its configuration; raises `DataRaterError` if that is impossible."
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in config.dataset_name.rpartition(":")[2])
     run_dir = Path(config.output_dir) / f"{name}_{datetime.now():%Y%m%d_%H%M}_{uuid.uuid4().hex[:8]}"
     try:
         run_dir.mkdir(parents=True)
-        write_atomically(run_dir / "config.yaml", config_to_yaml(config))
+        try:
+            write_atomically(run_dir / "config.yaml", config_to_yaml(config))
+        except OSError:
+            run_dir.rmdir()
+            raise
     except OSError as error:
         raise DataRaterError(f"cannot write to output_dir={config.output_dir!r} ({error.strerror or error}): give a folder you may write to") from error
     return run_dir
 
-# %% ../nbs/05_meta_training.ipynb #14bb44b4
+# %% ../nbs/05_meta_training.ipynb #ca68ea24
 def save_rater(rater: nn.Module, run_dir: Path) -> Path:
     "Write the rater's state dict, on the CPU, as `data_rater.pt`; equal raters give equal bytes."
     buffer = io.BytesIO()  # a file name would become part of the bytes
@@ -352,7 +399,7 @@ def load_rater(
     if not path.is_file():
         raise DataRaterError(f"{path} does not exist: give the folder of a run with save_data_rater_checkpoint=True")
     config = config_from_yaml(run_dir / "config.yaml", device=device or default_device())
-    rater = construct_model(config.data_rater_model_class)
+    rater = construct_model(config.data_rater_model_class, seed=0)  # with a seed it leaves the global generator alone
     try:
         rater.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file can fail anywhere inside torch.load
@@ -390,15 +437,16 @@ class RunLog:
         for name, draw in curves(self.history, self.metrics).items():
             save_figure(draw, self.folder / "plots" / f"{name}.png")
 
-# %% ../nbs/05_meta_training.ipynb #81f890a7
+# %% ../nbs/05_meta_training.ipynb #c9646cd2
 def curves(history: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, Callable[[Axes], Axes]]:
-    "The curves of a run by file name."
-    return {
+    "The curves of a run by file name; those with nothing to show are left out."
+    drawings = {
         "outer_loss": lambda ax: plot_curve(history, {"outer_loss": "outer loss"}, "outer loss", ax),
         "rating_quality": lambda ax: plot_curve(metrics, {"auroc": "AUROC", "r2": "R²", "spearman": "Spearman's ρ"}, "rating against corruption", ax),
         "inner_accuracy": lambda ax: plot_curve(metrics, {"inner_accuracy": "accuracy"}, "accuracy of the inner models on clean test data", ax),
         "inner_loss": lambda ax: plot_curve(metrics, {"inner_loss": "loss"}, "loss of the inner models on clean test data", ax),
     }
+    return {name: draw for name, draw in drawings.items() if name != "inner_accuracy" or metrics["inner_accuracy"].notna().any()}
 
 
 def save_figure(draw: Callable[[Axes], Axes], path: Path) -> None:
@@ -419,7 +467,7 @@ class MetaTrainingResult:
     metrics: pd.DataFrame  # a row per evaluation: r2, spearman, auroc, inner_accuracy, inner_loss, ess
     config: DataRaterConfig
 
-# %% ../nbs/05_meta_training.ipynb #5ae876ef
+# %% ../nbs/05_meta_training.ipynb #10d5e817
 def run_meta_training(
     config: DataRaterConfig,
     progress: bool = True,  # show a progress bar
@@ -430,20 +478,34 @@ def run_meta_training(
         run_dir = make_run_dir(config)
         log = RunLog(run_dir if config.log else None)
         try:
-            evaluate(parts, log, meta_step=0)
-            bar = tqdm(range(1, config.meta_steps + 1), desc="meta-training", disable=not progress)
-            for meta_step in bar:
-                log.steps.append({"meta_step": meta_step, **take_meta_step(parts, meta_step)})
-                if meta_step % config.eval_frequency == 0 or meta_step == config.meta_steps:
-                    evaluate(parts, log, meta_step)
-                bar.set_postfix(outer_loss=f"{log.steps[-1]['outer_loss']:.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}")
-        finally:
-            log.write()
-            if config.save_data_rater_checkpoint:
+            train_rater(parts, log, progress)
+        except BaseException as error:
+            broke_down = isinstance(error, MetaTrainingError)
+            if config.save_data_rater_checkpoint or broke_down:
                 save_rater(parts.rater, run_dir)
+            with suppress(OSError):  # the tables must not hide what went wrong
+                log.write()
+            if broke_down:
+                raise MetaTrainingError(f"{error}, in {run_dir}", error.meta_step, parts.rater) from error
+            raise
+        if config.save_data_rater_checkpoint:
+            save_rater(parts.rater, run_dir)
     return MetaTrainingResult(parts.rater.eval(), run_dir, log.history, log.metrics, config)
 
-# %% ../nbs/05_meta_training.ipynb #4488f89e
+# %% ../nbs/05_meta_training.ipynb #e3f7926e
+def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
+    "All meta-steps of a run, with an evaluation before the first, every `eval_frequency`, and after the last."
+    config = parts.config
+    evaluate(parts, log, meta_step=0)
+    with tqdm(total=config.meta_steps, desc="meta-training", disable=not progress) as bar:
+        for meta_step in range(1, config.meta_steps + 1):
+            log.steps.append({"meta_step": meta_step, **take_meta_step(parts, meta_step)})
+            if meta_step % config.eval_frequency == 0 or meta_step == config.meta_steps:
+                evaluate(parts, log, meta_step)
+            bar.set_postfix(outer_loss=f"{log.steps[-1]['outer_loss']:.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}", refresh=False)
+            bar.update()
+
+
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, and log both."
     data = parts.evaluation

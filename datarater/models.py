@@ -114,7 +114,7 @@ class ConvFeatures(nn.Sequential):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
-# %% ../nbs/02_models.ipynb #4397b45d
+# %% ../nbs/02_models.ipynb #d6a96a6d
 @register_model
 class ToyCNN(nn.Module):
     "Small classifier of square images; about 23,000 parameters for MNIST."
@@ -129,6 +129,8 @@ class ToyCNN(nn.Module):
         self.features = ConvFeatures(in_channels)
         side = (image_size + 3) // 4  # two halvings, each rounded up
         self.head = nn.Linear(self.features.num_channels * side * side, num_classes)
+        nn.init.normal_(self.head.weight, std=1e-3)  # logits near 0: an untrained classifier prefers no class
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         "(B, C, H, W) -> (B, classes): logits."

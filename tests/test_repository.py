@@ -282,6 +282,13 @@ def test_no_data_and_no_large_file():
     report(problems)
 
 
+def test_no_control_characters():
+    "No character that a lost backslash leaves behind (a vertical tab where \\varepsilon was meant) in a file or a cell."
+    report([f"{name} holds the control character {character!r}: write the backslash sequence in full"
+            for name in repository_files() if PurePosixPath(name).suffix in {".py", ".md", ".yml", ".ini", ".toml", ".ipynb"} and not (ROOT / name).is_symlink()
+            for character in sorted(set(re.findall(r"[\x00-\x08\x0b-\x1f]", "\n".join(cell["source"] for cell in cells_of(name)) if name.endswith(".ipynb") else (ROOT / name).read_text(encoding="utf-8"))))])
+
+
 def test_no_path_of_a_machine():
     "No absolute path of somebody's machine, in a file, a cell or what a cell shows."
     problems = []
