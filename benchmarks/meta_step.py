@@ -157,7 +157,7 @@ def main() -> None:
     results["engines_over_reverse_loop"] = {name: summary([turn[i] / turn[0] for turn in times]) for i, name in enumerate(engines)}
     print(f"engines / (reverse, loop): {results['engines_over_reverse_loop']}")
     settings = {name: getattr(config, name) for name in ("num_inner_models", "inner_steps", "batch_size", "inner_model_class", "data_rater_model_class", "inner_optimizer", "seed")}
-    path = write_result("meta_step", "cpu", {"configuration": settings, "repeats": repeats, "largest_relative_difference_of_gradients": relative_difference, **results})
+    path = write_result("meta_step", "cpu", {"command": "python benchmarks/meta_step.py", "configuration": settings, "repeats": repeats, "largest_relative_difference_of_gradients": relative_difference, **results})
     print(f"written: {path.name}")
 
 

@@ -64,7 +64,8 @@ def main() -> None:
         for when, row in (("untrained", 0), ("trained", -1))
     }
     settings = {name: value for name, value in dataclasses.asdict(result.config).items() if name not in ("seed", "data_dir", "output_dir", "device")}
-    content = {"configuration": settings, "seeds": arguments.seeds, **spread, "runs": runs}
+    command = f"python benchmarks/recipe.py {arguments.recipe}" + (f" --meta_steps {arguments.meta_steps}" if arguments.meta_steps else "")
+    content = {"command": command, "configuration": settings, "seeds": arguments.seeds, **spread, "runs": runs}
     print(f"written: {write_result(arguments.recipe, result.config.device, content).name}")
 
 

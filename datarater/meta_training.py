@@ -9,7 +9,7 @@ __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'STEP_COLUMNS', 'EVALU
            'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'RunLog', 'curves', 'save_figure',
            'MetaTrainingResult', 'run_meta_training', 'train_rater', 'evaluate']
 
-# %% ../nbs/05_meta_training.ipynb #a61103ab
+# %% ../nbs/05_meta_training.ipynb #aca405ef
 import io
 import math
 import os
@@ -37,21 +37,8 @@ from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to
 from .corruptions import seeded_generator
 from .datasets import BatchStream, DataRaterDataset, construct_dataset, make_loaders
 from datarater.inner_loop import (
-    INNER_OPTIMIZERS,
-    LOSSES,
-    SGD,
-    Adam,
-    Batch,
-    LossFunction,
-    MetaGradient,
-    OptimizerState,
-    Params,
-    effective_sample_size,
-    meta_gradient,
-    model_loss,
-    resolve_engine,
-    resolve_loss_type,
-    stack_trees,
+    INNER_OPTIMIZERS, LOSSES, SGD, Adam, Batch, LossFunction, MetaGradient, OptimizerState, Params,
+    effective_sample_size, meta_gradient, model_loss, resolve_engine, resolve_loss_type, stack_trees,
 )
 from .models import check_model, construct_model, rate
 
@@ -163,7 +150,7 @@ def check_targets(targets: Tensor, num_outputs: int, loss_type: str) -> None:
     elif targets.min() < 0 or targets.max() >= num_outputs:
         raise DataRaterError(f"labels go from {targets.min()} to {targets.max()}, but the inner model has {num_outputs} outputs: labels must be 0 to {num_outputs - 1}")
 
-# %% ../nbs/05_meta_training.ipynb #77feeb93
+# %% ../nbs/05_meta_training.ipynb #13ec3840
 def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module, inner_batch: Batch, outer_batch: Batch, loss_type: str) -> int:
     "Run both models and one meta-gradient on real batches; returns the number of the inner model's outputs, raises `DataRaterError` for what does not fit."
     x, y = outer_batch
@@ -173,13 +160,16 @@ def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module
     if loss_type == "cross_entropy" and outputs.ndim != 2:
         raise DataRaterError(f"inner model {config.inner_model_class} gives {tuple(outputs.shape)} for a batch of {len(x)}: for class labels return logits (B, classes)")
     if loss_type == "mse" and (outputs.numel() != y.numel() or outputs.dtype != y.dtype):
-        raise DataRaterError(f"inner model {config.inner_model_class} gives {outputs.dtype} {tuple(outputs.shape)} for targets {y.dtype} {tuple(y.shape)}: return one number of the same type for each")
+        got, wanted = f"{outputs.dtype} {tuple(outputs.shape)}", f"{y.dtype} {tuple(y.shape)}"
+        raise DataRaterError(f"inner model {config.inner_model_class} gives {got} for targets {wanted}: return one number of the same type for each")
     for _, targets in (inner_batch, outer_batch):
         check_targets(targets, outputs.shape[-1], loss_type)
     params = {name: p.detach()[None] for name, p in inner_model.named_parameters() if p.requires_grad}  # P = T = 1
     inner, outer = (tuple(t[None, None] for t in inner_batch), tuple(t[None] for t in outer_batch))
     engine = resolve_engine(config.meta_gradient, config.execution, config.device)
-    _call(f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}", lambda: meta_gradient(rater, model_loss(inner_model, loss_type), SGD(1.0), params, {}, inner, outer, 1.0, *engine))
+    loss_fn = model_loss(inner_model, loss_type)
+    what = f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}"
+    _call(what, lambda: meta_gradient(rater, loss_fn, SGD(1.0), params, {}, inner, outer, 1.0, *engine))
     return outputs.shape[-1]
 
 # %% ../nbs/05_meta_training.ipynb #345bcb89
@@ -284,7 +274,7 @@ def inner_quality(parts: Parts) -> dict[str, float]:
             accuracies.append((outputs.argmax(-1) == y).double().mean().item())
     return {"inner_loss": float(np.mean(losses)), "inner_accuracy": float(np.mean(accuracies)) if accuracies else math.nan}
 
-# %% ../nbs/05_meta_training.ipynb #2881de42
+# %% ../nbs/05_meta_training.ipynb #aa950c2b
 class MetaTrainingError(DataRaterError):
     "Meta-training can't go on; `rater` is as it was after the last good meta-step."
 
@@ -302,7 +292,7 @@ def _draw(parts: Parts, meta_step: int) -> tuple[Batch, Batch]:
         for targets in (y, outer_y):
             check_targets(targets.flatten(0, 1), parts.num_outputs, parts.loss_type)  # (num, B, …) -> (num·B, …)
     except DataRaterError as error:
-        raise MetaTrainingError(f"meta-step {meta_step}: {error}; the rater is kept as it was after meta-step {meta_step - 1}", meta_step, parts.rater) from error
+        raise _breakdown(parts, meta_step, str(error)) from error
     return (x.unflatten(0, (num_models, num_steps)), y.unflatten(0, (num_models, num_steps))), (outer_x, outer_y)
 
 # %% ../nbs/05_meta_training.ipynb #c782c793
@@ -325,14 +315,21 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
     parts.population.grow_older(step, keep=config.model_update)
     return {"outer_loss": step.outer_loss.mean().item(), "meta_gradient_norm": norm.item(), "ess": effective_sample_size(step.weights).mean().item()}
 
-# %% ../nbs/05_meta_training.ipynb #ed0b2792
+# %% ../nbs/05_meta_training.ipynb #12a560ba
 def _check_finite(parts: Parts, meta_step: int, step: MetaGradient, norm: Tensor) -> None:
     "Raise if the meta-step went wrong."
     bad_models = (~step.outer_loss.isfinite()).nonzero().flatten().tolist()
     if not bad_models and norm.isfinite():
         return
-    what = f"the outer loss of inner model {bad_models[0]} is {step.outer_loss[bad_models[0]].item()}" if bad_models else f"the norm of the meta-gradient is {norm.item()}"
-    raise MetaTrainingError(f"meta-step {meta_step}: {what}; a lower inner_lr or outer_lr may help; the rater is kept as it was after meta-step {meta_step - 1}", meta_step, parts.rater)
+    what = f"the norm of the meta-gradient is {norm.item()}"
+    if bad_models:
+        what = f"the outer loss of inner model {bad_models[0]} is {step.outer_loss[bad_models[0]].item()}"
+    raise _breakdown(parts, meta_step, f"{what}; a lower inner_lr or outer_lr may help")
+
+
+def _breakdown(parts: Parts, meta_step: int, what: str) -> MetaTrainingError:
+    "The error that ends a run at a meta-step."
+    return MetaTrainingError(f"meta-step {meta_step}: {what}; the rater is kept as it was after meta-step {meta_step - 1}", meta_step, parts.rater)
 
 # %% ../nbs/05_meta_training.ipynb #2b112300
 def plot_rating_against_corruption(
@@ -467,12 +464,15 @@ class MetaTrainingResult:
     metrics: pd.DataFrame  # a row per evaluation: r2, spearman, auroc, inner_accuracy, inner_loss, ess
     config: DataRaterConfig
 
-# %% ../nbs/05_meta_training.ipynb #10d5e817
+# %% ../nbs/05_meta_training.ipynb #8ffa0be3
 def run_meta_training(
     config: DataRaterConfig,
     progress: bool = True,  # show a progress bar
 ) -> MetaTrainingResult:
-    "Meta-train a DataRater and write its run folder; raises `DataRaterError` for bad input, before anything is written, and `MetaTrainingError` if training breaks down."
+    """Meta-train a DataRater and write its run folder.
+
+    Raises `DataRaterError` for bad input, before anything is written, and `MetaTrainingError` if training breaks down; the last good rater is then in the run folder.
+    """
     with seeded_globally(config.seed):
         parts = set_up(config)
         run_dir = make_run_dir(config)

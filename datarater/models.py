@@ -114,7 +114,7 @@ class ConvFeatures(nn.Sequential):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
-# %% ../nbs/02_models.ipynb #d6a96a6d
+# %% ../nbs/02_models.ipynb #4397b45d
 @register_model
 class ToyCNN(nn.Module):
     "Small classifier of square images; about 23,000 parameters for MNIST."
@@ -129,8 +129,6 @@ class ToyCNN(nn.Module):
         self.features = ConvFeatures(in_channels)
         side = (image_size + 3) // 4  # two halvings, each rounded up
         self.head = nn.Linear(self.features.num_channels * side * side, num_classes)
-        nn.init.normal_(self.head.weight, std=1e-3)  # logits near 0: an untrained classifier prefers no class
-        nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         "(B, C, H, W) -> (B, classes): logits."
@@ -248,23 +246,23 @@ def rate(
     ratings = rater(x, y) if getattr(rater, "takes_labels", False) else rater(x)
     return check_ratings(ratings, len(x), type(rater).__name__)
 
-# %% ../nbs/02_models.ipynb #95781253
+# %% ../nbs/02_models.ipynb #b9ed6f87
 @register_model
 class DataRater(nn.Module):
-    "Rates images of 28 to 36 pixels a side by their texture; about 12,000 parameters."
+    "Rates images of any size by their texture; about 9,000 parameters."
 
     def __init__(
         self,
         in_channels: int = 1,  # 1 for grey images, 3 for colour
     ):
         super().__init__()
-        self.features = nn.Sequential(ConvFeatures(in_channels), nn.AvgPool2d(4, stride=3))  # 7×7 (or 8×8) positions -> 2×2
-        self.head = nn.Sequential(nn.Linear(ConvFeatures.num_channels * 2 * 2, 32), nn.GELU(), nn.Linear(32, 1))
+        self.features = ConvFeatures(in_channels)
+        self.head = nn.Sequential(nn.Linear(ConvFeatures.num_channels, 32), nn.GELU(), nn.Linear(32, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         "(B, C, H, W) -> (B,): ratings."
-        features = self.features(x)  # (B, 32, 2, 2)
-        return self.head(features.flatten(1)).squeeze(-1)  # (B, 128) -> (B, 1) -> (B,)
+        features = self.features(x)  # (B, 32, H/4, W/4)
+        return self.head(features.mean((2, 3))).squeeze(-1)  # (B, 32) -> (B, 1) -> (B,)
 
 # %% ../nbs/02_models.ipynb #dd0ce59f
 @register_model
