@@ -19,20 +19,22 @@ from provenance import ROOT, write_result
 from datarater.config import DataRaterConfig
 from datarater.corruptions import show_images
 from datarater.datasets import construct_dataset, get_dataset_loaders
-from datarater.meta_training import MetaTrainingResult, make_evaluation_set, plot_rating_against_corruption, rate_samples, run_meta_training
+from datarater.inner_loop import rate_many
+from datarater.meta_training import MetaTrainingResult, make_evaluation_set, plot_rating_against_corruption, run_meta_training
 
 
+@torch.no_grad()
 def draw_readme_figure(result: MetaTrainingResult, path: Path) -> None:
     "Best- and worst-rated images of one training batch, and rating against corruption on test images."
     train, _, test = get_dataset_loaders(result.config)
     images, labels = train.dataset.batch(torch.arange(200))
-    order = rate_samples(result.rater, images, labels).argsort()
+    order = rate_many(result.rater, images, labels).argsort().numpy()
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.subplots(1, 3)
     for ax, chosen, title in ((axes[0], order[::-1][:25], "25 best-rated of 200 training images"), (axes[1], order[:25], "25 worst-rated")):
         show_images(images[chosen.copy()], ax, num_columns=5).set_title(title, fontsize=10)
     data = make_evaluation_set(construct_dataset(result.config), test, result.config)
-    ax = plot_rating_against_corruption(data.fractions, rate_samples(result.rater, *data.corrupted), axes[2])
+    ax = plot_rating_against_corruption(data.fractions, rate_many(result.rater, *data.corrupted).numpy(), axes[2])
     ax.set_title("rating of corrupted test images", fontsize=10)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=85)  # keeps the file under 200 kB

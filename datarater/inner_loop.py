@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'Params', 'Batch', 'LossFunction', 'OptimizerState', 'INNER_OPTIMIZERS', 'ESTIMATORS', 'batch_weights',
            'effective_sample_size', 'cross_entropy_loss', 'squared_error_loss', 'resolve_loss_type', 'model_loss',
            'weighted_gradient', 'SGD', 'Adam', 'Unrolled', 'reverse_weight_gradient', 'mixed_weight_gradient',
-           'population_weight_gradient', 'stack_trees', 'MetaGradient', 'meta_gradient', 'resolve_engine']
+           'population_weight_gradient', 'stack_trees', 'rate_many', 'MetaGradient', 'meta_gradient', 'resolve_engine']
 
 # %% ../nbs/03_inner_loop.ipynb #e825247b
 import warnings
@@ -290,6 +290,19 @@ def stack_trees(trees: Sequence[Any]) -> Any:
     parts = [stack_trees(part) for part in zip(*trees, strict=True)]
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
+# %% ../nbs/03_inner_loop.ipynb #405d3ea2
+_CPU_CHUNK = 256  # samples rated at a time on a CPU
+
+
+def rate_many(
+    rater: nn.Module,
+    x: Tensor,  # (N, ...)
+    y: Tensor,  # (N, ...): used by label-aware raters only
+) -> Tensor:  # (N,)
+    "Ratings of any number of samples: at once on a GPU, chunk by chunk on a CPU, where activations that fit into the cache are faster."
+    size = _CPU_CHUNK if x.device.type == "cpu" else len(x)
+    return torch.cat([rate(rater, *chunk) for chunk in zip(x.split(size), y.split(size), strict=True)])
+
 # %% ../nbs/03_inner_loop.ipynb #39fe7c81
 class MetaGradient(NamedTuple):
     "The result of one meta-step's differentiation."
@@ -299,7 +312,7 @@ class MetaGradient(NamedTuple):
     inner_params: Params  # θ_T, (P, ...) each
     optimizer_state: OptimizerState  # s_T, (P, ...) each
 
-# %% ../nbs/03_inner_loop.ipynb #29ecc299
+# %% ../nbs/03_inner_loop.ipynb #01107275
 def meta_gradient(
     rater: nn.Module,  # φ_η; its parameters are those differentiated
     loss_fn: LossFunction,
@@ -314,7 +327,7 @@ def meta_gradient(
 ) -> MetaGradient:
     "Gradient of the population's mean outer loss with respect to η, through T inner steps (Calian et al. 2025); raises `DataRaterError` for ratings cut off from η."
     x, y = inner_batches
-    ratings = rate(rater, x.flatten(0, 2), y.flatten(0, 2)).view(y.shape[:3])  # (P·T·B,) -> (P, T, B)
+    ratings = rate_many(rater, x.flatten(0, 2), y.flatten(0, 2)).view(y.shape[:3])  # (P·T·B,) -> (P, T, B)
     weights = batch_weights(ratings, temperature)
     if not weights.requires_grad:
         raise DataRaterError(f"ratings of {type(rater).__name__} do not depend on its parameters: remove detach() or no_grad(), or let some parameters require gradients")

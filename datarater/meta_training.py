@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS', 'seeded_globally', 'Population',
            'Parts', 'set_up', 'check_targets', 'try_models', 'rating_quality', 'EvaluationSet', 'make_evaluation_set',
-           'rate_samples', 'inner_quality', 'MetaTrainingError', 'take_meta_step', 'plot_rating_against_corruption',
-           'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'RunLog', 'curves', 'save_figure',
-           'MetaTrainingResult', 'run_meta_training', 'train_rater', 'evaluate']
+           'inner_quality', 'MetaTrainingError', 'take_meta_step', 'plot_rating_against_corruption', 'plot_curve',
+           'make_run_dir', 'save_rater', 'load_rater', 'RunLog', 'curves', 'save_figure', 'MetaTrainingResult',
+           'run_meta_training', 'train_rater', 'evaluate']
 
-# %% ../nbs/05_meta_training.ipynb #aca405ef
+# %% ../nbs/05_meta_training.ipynb #5bc5d802
 import io
 import math
 import os
@@ -38,7 +38,7 @@ from .corruptions import seeded_generator
 from .datasets import BatchStream, DataRaterDataset, construct_dataset, make_loaders
 from datarater.inner_loop import (
     INNER_OPTIMIZERS, LOSSES, SGD, Adam, Batch, LossFunction, MetaGradient, OptimizerState, Params,
-    effective_sample_size, meta_gradient, model_loss, resolve_engine, resolve_loss_type, stack_trees,
+    effective_sample_size, meta_gradient, model_loss, rate_many, resolve_engine, resolve_loss_type, stack_trees,
 )
 from .models import check_model, construct_model, rate
 
@@ -217,10 +217,9 @@ def rating_quality(
     pearson = np.corrcoef(fractions, corrupted_ratings)[0, 1]
     return {"r2": float(pearson**2), "spearman": float(spearmanr(fractions, corrupted_ratings).statistic), "auroc": float(auroc)}
 
-# %% ../nbs/05_meta_training.ipynb #64827aab
+# %% ../nbs/05_meta_training.ipynb #2ccb79bc
 MAX_EVALUATION_SAMPLES = 10_000  # for ratings
 MAX_INNER_SAMPLES = 1_000  # for the inner models, times P
-_CHUNK = 1_000  # samples rated at a time
 
 
 @dataclass(frozen=True)
@@ -250,17 +249,7 @@ def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: Dat
         raise DataRaterError("the corrupted test data hold NaN or infinity: repair the corruption")
     return EvaluationSet((x, y), (corrupted.samples, corrupted.targets), corrupted.fractions.cpu().numpy())
 
-# %% ../nbs/05_meta_training.ipynb #8fe0c648
-@torch.no_grad()
-def rate_samples(
-    rater: nn.Module,
-    x: Tensor,  # (N, ...)
-    y: Tensor,  # (N, ...): used by label-aware raters only
-) -> np.ndarray:  # (N,)
-    "Ratings of many samples, a thousand at a time."
-    return torch.cat([rate(rater, *chunk) for chunk in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True)]).cpu().numpy()
-
-
+# %% ../nbs/05_meta_training.ipynb #1e885211
 @torch.no_grad()
 def inner_quality(parts: Parts) -> dict[str, float]:
     "Mean loss and, for class labels, accuracy of the inner models on clean test samples."
@@ -492,7 +481,7 @@ def run_meta_training(
             save_rater(parts.rater, run_dir)
     return MetaTrainingResult(parts.rater.eval(), run_dir, log.history, log.metrics, config)
 
-# %% ../nbs/05_meta_training.ipynb #e3f7926e
+# %% ../nbs/05_meta_training.ipynb #b27a5a7f
 def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
     "All meta-steps of a run, with an evaluation before the first, every `eval_frequency`, and after the last."
     config = parts.config
@@ -509,7 +498,8 @@ def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, and log both."
     data = parts.evaluation
-    clean, corrupted = (rate_samples(parts.rater, *batch) for batch in (data.clean, data.corrupted))
+    with torch.no_grad():
+        clean, corrupted = (rate_many(parts.rater, *batch).cpu().numpy() for batch in (data.clean, data.corrupted))
     quality = rating_quality(clean, corrupted, data.fractions)
     ess = log.steps[-1]["ess"] if log.steps else math.nan
     log.evaluations.append({"meta_step": meta_step, **quality, **inner_quality(parts), "ess": ess})
