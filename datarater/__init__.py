@@ -4,10 +4,10 @@ __version__ = "0.1.0"
 # The names most people need, imported when first used: `import datarater` alone stays fast.
 _MODULES = {
     "DataCorruptionConfig": "config", "DataRaterConfig": "config", "DataRaterError": "config",
-    "CorruptedSubset": "datasets", "DataRaterDataset": "datasets", "TensorDataRaterDataset": "datasets",
+    "register_corruption": "corruptions", "CorruptedSubset": "datasets", "DataRaterDataset": "datasets", "TensorDataRaterDataset": "datasets",
     "get_dataset_loaders": "datasets", "register_dataset": "datasets",
     "construct_model": "models", "register_model": "models",
-    "load_rater": "meta_training", "run_meta_training": "meta_training",
+    "MetaTrainingError": "meta_training", "load_rater": "meta_training", "run_meta_training": "meta_training",
 }
 __all__ = list(_MODULES)
 

@@ -21,12 +21,12 @@ from .datasets import DATASETS
 from .meta_training import MetaTrainingResult, run_meta_training
 from .models import MODELS
 
-# %% ../nbs/09_cli.ipynb #12b3c064
+# %% ../nbs/09_cli.ipynb #1b237306
 def train_parser() -> ArgumentParser:
     "The flags of `datarater train`, one for each setting."
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the strings below the fields are their help
-    parser = ArgumentParser(description="Meta-train a DataRater. Without a dataset, configuration or recipe: recipe digits.", exit_on_error=False, print_config=None)
-    parser.add_argument("--config", type=str, help="YAML file with settings, such as the config.yaml of a run; flags go before it")
+    parser = ArgumentParser(description="Meta-train a DataRater. Without a dataset, configuration or recipe: recipe digits.", exit_on_error=False, allow_abbrev=False, print_config=None)
+    parser.add_argument("--config", type=str, help="YAML file with settings, such as the config.yaml of a run; flags override it")
     parser.add_argument("--print_config", action="store_true", help="print the resolved settings as YAML and exit")
     parser.add_class_arguments(DataRaterConfig)
     return parser
@@ -71,25 +71,26 @@ def _about(item: Any) -> str:
         return ", ".join(f"{name}={item[name]}" for name in ("dataset_name", "meta_steps", "num_inner_models", "model_update") if name in item)
     return (item.__doc__ or "").strip().partition("\n")[0]
 
-# %% ../nbs/09_cli.ipynb #acd02a9c
+# %% ../nbs/09_cli.ipynb #2ae6ad35
 def describe_result(result: MetaTrainingResult) -> str:
     "What a run achieved and where its files are."
-    last = result.metrics.iloc[-1]
+    first, last = result.metrics.iloc[0], result.metrics.iloc[-1]
     saved = "data_rater.pt" if result.config.save_data_rater_checkpoint else "not saved (save_data_rater_checkpoint=False)"
     return (
-        f"rating against corruption on test data after {int(last.meta_step)} meta-steps: AUROC {last.auroc:.3f}, Spearman {last.spearman:.3f}, R2 {last.r2:.3f}\n"
+        f"rating against corruption on test data after {int(last.meta_step)} meta-steps: AUROC {last.auroc:.3f} (untrained {first.auroc:.3f}), "
+        f"Spearman {last.spearman:.3f} ({first.spearman:.3f}), R2 {last.r2:.3f} ({first.r2:.3f})\n"
         f"rater: {saved}\nrun folder: {result.run_dir}"
     )
 
-# %% ../nbs/09_cli.ipynb #fb39e2e9
+# %% ../nbs/09_cli.ipynb #136a386e
 def run_command(
     arguments: Sequence[str],  # without the program's name
 ) -> None:
     "Parse and carry out a command; raises `DataRaterError` or `ArgumentError` for bad input."
-    parser = ArgumentParser(prog="datarater", description="Find out which training samples are worth training on.", exit_on_error=False, version=__version__)
+    parser = ArgumentParser(prog="datarater", description="Find out which training samples are worth training on.", exit_on_error=False, allow_abbrev=False, version=__version__)
     commands = parser.add_subcommands(title="commands", help="what to do; datarater COMMAND --help tells more")
     commands.add_subcommand("train", train_parser(), help="meta-train a DataRater")
-    commands.add_subcommand("list", ArgumentParser(description="List datasets, models, corruptions and recipes.", exit_on_error=False), help="list what can be named")
+    commands.add_subcommand("list", ArgumentParser(description="List datasets, models, corruptions and recipes.", exit_on_error=False, allow_abbrev=False), help="list what can be named")
     given = parser.parse_args(_with_current_names(arguments), defaults=False)
     if given.subcommand == "list":
         print(describe_names())
@@ -98,7 +99,7 @@ def run_command(
     else:
         print(describe_result(run_meta_training(_config_of(given.train), progress=sys.stderr.isatty())))
 
-# %% ../nbs/09_cli.ipynb #d49d3a6f
+# %% ../nbs/09_cli.ipynb #4349e3ea
 def main(
     arguments: Sequence[str] | None = None,  # default: those of the process
 ) -> int:  # exit code: 0, 2 for bad input or a failed run, 130 when interrupted
@@ -110,7 +111,7 @@ def main(
     except (ArgumentError, DataRaterError, OSError) as error:
         print(f"datarater: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("datarater: interrupted; rater and logs, where they were asked for, are in the run folder", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"datarater: {error or 'interrupted'}", file=sys.stderr)
         return 130
     return 0

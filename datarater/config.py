@@ -108,7 +108,7 @@ def _check_settings(settings: Any) -> None:
             value = _checked(item.name, getattr(settings, item.name), annotation, item.metadata.get("rule", ANYTHING))
             object.__setattr__(settings, item.name, value)
 
-# %% ../nbs/00_config.ipynb #1ac0f29f
+# %% ../nbs/00_config.ipynb #1459feb0
 _UNIT_INTERVAL = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
@@ -119,8 +119,8 @@ class DataCorruptionConfig:
     "probability that a training sample is corrupted"
     corruption_fraction_range: tuple[float, float] = (0.1, 0.9)
     "lowest and highest strength of a corruption, drawn uniformly; 0 changes nothing"
-    kinds: tuple[str, ...] = ("pixel_noise",)
-    "corruptions to draw from, with equal chances (`datarater list` names them)"
+    kinds: tuple[str, ...] | str = ("pixel_noise",)
+    "one or more corruptions to draw from, with equal chances: pixel_noise, or [pixel_noise,occlusion] (`datarater list` names them)"
     fixed: bool = setting(False)
     "make each sample's corruption a function of its index, instead of drawing it at every access"
     seed: int = setting(0, SEED)
@@ -165,7 +165,7 @@ def _checked_matrix(value: Any) -> tuple[tuple[float, ...], ...] | None:
         raise DataRaterError("label_matrix is not allowed: give a square matrix of numbers >= 0 in which every row sums to 1")
     return tuple(tuple(float(p) for p in row) for row in rows)
 
-# %% ../nbs/00_config.ipynb #409fc1ba
+# %% ../nbs/00_config.ipynb #be0ac1e0
 _OPEN_UNIT_INTERVAL = Rule(lambda value: 0 < value < 1, "a number between 0 and 1, both excluded")
 
 
@@ -185,9 +185,9 @@ class TaskSettings:
     data_rater_model_class: str = setting("DataRater", NAME)
     "rater: a registered name or package.module:Name"
     loss_type: str = setting("auto", one_of("auto", "cross_entropy", "mse"))
-    "loss of a sample; auto: cross_entropy for class labels, mse for real targets"
+    "loss of a sample, one of auto, cross_entropy, mse; auto: cross_entropy for class labels, mse for real targets"
 
-# %% ../nbs/00_config.ipynb #edaecb66
+# %% ../nbs/00_config.ipynb #fbd69e7c
 @dataclass(frozen=True, kw_only=True)
 class InnerSettings:
     "The population of inner models and how they train."
@@ -200,13 +200,13 @@ class InnerSettings:
     inner_lr: float = setting(1e-3, POSITIVE)
     "learning rate of the inner models"
     inner_optimizer: str = setting("sgd", one_of("sgd", "momentum", "adam"))
-    "optimiser of the inner models; the meta-gradient includes its moments"
+    "optimiser of the inner models, one of sgd, momentum, adam; the meta-gradient includes its moments"
     model_update: bool = setting(False)
     "keep the inner models' new parameters and optimiser states after each meta-step"
     meta_refresh_steps: int = setting(10, COUNT)
     "lifetime of an inner model in meta-steps, after which a new random one replaces it"
 
-# %% ../nbs/00_config.ipynb #b613a86f
+# %% ../nbs/00_config.ipynb #69974418
 @dataclass(frozen=True, kw_only=True)
 class OuterSettings:
     "The meta-steps that train the rater."
@@ -219,12 +219,12 @@ class OuterSettings:
     softmax_temperature: float = setting(1.0, POSITIVE)
     "ratings are divided by it before the softmax that makes weights"
     meta_gradient: str = setting("auto", one_of("auto", "mixed", "reverse"))
-    "estimator of the meta-gradient; both are exact, they differ in time and memory"
+    "estimator of the meta-gradient, one of auto, mixed, reverse; both are exact, they differ in time and memory; auto: by device"
     execution: str = setting("auto", one_of("auto", "loop", "vmap"))
-    "run the inner models one after another or as one batched computation; auto: by device"
+    "run the inner models one after another (loop) or as one batched computation (vmap); auto: by device"
 
-# %% ../nbs/00_config.ipynb #998b951c
-_NOT_YET = Rule(lambda value: not value, "False: this version has no adversarial outer loss yet")
+# %% ../nbs/00_config.ipynb #cc3f7a09
+_NOT_YET = Rule(lambda value: not value, "False, or leave it out: the adversarial outer loss is not available yet")
 _PIXELS = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1, in units of pixels in [0, 1] (8/255, not 8)")
 _PIXEL_STEP = Rule(lambda value: 0 < value <= 1, "a number above 0 and up to 1, in units of pixels in [0, 1] (2/255, not 2)")
 
@@ -243,7 +243,7 @@ class AttackSettings:
     attack_step_size: float = setting(2 / 255, _PIXEL_STEP)
     "size of an attack step, pixels being in [0, 1] (no effect without attack)"
 
-# %% ../nbs/00_config.ipynb #dcf8c12c
+# %% ../nbs/00_config.ipynb #667bc8f8
 def default_device() -> str:
     "`cuda` where PyTorch finds one, else `cpu`."
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -265,9 +265,9 @@ class RunSettings:
     eval_frequency: int = setting(100, COUNT)
     "meta-steps between evaluations"
     recipe: str | None = setting(None, NAME)
-    "named set of defaults; settings given explicitly go before it"
+    "named set of defaults; settings given explicitly override it"
 
-# %% ../nbs/00_config.ipynb #d7609324
+# %% ../nbs/00_config.ipynb #f5389cd5
 @dataclass(frozen=True, kw_only=True)
 class DataRaterConfig(RunSettings, AttackSettings, OuterSettings, InnerSettings, TaskSettings):
     "All settings of a meta-training run, checked when made; raises `DataRaterError` naming the setting, the value and what is allowed."
@@ -276,18 +276,23 @@ class DataRaterConfig(RunSettings, AttackSettings, OuterSettings, InnerSettings,
         if isinstance(self.corruption, Mapping):
             object.__setattr__(self, "corruption", _from_mapping(DataCorruptionConfig, self.corruption))
         if not isinstance(self.corruption, DataCorruptionConfig):
-            raise DataRaterError(f"corruption={self.corruption!r} is not allowed: give a DataCorruptionConfig")
+            raise DataRaterError(f"corruption={self.corruption!r} is not allowed: give a DataCorruptionConfig (in YAML: its settings by name)")
         _check_settings(self)
         _check_device(self.device)
 
-# %% ../nbs/00_config.ipynb #108d1ecd
-def _from_mapping(settings_class: type, values: Mapping[str, Any]) -> Any:
-    "`settings_class(**values)` with a readable error for a name that is no setting."
+# %% ../nbs/00_config.ipynb #e0262287
+def _check_names(settings_class: type, values: Mapping[str, Any]) -> None:
+    "Raise for a name that is no setting."
     known = [item.name for item in fields(settings_class)]
     for name in values:
         if name not in known:
             near = get_close_matches(str(name), known, n=1)
             raise DataRaterError(f"unknown setting {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"))
+
+
+def _from_mapping(settings_class: type, values: Mapping[str, Any]) -> Any:
+    "`settings_class(**values)` with a readable error for a name that is no setting."
+    _check_names(settings_class, values)
     return settings_class(**values)
 
 
@@ -313,12 +318,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     ),
 }
 
-# %% ../nbs/00_config.ipynb #119cee32
+# %% ../nbs/00_config.ipynb #81cb8949
 def _with_recipe(init: Callable[..., None]) -> Callable[..., None]:
     "Let the keyword `recipe` fill in what the caller of `init` left out."
 
     @wraps(init)
     def __init__(self, **settings):
+        _check_names(DataRaterConfig, settings)
         recipe = settings.get("recipe")
         defaults = lookup(recipe, RECIPES, "recipe", importable=False) if recipe else {}
         if isinstance(corruption := settings.get("corruption"), Mapping):  # part of a corruption replaces only that part
@@ -362,10 +368,10 @@ def _as_lists(value: Any) -> Any:
     "Tuples, which YAML does not know, as lists."
     return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
 
-# %% ../nbs/00_config.ipynb #ed37e932
+# %% ../nbs/00_config.ipynb #95c6761e
 def config_from_yaml(
     path: str | os.PathLike,  # a YAML file with settings by name; those left out keep their defaults
-    **overrides: Any,  # settings that go before the file's
+    **overrides: Any,  # settings that override the file's
 ) -> DataRaterConfig:
     "Read settings from a YAML file; raises `DataRaterError` if it is missing, no YAML mapping, or holds a bad setting."
     try:

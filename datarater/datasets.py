@@ -106,9 +106,11 @@ class TensorPairs(BatchDataset):
         part.indices = self.indices[torch.as_tensor(indices, dtype=torch.long, device=self.device)]
         return part
 
-# %% ../nbs/01_datasets.ipynb #326b95dd
+# %% ../nbs/01_datasets.ipynb #a06870dc
 def _check_pairs(samples: Tensor, targets: Tensor, value_range: tuple[float, float], num_classes: int | None) -> None:
     "Raise unless samples and targets fit together, are finite, and keep to the value range and the classes."
+    if not isinstance(samples, Tensor) or not isinstance(targets, Tensor):
+        raise DataRaterError(f"samples and targets are {_describe(samples)} and {_describe(targets)}: give tensors, for example by torch.from_numpy")
     if len(samples) == 0 or len(samples) != len(targets):
         raise DataRaterError(f"got {len(samples)} samples and {len(targets)} targets: give as many of both, at least one")
     if samples.dtype != torch.uint8 and not samples.is_floating_point():
@@ -414,7 +416,7 @@ def split_indices(
     num_train = round(train_split_ratio * num_samples)
     return order[:num_train], order[num_train:]
 
-# %% ../nbs/01_datasets.ipynb #82e5933a
+# %% ../nbs/01_datasets.ipynb #a6d0977b
 class TensorDataRaterDataset(DataRaterDataset):
     "A dataset of tensors: a subclass gives `read_tensors`, and its `value_range` and `num_classes` where they differ."
 
@@ -434,6 +436,8 @@ class TensorDataRaterDataset(DataRaterDataset):
     def pairs(self) -> tuple[TensorPairs, TensorPairs]:
         "Training and test data on the device, read and checked once."
         tensors = self.read_tensors()
+        if not isinstance(tensors, (tuple, list)) or len(tensors) != 4:
+            raise DataRaterError(f"read_tensors of {type(self).__name__} returned {_describe(tensors)}: return four tensors (train samples, train targets, test samples, test targets)")
         make = partial(TensorPairs, value_range=self.value_range, num_classes=self.num_classes, device=self.device)
         return make(*tensors[:2]), make(*tensors[2:])
 

@@ -366,7 +366,7 @@ def make_run_dir(config: DataRaterConfig) -> Path:
         raise DataRaterError(f"cannot write to output_dir={config.output_dir!r} ({error.strerror or error}): give a folder you may write to") from error
     return run_dir
 
-# %% ../nbs/05_meta_training.ipynb #ca68ea24
+# %% ../nbs/05_meta_training.ipynb #94086e80
 def save_rater(rater: nn.Module, run_dir: Path) -> Path:
     "Write the rater's state dict, on the CPU, as `data_rater.pt`; equal raters give equal bytes."
     buffer = io.BytesIO()  # a file name would become part of the bytes
@@ -385,7 +385,10 @@ def load_rater(
     if not path.is_file():
         raise DataRaterError(f"{path} does not exist: give the folder of a run with save_data_rater_checkpoint=True")
     config = config_from_yaml(run_dir / "config.yaml", device=device or default_device())
-    rater = construct_model(config.data_rater_model_class, seed=0)  # with a seed it leaves the global generator alone
+    try:
+        rater = construct_model(config.data_rater_model_class, seed=0)  # with a seed it leaves the global generator alone
+    except DataRaterError as error:
+        raise DataRaterError(f"{error}; if a decorator registers it, import the module with that decorator first") from error
     try:
         rater.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file can fail anywhere inside torch.load
@@ -423,14 +426,14 @@ class RunLog:
         for name, draw in curves(self.history, self.metrics).items():
             save_figure(draw, self.folder / "plots" / f"{name}.png")
 
-# %% ../nbs/05_meta_training.ipynb #c9646cd2
+# %% ../nbs/05_meta_training.ipynb #5bd58317
 def curves(history: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, Callable[[Axes], Axes]]:
     "The curves of a run by file name; those with nothing to show are left out."
     drawings = {
         "outer_loss": lambda ax: plot_curve(history, {"outer_loss": "outer loss"}, "outer loss", ax),
         "rating_quality": lambda ax: plot_curve(metrics, {"auroc": "AUROC", "r2": "R²", "spearman": "Spearman's ρ"}, "rating against corruption", ax),
-        "inner_accuracy": lambda ax: plot_curve(metrics, {"inner_accuracy": "accuracy"}, "accuracy of the inner models on clean test data", ax),
-        "inner_loss": lambda ax: plot_curve(metrics, {"inner_loss": "loss"}, "loss of the inner models on clean test data", ax),
+        "inner_accuracy": lambda ax: plot_curve(metrics, {"inner_accuracy": "accuracy"}, "inner accuracy, clean data", ax),
+        "inner_loss": lambda ax: plot_curve(metrics, {"inner_loss": "loss"}, "inner loss, clean data", ax),
     }
     return {name: draw for name, draw in drawings.items() if name != "inner_accuracy" or metrics["inner_accuracy"].notna().any()}
 
@@ -453,7 +456,7 @@ class MetaTrainingResult:
     metrics: pd.DataFrame  # a row per evaluation: r2, spearman, auroc, inner_accuracy, inner_loss, ess
     config: DataRaterConfig
 
-# %% ../nbs/05_meta_training.ipynb #8ffa0be3
+# %% ../nbs/05_meta_training.ipynb #3c28fc31
 def run_meta_training(
     config: DataRaterConfig,
     progress: bool = True,  # show a progress bar
@@ -470,10 +473,12 @@ def run_meta_training(
             train_rater(parts, log, progress)
         except BaseException as error:
             broke_down = isinstance(error, MetaTrainingError)
-            if config.save_data_rater_checkpoint or broke_down:
+            if config.save_data_rater_checkpoint or isinstance(error, (MetaTrainingError, KeyboardInterrupt)):
                 save_rater(parts.rater, run_dir)
             with suppress(OSError):  # the tables must not hide what went wrong
                 log.write()
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"interrupted after meta-step {len(log.steps)}: the rater is in {run_dir}") from error
             if broke_down:
                 raise MetaTrainingError(f"{error}, in {run_dir}", error.meta_step, parts.rater) from error
             raise
