@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'MNIST_FILES', 'BatchDataset', 'TensorPairs', 'fetch_batch', 'original_indices', 'CorruptedBatch',
-           'GroundTruth', 'CorruptedSubset', 'BatchLoader', 'BatchStream', 'DataRaterDataset', 'split_indices',
-           'TensorDataRaterDataset', 'register_dataset', 'construct_dataset', 'get_dataset_loaders', 'make_loaders',
-           'DigitsDataRaterDataset', 'Synthetic1DataRaterDataset', 'data_folder', 'read_idx', 'find_mnist',
-           'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
+           'GroundTruth', 'CorruptedSubset', 'BatchLoader', 'BatchStream', 'checked_batch', 'DataRaterDataset',
+           'split_indices', 'TensorDataRaterDataset', 'register_dataset', 'construct_dataset', 'get_dataset_loaders',
+           'make_loaders', 'DigitsDataRaterDataset', 'Synthetic1DataRaterDataset', 'data_folder', 'read_idx',
+           'find_mnist', 'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
 
 # %% ../nbs/01_datasets.ipynb #d3ade040
 import gzip
@@ -333,7 +333,7 @@ class BatchStream:
         samples, targets = (tensor.to(self.device) for tensor in pair)
         return samples, targets
 
-# %% ../nbs/01_datasets.ipynb #fc5523c2
+# %% ../nbs/01_datasets.ipynb #8e229332
 def _full_index_batches(loader: BatchLoader) -> Iterator[Tensor]:
     "Index batches of full size, pass after pass."
     if len(loader.dataset) < loader.batch_size:
@@ -348,7 +348,7 @@ def _full_batches(loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
     while True:
         sizes = []
         for batch in loader:
-            samples, targets = _checked_batch(batch)
+            samples, targets = checked_batch(batch)
             batch_size = batch_size or len(samples)
             sizes.append(len(samples))
             if len(samples) == batch_size:
@@ -358,7 +358,7 @@ def _full_batches(loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
             raise DataRaterError(f"the loader gives no full batch: {detail}; give more data, a smaller batch_size, or a loader that starts anew")
 
 
-def _checked_batch(batch: Any) -> tuple[Tensor, Tensor]:
+def checked_batch(batch: Any) -> tuple[Tensor, Tensor]:
     "A pair of tensors of one length without NaN; an error for anything else."
     is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(part, Tensor) and part.ndim for part in batch)
     if not is_pair or len(batch[0]) != len(batch[1]):

@@ -9,7 +9,7 @@ __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'STEP_COLUMNS', 'EVALU
            'make_run_dir', 'save_rater', 'load_rater', 'RunLog', 'curves', 'save_figure', 'MetaTrainingResult',
            'run_meta_training', 'train_rater', 'evaluate']
 
-# %% ../nbs/05_meta_training.ipynb #5bc5d802
+# %% ../nbs/05_meta_training.ipynb #966045f7
 import io
 import math
 import os
@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, default_device, write_atomically
 from .corruptions import seeded_generator
-from .datasets import BatchStream, DataRaterDataset, construct_dataset, make_loaders
+from .datasets import BatchStream, DataRaterDataset, checked_batch, construct_dataset, make_loaders
 from datarater.inner_loop import (
     INNER_OPTIMIZERS, LOSSES, SGD, Adam, Batch, LossFunction, MetaGradient, OptimizerState, Params,
     effective_sample_size, meta_gradient, model_loss, rate_many, resolve_engine, resolve_loss_type, stack_trees,
@@ -229,18 +229,19 @@ class EvaluationSet:
     corrupted: Batch  # the same samples, each with its fraction of corruption
     fractions: np.ndarray  # (N,): drawn from U(0, 1); 1 for kinds without degrees, 0 where nothing changed
 
-# %% ../nbs/05_meta_training.ipynb #e1ac1774
+# %% ../nbs/05_meta_training.ipynb #b2579dcd
 def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: DataRaterConfig) -> EvaluationSet:
     "Gather test samples and corrupt a copy of each with a fraction from U(0, 1)."
     batches, count = [], 0
-    for x, y in test_loader:
+    for batch in test_loader:
+        x, y = checked_batch(batch)
         batches.append((x.to(config.device), y.to(config.device)))
         count += len(x)
         if count >= MAX_EVALUATION_SAMPLES:
             break
+    if not batches:
+        raise DataRaterError("the test loader is empty: give it at least one batch, it is what the rater is evaluated on")
     x, y = (torch.cat(parts)[:MAX_EVALUATION_SAMPLES] for parts in zip(*batches, strict=True))
-    if not x.isfinite().all():
-        raise DataRaterError("the test data hold NaN or infinity: remove or repair these samples")
     generator = seeded_generator(config.seed, "evaluation")
     fractions = torch.rand(len(x), generator=generator)
     keys = torch.randint(2**62, (len(x),), generator=generator)
@@ -456,7 +457,7 @@ class MetaTrainingResult:
     metrics: pd.DataFrame  # a row per evaluation: r2, spearman, auroc, inner_accuracy, inner_loss, ess
     config: DataRaterConfig
 
-# %% ../nbs/05_meta_training.ipynb #3c28fc31
+# %% ../nbs/05_meta_training.ipynb #a6847e59
 def run_meta_training(
     config: DataRaterConfig,
     progress: bool = True,  # show a progress bar
@@ -472,14 +473,13 @@ def run_meta_training(
         try:
             train_rater(parts, log, progress)
         except BaseException as error:
-            broke_down = isinstance(error, MetaTrainingError)
             if config.save_data_rater_checkpoint or isinstance(error, (MetaTrainingError, KeyboardInterrupt)):
                 save_rater(parts.rater, run_dir)
             with suppress(OSError):  # the tables must not hide what went wrong
                 log.write()
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(f"interrupted after meta-step {len(log.steps)}: the rater is in {run_dir}") from error
-            if broke_down:
+            if isinstance(error, MetaTrainingError):
                 raise MetaTrainingError(f"{error}, in {run_dir}", error.meta_step, parts.rater) from error
             raise
         if config.save_data_rater_checkpoint:
