@@ -1,20 +1,18 @@
 """A recipe, run for real with several seeds.
 
-    python benchmarks/recipe.py digits [--seeds 0 1 2]                        writes results/digits.json and the figure of the README
-    python benchmarks/recipe.py mnist_v1 --meta_steps 300 [--data_dir FOLDER]        writes results/mnist_v1.json
+    python benchmarks/recipe.py digits [--seeds 0 1 2]                  writes results/digits.json and the figure of the README
+    python benchmarks/recipe.py mnist [--data_dir FOLDER]               writes results/mnist.json
+    python benchmarks/recipe.py mnist_v1 --meta_steps 300               writes results/mnist_v1.json
 
 Every row of each run's metrics is kept. Meta-step 0 is the control: the same rater, untrained.
 """
 import argparse
-import dataclasses
-import statistics
-import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from provenance import ROOT, write_result
+from runs import configuration, run_all, spread
 
 from datarater.config import DataRaterConfig
 from datarater.corruptions import show_images
@@ -46,29 +44,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--meta_steps", type=int, default=None)
     parser.add_argument("--data_dir", default=None)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()
 
-    shorter = {"meta_steps": arguments.meta_steps} if arguments.meta_steps else {}
-    runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in arguments.seeds:
-            result = run_meta_training(DataRaterConfig(recipe=arguments.recipe, seed=seed, data_dir=arguments.data_dir, output_dir=folder, **shorter))
-            runs.append({"seed": seed, "metrics": result.metrics.round(4).replace({np.nan: None}).to_dict("records")})
-            print(f"seed {seed}\n{result.metrics.round(3).to_string(index=False)}", flush=True)
-            if arguments.recipe == "digits" and seed == arguments.seeds[0]:
-                draw_readme_figure(result, ROOT / "nbs" / "images" / "digits.png")
-    spread = {
-        when: {
-            name: {"mean": round(statistics.mean(values), 4), "std": round(statistics.stdev(values), 4) if len(values) > 1 else None}
-            for name in ("r2", "spearman", "auroc", "inner_accuracy")
-            for values in [[run["metrics"][row][name] for run in runs]]
-        }
+    settings = {"recipe": arguments.recipe, **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {})}
+    runs = run_all([{**settings, "seed": seed, "data_dir": arguments.data_dir, "log": False} for seed in arguments.seeds], arguments.jobs)
+    summary = {
+        when: {name: spread([run["metrics"][row][name] for run in runs]) for name in ("r2", "spearman", "auroc", "average_precision", "precision", "inner_accuracy")}
         for when, row in (("untrained", 0), ("trained", -1))
     }
-    settings = {name: value for name, value in dataclasses.asdict(result.config).items() if name not in ("seed", "data_dir", "output_dir", "device")}
     command = f"python benchmarks/recipe.py {arguments.recipe}" + (f" --meta_steps {arguments.meta_steps}" if arguments.meta_steps else "")
-    content = {"command": command, "configuration": settings, "seeds": arguments.seeds, **spread, "runs": runs}
-    print(f"written: {write_result(arguments.recipe, result.config.device, content).name}")
+    content = {"command": command, "configuration": configuration(**settings), "seeds": arguments.seeds, **summary, "runs": runs}
+    print(f"written: {write_result(arguments.recipe, DataRaterConfig(**settings).device, content).name}")
+    if arguments.recipe == "digits":
+        draw_readme_figure(run_meta_training(DataRaterConfig(**settings, seed=arguments.seeds[0], log=False), progress=False), ROOT / "nbs" / "images" / "digits.png")
 
 
 if __name__ == "__main__":

@@ -367,7 +367,7 @@ def checked_batch(batch: Any) -> tuple[Tensor, Tensor]:
         raise DataRaterError("the loader gives NaN or infinity: remove or repair these samples")
     return batch[0], batch[1]
 
-# %% ../nbs/01_datasets.ipynb #6a43a476
+# %% ../nbs/01_datasets.ipynb #00137260
 class DataRaterDataset(ABC):
     "What meta-training asks of a dataset; subclass it, or more easily `TensorDataRaterDataset`."
 
@@ -403,6 +403,10 @@ class DataRaterDataset(ABC):
         "Corrupt each sample as strongly as its fraction says, as a function of its key."
         return CorruptedBatch(*corrupt_each(self.corrupt_samples, samples, targets, fractions, keys), (fractions > 0).long(), fractions)
 
+    def corruption_names(self, kinds: Sequence[str]) -> tuple[str, ...]:
+        "What the codes 1, 2, … of `corrupt_batch` stand for."
+        return ("corrupt_samples",)
+
 # %% ../nbs/01_datasets.ipynb #aafff46c
 def split_indices(
     num_samples: int,  # N
@@ -416,7 +420,7 @@ def split_indices(
     num_train = round(train_split_ratio * num_samples)
     return order[:num_train], order[num_train:]
 
-# %% ../nbs/01_datasets.ipynb #a6d0977b
+# %% ../nbs/01_datasets.ipynb #3cda6ab5
 class TensorDataRaterDataset(DataRaterDataset):
     "A dataset of tensors: a subclass gives `read_tensors`, and its `value_range` and `num_classes` where they differ."
 
@@ -460,6 +464,10 @@ class TensorDataRaterDataset(DataRaterDataset):
         pair = corrupt(samples, targets, plan, corruptions, CorruptionContext(self.value_range, self.num_classes, label_matrix))
         unchanged = (plan.codes > 0) & _same(samples, pair[0]) & _same(targets, pair[1])
         return CorruptedBatch(*pair, plan.codes.masked_fill(unchanged, 0), plan.fractions.masked_fill(unchanged, 0.0))
+
+    def corruption_names(self, kinds: Sequence[str]) -> tuple[str, ...]:
+        "The kinds themselves, unless a subclass has its own `corrupt_samples`."
+        return super().corruption_names(kinds) if _has_own_corruption(self) else tuple(kinds)
 
 # %% ../nbs/01_datasets.ipynb #446eb9a5
 def _has_own_corruption(dataset: TensorDataRaterDataset) -> bool:

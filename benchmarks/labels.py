@@ -1,0 +1,148 @@
+"""Finding wrong labels: raters of the recipe `mnist_labels` and what a practitioner would try first, on the same data.
+
+    python benchmarks/labels.py [--seeds 0 1 2] [--data_dir FOLDER]      writes results/labels.json (needs: pip install cleanlab)
+
+Every method rates all training samples, whose wrong labels are known. The clean outer set has 12,000, 1,000 or 100 samples. Methods that
+use no clean data (per-sample loss, cleanlab) are there for the largest only.
+"""
+import argparse
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from provenance import write_result
+from runs import configuration, records, spread
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+from datarater.config import DataRaterConfig
+from datarater.datasets import get_dataset_loaders
+from datarater.detection import detection_quality
+from datarater.inner_loop import rate_many
+from datarater.meta_training import run_meta_training
+from datarater.models import construct_model
+from datarater.reference import fit_classifier
+
+OUTER_SIZES = {12_000: 0.8, 1_000: 59 / 60, 100: 599 / 600}  # clean samples -> train_split_ratio of MNIST's 60,000
+RATERS = ("ReferenceDataRater", "LabelAwareDataRater", "DataRater")  # the last sees images only: the control
+CHUNK = 1_000
+
+
+def settings_of(outer_size: int, seed: int, data_dir: str | None, meta_steps: int | None, rater: str = RATERS[0]) -> dict[str, Any]:
+    batch_size = {"batch_size": 100} if outer_size < 128 else {}
+    steps = {"meta_steps": meta_steps} if meta_steps else {}
+    return dict(recipe="mnist_labels", data_rater_model_class=rater, train_split_ratio=OUTER_SIZES[outer_size], seed=seed, data_dir=data_dir, log=False, **batch_size, **steps)
+
+
+def whole(loader) -> tuple[Tensor, Tensor]:
+    "All samples and labels of a loader's dataset."
+    return loader.dataset.batch(torch.arange(len(loader.dataset)))[:2]
+
+
+def batches(x: Tensor, y: Tensor, seed: int, size: int = 128):
+    "A function that draws random batches."
+    generator = torch.Generator().manual_seed(seed)
+
+    def next_batch():
+        chosen = torch.randint(len(x), (size,), generator=generator)
+        return x[chosen], y[chosen]
+
+    return next_batch
+
+
+@torch.no_grad()
+def log_probabilities(model: torch.nn.Module, x: Tensor) -> Tensor:
+    "(N, C)."
+    return torch.cat([model(part).log_softmax(-1) for part in x.split(CHUNK)])
+
+
+def fitted(x: Tensor, y: Tensor, seed: int, num_steps: int) -> torch.nn.Module:
+    model = construct_model("ToyCNN", seed=seed)
+    fit_classifier(model, batches(x, y, seed), num_steps)
+    return model
+
+
+def label_log_probability(model: torch.nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return log_probabilities(model, x).gather(1, y[:, None]).squeeze(1)
+
+
+def per_sample_loss(x: Tensor, y: Tensor, seed: int) -> Tensor:
+    "Minus the loss of each sample under a model trained on all of them for one epoch."
+    return label_log_probability(fitted(x, y, seed, num_steps=len(x) // 128), x, y)
+
+
+def cleanlab_quality(x: Tensor, y: Tensor, seed: int) -> Tensor:
+    "cleanlab's label quality (normalised margin) from out-of-sample probabilities: four folds, the same CNN, one epoch."
+    from cleanlab.rank import get_label_quality_scores
+
+    probabilities = torch.empty(len(x), 10)
+    for train, held_out in StratifiedKFold(4, shuffle=True, random_state=seed).split(x, y):
+        model = fitted(x[train], y[train], seed, num_steps=len(train) // 128)
+        probabilities[held_out] = log_probabilities(model, x[held_out]).exp()
+    return torch.from_numpy(get_label_quality_scores(y.numpy(), probabilities.numpy(), method="normalized_margin"))
+
+
+def knn_shapley(x: Tensor, y: Tensor, outer_x: Tensor, outer_y: Tensor, num_neighbours: int = 10) -> Tensor:
+    "Exact Shapley values of a K-nearest-neighbour classifier of pixels (Jia et al. 2019, theorem 1), mean over the outer samples."
+    features, rank = x.flatten(1), torch.arange(1, len(x) + 1)  # (N, D)
+    values = torch.zeros(len(x), dtype=torch.float64)
+    for part_x, part_y in zip(outer_x.flatten(1).split(100), outer_y.split(100), strict=True):
+        order = torch.cdist(part_x, features).argsort(1)  # (M, N)
+        agrees = (y[order] == part_y[:, None]).double()
+        gains = (agrees[:, :-1] - agrees[:, 1:]) * torch.clamp(rank[:-1], max=num_neighbours) / (num_neighbours * rank[:-1])  # (M, N - 1)
+        from_behind = gains.flip(1).cumsum(1).flip(1) + agrees[:, -1:] / len(x)
+        sorted_values = torch.cat([from_behind, agrees[:, -1:] / len(x)], dim=1)  # (M, N)
+        values.index_add_(0, order.flatten(), sorted_values.flatten())
+    return values / len(outer_x)
+
+
+def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
+    "All methods for one outer size and seed: how well each finds the wrong labels of the training data."
+    outer_size, seed, data_dir, meta_steps = job
+    torch.set_num_threads(1)
+    train, val, _ = get_dataset_loaders(DataRaterConfig(**settings_of(outer_size, seed, data_dir, meta_steps)))
+    (x, y), (outer_x, outer_y) = whole(train), whole(val)
+    is_wrong = torch.tensor([kind != "clean" for kind in train.dataset.ground_truth().kinds])
+    found, curves = {}, {}
+    for name in RATERS if outer_size == max(OUTER_SIZES) else RATERS[:1]:
+        with tempfile.TemporaryDirectory() as folder:
+            result = run_meta_training(DataRaterConfig(**settings_of(outer_size, seed, data_dir, meta_steps, name), output_dir=folder), progress=False)
+        with torch.no_grad():
+            found[name] = rate_many(result.rater, x, y)
+        curves[name] = records(result.metrics[["meta_step", "auroc", "average_precision", "precision", "inner_accuracy"]])
+        if name == "ReferenceDataRater":
+            found["loss of its reference alone"] = label_log_probability(result.rater.reference, x, y)
+    found["KNN-Shapley"] = knn_shapley(x, y, outer_x[:2_000], outer_y[:2_000])
+    if outer_size == max(OUTER_SIZES):
+        found["per-sample loss"] = per_sample_loss(x, y, seed)
+        found["cleanlab"] = cleanlab_quality(x, y, seed)
+    quality = {name: {key: round(value, 4) for key, value in detection_quality(ratings.numpy(), is_wrong.numpy()).items()} for name, ratings in found.items()}
+    print(outer_size, "clean samples, seed", seed, {name: values["auroc"] for name, values in quality.items()}, flush=True)
+    return {"outer_size": outer_size, "seed": seed, "quality": quality, "curves": curves}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--meta_steps", type=int, default=None)
+    parser.add_argument("--data_dir", default=None)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
+    arguments = parser.parse_args()
+
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        runs = list(pool.map(compare, [(size, seed, arguments.data_dir, arguments.meta_steps) for size in OUTER_SIZES for seed in arguments.seeds]))
+    table = {}
+    for size in OUTER_SIZES:
+        own = [run["quality"] for run in runs if run["outer_size"] == size]
+        table[str(size)] = {name: {key: spread([quality[name][key] for quality in own]) for key in ("auroc", "average_precision", "precision")} for name in own[0]}
+    content = {
+        "command": "python benchmarks/labels.py", "configuration": configuration(**settings_of(12_000, 0, arguments.data_dir, arguments.meta_steps)),
+        "seeds": arguments.seeds, "outer_sizes": list(OUTER_SIZES), "knn_shapley": "10 neighbours, pixels, at most 2,000 outer samples", "table": table, "runs": runs,
+    }
+    print(f"written: {write_result('labels', DataRaterConfig(recipe='mnist_labels').device, content).name}")
+
+
+if __name__ == "__main__":
+    main()

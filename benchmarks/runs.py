@@ -1,0 +1,53 @@
+"""Many meta-training runs, side by side on the cores there are; each result as plain numbers."""
+import dataclasses
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from datarater.config import DataRaterConfig
+from datarater.meta_training import run_meta_training
+
+ELSEWHERE = ("seed", "data_dir", "output_dir", "device")  # not part of what a run computes, or given beside it
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    "A table as JSON knows it: a row each, four digits, NaN as null."
+    return table.round(4).astype(object).where(table.notna(), None).to_dict("records")
+
+
+def run(settings: dict[str, Any]) -> dict[str, Any]:
+    "One run on one thread: its seed and its tables."
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_meta_training(DataRaterConfig(**settings, output_dir=folder), progress=False)
+    return {"seed": result.config.seed, "metrics": records(result.metrics), "by_kind": records(result.by_kind.reset_index()), "by_strength": records(result.by_strength)}
+
+
+def run_all(all_settings: Iterable[dict[str, Any]], jobs: int) -> list[dict[str, Any]]:
+    "`run` for each, `jobs` at a time, in order; prints where each ended."
+    results = []
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for settings, result in zip(all_settings, pool.map(run, all_settings), strict=True):
+            last = result["metrics"][-1]
+            print(f"{settings}\n    meta-step {last['meta_step']}: AUROC {last['auroc']}, R² {last['r2']}, rho {last['spearman']}", flush=True)
+            results.append(result)
+    return results
+
+
+def configuration(**settings: Any) -> dict[str, Any]:
+    "Every setting of a run as it is resolved, without those that say where it happens."
+    return {name: value for name, value in dataclasses.asdict(DataRaterConfig(**settings)).items() if name not in ELSEWHERE}
+
+
+def spread(values: list[float | None]) -> dict[str, float | None]:
+    "Mean, standard deviation over repeats, and lowest and highest value; nulls if any is missing."
+    if any(value is None for value in values):
+        return dict.fromkeys(("mean", "std", "min", "max"))
+    std = round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else None
+    return {"mean": round(float(np.mean(values)), 4), "std": std, "min": round(float(min(values)), 4), "max": round(float(max(values)), 4)}
