@@ -213,7 +213,10 @@ class InnerSettings:
     refresh: str = setting("together", one_of("together", "staggered", "random"))
     "when lives end, one of together (all at once), staggered (one after the other, evenly), random (lifetimes drawn with mean meta_refresh_steps)"
 
-# %% ../nbs/00_config.ipynb #f2134988
+# %% ../nbs/00_config.ipynb #1f05fe11
+_SHARE = Rule(lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class OuterSettings:
     "The meta-steps that train the rater."
@@ -227,6 +230,8 @@ class OuterSettings:
     "meta-steps over which the learning rate of the rater grows linearly to outer_lr"
     outer_weight_decay: float = setting(0.0, FINITE)
     "decoupled weight decay of the rater: each meta-step shrinks its parameters by the share outer_lr * outer_weight_decay"
+    ema_decay: float = setting(0.0, _SHARE)
+    "the rater given back is an exponential moving average with this decay per meta-step; 0: the rater of the last one"
     grad_clip_norm: float = setting(1.0, POSITIVE)
     "largest global norm of the meta-gradient; with meta_update=per_model, of each inner model's"
     softmax_temperature: float = setting(1.0, POSITIVE)
@@ -317,10 +322,10 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         raise DataRaterError(f"device={device!r} is not available here: give cpu{' or cuda' if torch.cuda.is_available() else ''}") from error
 
-# %% ../nbs/00_config.ipynb #948a44e3
+# %% ../nbs/00_config.ipynb #d656d3ed
 _STABILISED = dict(
-    num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=3e-4, model_update=True, meta_refresh_steps=40, refresh="staggered",
-    outer_lr=1e-3, meta_update="per_model", outer_warmup_steps=20, outer_weight_decay=0.1, grad_clip_norm=0.01, save_data_rater_checkpoint=True, log=True,
+    num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=3e-4, model_update=True, meta_refresh_steps=30, refresh="staggered",
+    outer_lr=1e-3, meta_update="per_model", outer_warmup_steps=20, outer_weight_decay=0.1, ema_decay=0.98, grad_clip_norm=0.01, save_data_rater_checkpoint=True, log=True,
 )
 _MNIST = dict(dataset_name="mnist", train_split_ratio=0.8, batch_size=128, meta_steps=300, eval_frequency=50, **_STABILISED)
 

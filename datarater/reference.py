@@ -27,7 +27,7 @@ def label_evidence(
     entropy = -(log_p.exp() * log_p).sum(-1)  # (B,)
     return torch.stack([of_label, log_p.amax(-1), entropy], dim=1) / math.log(logits.shape[-1])  # (B, 3)
 
-# %% ../nbs/02a_reference.ipynb #a78f6517
+# %% ../nbs/02a_reference.ipynb #e1eb1199
 @register_model
 class ReferenceDataRater(nn.Module):
     "Rates pairs of an image and a class label, with the evidence of a reference model fitted on the outer data."
@@ -52,7 +52,7 @@ class ReferenceDataRater(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         "(B, C, H, W), (B,) -> (B,): ratings."
         evidence = label_evidence(self.reference(x), y)  # (B, 3)
-        return self.head(torch.cat([self.texture(x), evidence], dim=1)).squeeze(-1)  # (B, 40 + 3) -> (B, 1) -> (B,)
+        return self.head(torch.cat([self.texture(x), evidence], dim=1)).squeeze(-1)  # (B, 64 + 3) -> (B, 1) -> (B,)
 
 # %% ../nbs/02a_reference.ipynb #53c7a2ad
 def fit_classifier(

@@ -1,0 +1,105 @@
+"""Does a rater made with one inner architecture serve another? Raters trained with a CNN or an MLP inside; CNNs and MLPs trained on what they keep.
+
+    python benchmarks/transfer.py [--meta_steps 200] [--seeds 0 1 2] [--data_dir FOLDER]      writes results/transfer.json
+
+Half of MNIST's training images are corrupted (`pixel_noise`, fractions 0.1 to 0.9, the same ones in every epoch). Each rater keeps the best-rated half. Every downstream model
+is trained for the same number of steps, from the same initialisation, on everything, on that half, on a random half and on the clean half (the oracle).
+"""
+import argparse
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+from provenance import write_result
+from runs import configuration, spread
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from datarater.config import DataRaterConfig
+from datarater.datasets import get_dataset_loaders
+from datarater.detection import detection_quality
+from datarater.inner_loop import rate_many
+from datarater.meta_training import run_meta_training
+from datarater.models import ToyMLP, construct_model, register_model
+from datarater.reference import fit_classifier
+
+DOWNSTREAM_STEPS = 375  # one epoch of the whole training set
+
+
+@register_model
+class ImageMLP(ToyMLP):
+    "One hidden layer of 64 units on pixels."
+
+    def __init__(self):
+        super().__init__(in_features=784, hidden=64, out_features=10)
+
+
+INNER_MODELS = ("ToyCNN", "ImageMLP")
+
+
+def settings_of(inner_model: str, **settings: Any) -> dict[str, Any]:
+    return dict(recipe="mnist", inner_model_class=inner_model, corruption={"corruption_probability": 0.5, "fixed": True}, log=False, **settings)
+
+
+def accuracy(name: str, x: Tensor, y: Tensor, chosen: Tensor, test: tuple[Tensor, Tensor], seed: int) -> float:
+    "Test accuracy of a model trained on the chosen samples."
+    model, generator = construct_model(name, seed=seed), torch.Generator().manual_seed(seed)
+
+    def next_batch() -> tuple[Tensor, Tensor]:
+        batch = chosen[torch.randint(len(chosen), (128,), generator=generator)]
+        return x[batch], y[batch]
+
+    fit_classifier(model, next_batch, DOWNSTREAM_STEPS)
+    with torch.no_grad():
+        return (torch.cat([model(part).argmax(-1) for part in test[0].split(1_000)]) == test[1]).double().mean().item()
+
+
+def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
+    "Both raters, and everything trained on what they keep, for one seed."
+    seed, data_dir, meta_steps = job
+    torch.set_num_threads(1)
+    settings = dict(seed=seed, data_dir=data_dir, meta_steps=meta_steps)
+    train, _, test = get_dataset_loaders(DataRaterConfig(**settings_of("ToyCNN", **settings)))
+    x, y = train.dataset.batch(torch.arange(len(train.dataset)))[:2]
+    test_pair = test.dataset.batch(torch.arange(len(test.dataset)))[:2]
+    is_clean = torch.tensor([kind == "clean" for kind in train.dataset.ground_truth().kinds])
+    half, ratings, quality = len(x) // 2, {}, {}
+    chosen = {"everything": torch.arange(len(x)), "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half], "clean half": is_clean.nonzero().flatten()}
+    for inner_model in INNER_MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            rater = run_meta_training(DataRaterConfig(**settings_of(inner_model, **settings), output_dir=folder), progress=False).rater
+        with torch.no_grad():
+            ratings[inner_model] = rate_many(rater, x, y)
+        quality[inner_model] = detection_quality(ratings[inner_model].numpy(), ~is_clean.numpy())
+        chosen[f"kept by rater of {inner_model}"] = ratings[inner_model].argsort(descending=True)[:half]
+    accuracies = {model: {name: accuracy(model, x, y, indices, test_pair, seed) for name, indices in chosen.items()} for model in INNER_MODELS}
+    correlation = spearmanr(ratings["ToyCNN"], ratings["ImageMLP"]).statistic
+    print("seed", seed, {name: round(value["auroc"], 4) for name, value in quality.items()}, accuracies, flush=True)
+    return {"seed": seed, "detection": quality, "correlation_of_ratings": float(correlation), "accuracy": accuracies}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--meta_steps", type=int, default=200)
+    parser.add_argument("--data_dir", default=None)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
+    arguments = parser.parse_args()
+
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        runs = list(pool.map(compare, [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds]))
+    names = list(runs[0]["accuracy"]["ToyCNN"])
+    content = {
+        "command": f"python benchmarks/transfer.py --meta_steps {arguments.meta_steps}", "configuration": configuration(**settings_of("ToyCNN", meta_steps=arguments.meta_steps)),
+        "seeds": arguments.seeds, "downstream_steps": DOWNSTREAM_STEPS,
+        "accuracy": {model: {name: spread([run["accuracy"][model][name] for run in runs]) for name in names} for model in INNER_MODELS},
+        "auroc": {model: spread([run["detection"][model]["auroc"] for run in runs]) for model in INNER_MODELS},
+        "correlation_of_ratings": spread([run["correlation_of_ratings"] for run in runs]), "runs": runs,
+    }
+    print(f"written: {write_result('transfer', DataRaterConfig(recipe='mnist').device, content).name}")
+
+
+if __name__ == "__main__":
+    main()
