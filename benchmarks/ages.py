@@ -1,0 +1,71 @@
+"""What inner models of different ages say about damage: the meta-gradient of a sample's rating, by corruption fraction and age.
+
+    python benchmarks/ages.py [--data_dir FOLDER]      writes results/ages.json
+
+No rater is trained. With all weights equal, the derivative of the outer loss by a sample's weight (minus its batch's mean, sign reversed) says how its rating would move. It is
+averaged over many samples of each corruption fraction and divided by its standard deviation among clean samples: signal over noise of a single sample.
+"""
+import argparse
+from typing import Any
+
+import numpy as np
+import torch
+from provenance import write_result
+from runs import configuration
+
+from datarater.config import DataRaterConfig
+from datarater.corruptions import seeded_generator
+from datarater.inner_loop import Batch, population_weight_gradient
+from datarater.meta_training import seeded_globally, set_up
+
+FRACTION_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+AGE_EDGES = (0, 2, 5, 10, 20, 40, 70)  # in meta-steps of T = 2
+INNER_LRS = (3e-4, 1e-3)
+
+
+def settings_of(inner_lr: float, data_dir: str | None) -> dict[str, Any]:
+    corruption = {"corruption_probability": 0.5, "corruption_fraction_range": (0.0, 1.0)}  # half of the samples damaged, evenly: all bins are well filled
+    return dict(recipe="mnist", inner_lr=inner_lr, num_inner_models=8, corruption=corruption, data_dir=data_dir)
+
+
+def signals(inner_lr: float, data_dir: str | None) -> list[dict[str, Any]]:
+    "A row for each band of ages."
+    config = DataRaterConfig(**settings_of(inner_lr, data_dir))
+    num_models, num_steps, batch_size = config.num_inner_models, config.inner_steps, config.batch_size
+    with seeded_globally(config.seed):
+        parts = set_up(config)
+        dataset, generator, seen = parts.inner_stream.loader.dataset, seeded_generator(config.seed, "ages"), []
+        weights = torch.full((num_models, num_steps, batch_size), 1 / batch_size)
+        for _ in range(AGE_EDGES[-1]):
+            truth = dataset.batch_with_truth(torch.randint(len(dataset), (num_models * num_steps * batch_size,), generator=generator))
+            inner: Batch = tuple(t.view(num_models, num_steps, batch_size, *t.shape[1:]) for t in truth[:2])
+            step = population_weight_gradient(parts.loss_fn, parts.optimizer, parts.population.params, parts.population.state, weights, inner, parts.outer_stream.next(num_models))
+            parts.population.params, parts.population.state = step.inner_params, step.optimizer_state
+            push = (step.weight_gradient.mean(-1, keepdim=True) - step.weight_gradient).flatten()  # (P·T·B,): up is better
+            seen.append((push.double().numpy(), truth.fractions.numpy(), step.outer_loss.mean().item()))
+    rows = []
+    for first, end in zip(AGE_EDGES[:-1], AGE_EDGES[1:], strict=True):
+        push, fractions = (np.concatenate([part[i] / (part[0][part[1] == 0].std() if i == 0 else 1) for part in seen[first:end]]) for i in (0, 1))
+        clean, bins = push[fractions == 0], np.digitize(fractions, FRACTION_EDGES[1:-1], right=True)
+        damaged = [push[(fractions > 0) & (bins == i)] for i in range(len(FRACTION_EDGES) - 1)]
+        rows.append({
+            "first_age": first, "last_age": end - 1, "outer_loss": round(float(np.mean([part[2] for part in seen[first:end]])), 3),
+            "signal": [round(float(part.mean() - clean.mean()), 4) for part in damaged],
+            "standard_error": [round(float(np.hypot(part.std() / len(part) ** 0.5, clean.std() / len(clean) ** 0.5)), 4) for part in damaged],
+        })
+        print(inner_lr, rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", default=None)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = {str(inner_lr): signals(inner_lr, arguments.data_dir) for inner_lr in INNER_LRS}
+    content = {"command": "python benchmarks/ages.py", "configuration": configuration(**settings_of(INNER_LRS[0], arguments.data_dir)), "fraction_edges": FRACTION_EDGES, "by_inner_lr": rows}
+    print(f"written: {write_result('ages', DataRaterConfig(recipe='mnist').device, content).name}")
+
+
+if __name__ == "__main__":
+    main()
