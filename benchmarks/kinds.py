@@ -62,7 +62,7 @@ def main() -> None:
     table = []
     for i, (kinds, probability) in enumerate(cases):
         own = runs[i * len(arguments.rater_seeds) : (i + 1) * len(arguments.rater_seeds)]
-        last = {name: spread([run["metrics"][-1][name] for run in own]) for name in ("auroc", "r2", "spearman", "average_precision", "precision")}
+        last = {name: spread([run["metrics"][-1][name] for run in own]) for name in ("auroc", "auroc_in_range", "r2", "spearman", "average_precision", "precision")}
         table.append({"kinds": kinds, "probability": probability, "untrained_auroc": spread([run["metrics"][0]["auroc"] for run in own]), **last, "runs": own})
     content = {
         "command": f"python benchmarks/kinds.py --meta_steps {arguments.meta_steps}", "configuration": configuration(**settings_of(KINDS, 0.5, meta_steps=arguments.meta_steps)),

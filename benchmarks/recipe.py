@@ -50,7 +50,7 @@ def main() -> None:
     settings = {"recipe": arguments.recipe, **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {})}
     runs = run_all([{**settings, "seed": seed, "data_dir": arguments.data_dir} for seed in arguments.seeds], arguments.jobs)
     summary = {
-        when: {name: spread([run["metrics"][row][name] for run in runs]) for name in ("r2", "spearman", "auroc", "average_precision", "precision", "inner_accuracy")}
+        when: {name: spread([run["metrics"][row][name] for run in runs]) for name in ("r2", "spearman", "auroc", "auroc_in_range", "average_precision", "precision", "inner_accuracy")}
         for when, row in (("untrained", 0), ("trained", -1))
     }
     command = f"python benchmarks/recipe.py {arguments.recipe}" + (f" --meta_steps {arguments.meta_steps}" if arguments.meta_steps else "")

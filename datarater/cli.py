@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['train_parser', 'parse_train_arguments', 'describe_names', 'describe_result', 'run_command', 'main']
 
-# %% ../nbs/09_cli.ipynb #6cdde9aa
+# %% ../nbs/09_cli.ipynb #fa357b84
 import os
 import sys
+import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from typing import Any
@@ -99,7 +100,7 @@ def run_command(
     else:
         print(describe_result(run_meta_training(_config_of(given.train), progress=sys.stderr.isatty())))
 
-# %% ../nbs/09_cli.ipynb #4349e3ea
+# %% ../nbs/09_cli.ipynb #db62b43c
 def main(
     arguments: Sequence[str] | None = None,  # default: those of the process
 ) -> int:  # exit code: 0, 2 for bad input or a failed run, 130 when interrupted
@@ -107,7 +108,9 @@ def main(
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that package.module:Name finds the user's own modules
     try:
-        run_command(sys.argv[1:] if arguments is None else arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            run_command(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, DataRaterError, OSError) as error:
         print(f"datarater: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -115,3 +118,8 @@ def main(
         print(f"datarater: {error or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
+
+# %% ../nbs/09_cli.ipynb #e929e9e7
+def _print_warning(message: Warning | str, *details: Any) -> None:
+    "A warning as one line, without the place in the code."
+    print(f"datarater: warning: {message}", file=sys.stderr)

@@ -322,9 +322,9 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         raise DataRaterError(f"device={device!r} is not available here: give cpu{' or cuda' if torch.cuda.is_available() else ''}") from error
 
-# %% ../nbs/00_config.ipynb #f8348a2f
+# %% ../nbs/00_config.ipynb #61465e3c
 _STABILISED = dict(
-    num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=3e-4, model_update=True, meta_refresh_steps=20, refresh="staggered",
+    num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=3e-4, model_update=True, meta_refresh_steps=30, refresh="staggered",
     outer_lr=3e-3, meta_update="per_model", outer_warmup_steps=20, outer_weight_decay=0.1, ema_decay=0.98, grad_clip_norm=0.01, save_data_rater_checkpoint=True, log=True,
 )
 _MNIST = dict(dataset_name="mnist", train_split_ratio=0.8, batch_size=128, meta_steps=300, eval_frequency=50, **_STABILISED)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS', 'RECENT_COLUMNS',
            'seeded_globally', 'Parts', 'set_up', 'check_targets', 'try_models', 'EvaluationSet', 'make_evaluation_set',
-           'precision_at_known_rate', 'inner_quality', 'MetaTrainingError', 'take_meta_step',
+           'precision_at_known_rate', 'is_trained_on', 'inner_quality', 'MetaTrainingError', 'take_meta_step',
            'plot_rating_against_corruption', 'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'RunLog',
            'curves', 'save_figure', 'write_figure', 'MetaTrainingResult', 'run_meta_training', 'train_rater',
            'evaluate']
@@ -224,6 +224,15 @@ def precision_at_known_rate(
     quality = detection_quality(np.concatenate([clean_ratings[:num_clean], corrupted_ratings[:num_corrupted]]), is_corrupted)
     return {name: quality[name] for name in ("average_precision", "precision")}
 
+# %% ../nbs/05_meta_training.ipynb #347df81a
+def is_trained_on(
+    fractions: np.ndarray,  # (N,)
+    fraction_range: tuple[float, float],  # of the training data
+) -> np.ndarray:  # (N,) of bool
+    "Which fractions the training data have too: those in the range, and 1, which stands for kinds without degrees."
+    low, high = fraction_range
+    return ((fractions >= low) & (fractions <= high)) | (fractions == 1)
+
 # %% ../nbs/05_meta_training.ipynb #1e885211
 @torch.no_grad()
 def inner_quality(parts: Parts) -> dict[str, float]:
@@ -370,12 +379,12 @@ def load_rater(
         raise DataRaterError(f"{path} is not a rater of class {config.data_rater_model_class} ({' '.join(str(error).split())[:200]}): give an intact run") from error
     return rater.to(config.device).eval()
 
-# %% ../nbs/05_meta_training.ipynb #c6196e81
+# %% ../nbs/05_meta_training.ipynb #a6cd64ec
 STEP_COLUMNS = [
     "meta_step", "outer_loss", "meta_gradient_norm", "member_norm_min", "member_norm_max", "agreement", "update_norm", "update_norm_min", "update_norm_max", "ess", "entropy",
 ]
 EVALUATION_COLUMNS = [
-    "meta_step", "r2", "spearman", "auroc", "average_precision", "precision", "inner_accuracy", "inner_loss",
+    "meta_step", "r2", "spearman", "auroc", "auroc_in_range", "average_precision", "precision", "inner_accuracy", "inner_loss",
     "ess", "entropy", "agreement", "meta_gradient_norm", "update_norm", "update_norm_min", "update_norm_max",
     "rating_std", "rating_min", "rating_max", "rating_autocorrelation",
 ]
@@ -502,7 +511,7 @@ def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
             bar.set_postfix(outer_loss=f"{log.steps[-1]['outer_loss']:.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}", refresh=False)
             bar.update()
 
-# %% ../nbs/05_meta_training.ipynb #7119b5e8
+# %% ../nbs/05_meta_training.ipynb #c2be29d9
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, log both, and warn of collapse."
     data, config = parts.evaluation, parts.config
@@ -510,6 +519,8 @@ def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
         clean, corrupted = (rate_many(parts.averaged.module, *batch).cpu().numpy() for batch in (data.clean, data.corrupted))
     ratings = np.concatenate([clean, corrupted])
     quality, summary = rating_quality(clean, corrupted, data.fractions), rating_summary(ratings)
+    trained_on = is_trained_on(data.fractions, config.corruption.corruption_fraction_range)
+    quality["auroc_in_range"] = rating_quality(clean, corrupted[trained_on], data.fractions[trained_on])["auroc"]
     log.evaluations.append({
         "meta_step": meta_step, **quality, **precision_at_known_rate(clean, corrupted[data.fractions > 0], config.corruption.corruption_probability), **inner_quality(parts),
         **log.recent(RECENT_COLUMNS), **summary, "rating_autocorrelation": rating_autocorrelation(log.ratings, ratings),
