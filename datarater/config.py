@@ -322,10 +322,10 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         raise DataRaterError(f"device={device!r} is not available here: give cpu{' or cuda' if torch.cuda.is_available() else ''}") from error
 
-# %% ../nbs/00_config.ipynb #61465e3c
+# %% ../nbs/00_config.ipynb #b80686c8
 _STABILISED = dict(
-    num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=3e-4, model_update=True, meta_refresh_steps=30, refresh="staggered",
-    outer_lr=3e-3, meta_update="per_model", outer_warmup_steps=20, outer_weight_decay=0.1, ema_decay=0.98, grad_clip_norm=0.01, save_data_rater_checkpoint=True, log=True,
+    num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=3e-4, model_update=True, meta_refresh_steps=40, refresh="staggered",
+    outer_lr=1e-3, meta_update="per_model", outer_warmup_steps=20, outer_weight_decay=0.1, ema_decay=0.98, grad_clip_norm=0.01, save_data_rater_checkpoint=True, log=True,
 )
 _MNIST = dict(dataset_name="mnist", train_split_ratio=0.8, batch_size=128, meta_steps=300, eval_frequency=50, **_STABILISED)
 
@@ -336,10 +336,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         loss_type="cross_entropy", save_data_rater_checkpoint=True, log=True, eval_frequency=100,
     ),
     "mnist": _MNIST,
-    "mnist_labels": {**_MNIST, "data_rater_model_class": "ReferenceDataRater", "corruption": {"kinds": ("label_noise",), "corruption_probability": 0.4, "fixed": True}, "meta_steps": 200},
+    "mnist_labels": {**_MNIST, "data_rater_model_class": "ReferenceDataRater", "corruption": {"kinds": ("label_noise",), "corruption_probability": 0.4, "fixed": True}, "meta_steps": 100, "eval_frequency": 20},
     "digits": {
         **_STABILISED, "dataset_name": "digits", "train_split_ratio": 0.7, "corruption": {"corruption_probability": 0.5}, "batch_size": 64,
-        "ema_decay": 0.95, "meta_steps": 100, "eval_frequency": 20,
+        "meta_refresh_steps": 20, "ema_decay": 0.95, "meta_steps": 100, "eval_frequency": 20,
     },
 }
 
