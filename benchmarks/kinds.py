@@ -1,6 +1,6 @@
 """Every built-in corruption of images, one at a time and mixed: does it do harm, and does the recipe's rater find it?
 
-    python benchmarks/kinds.py [--meta_steps 200] [--data_dir FOLDER]      writes results/kinds.json
+    python benchmarks/kinds.py [--meta_steps 100] [--data_dir FOLDER]      writes results/kinds.json
 """
 import argparse
 from concurrent.futures import ProcessPoolExecutor
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the models that show the harm")
     parser.add_argument("--rater_seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--meta_steps", type=int, default=200)
+    parser.add_argument("--meta_steps", type=int, default=100)
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """Does a rater made with one inner architecture serve another? Raters trained with a CNN or an MLP inside; CNNs and MLPs trained on what they keep.
 
-    python benchmarks/transfer.py [--meta_steps 200] [--seeds 0 1 2] [--data_dir FOLDER]      writes results/transfer.json
+    python benchmarks/transfer.py [--meta_steps 100] [--seeds 0 1 2] [--data_dir FOLDER]      writes results/transfer.json
 
 Half of MNIST's training images are corrupted (`pixel_noise`, fractions 0.1 to 0.9, the same ones in every epoch). Each rater keeps the best-rated half. Every downstream model
 is trained for the same number of steps, from the same initialisation, on everything, on that half, on a random half and on the clean half (the oracle).
@@ -83,7 +83,7 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--meta_steps", type=int, default=200)
+    parser.add_argument("--meta_steps", type=int, default=100)
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()
