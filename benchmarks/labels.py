@@ -138,7 +138,7 @@ def main() -> None:
         own = [run["quality"] for run in runs if run["outer_size"] == size]
         table[str(size)] = {name: {key: spread([quality[name][key] for quality in own]) for key in ("auroc", "average_precision", "precision")} for name in own[0]}
     content = {
-        "command": "python benchmarks/labels.py", "configuration": configuration(**settings_of(12_000, 0, arguments.data_dir, arguments.meta_steps)),
+        "command": "python benchmarks/labels.py" + (f" --meta_steps {arguments.meta_steps}" if arguments.meta_steps else ""), "configuration": configuration(**settings_of(12_000, 0, arguments.data_dir, arguments.meta_steps)),
         "seeds": arguments.seeds, "outer_sizes": list(OUTER_SIZES), "knn_shapley": "10 neighbours, pixels, at most 2,000 outer samples", "table": table, "runs": runs,
     }
     print(f"written: {write_result('labels', DataRaterConfig(recipe='mnist_labels').device, content).name}")
