@@ -7,6 +7,7 @@ _MODULES = {
     "register_corruption": "corruptions", "CorruptedSubset": "datasets", "DataRaterDataset": "datasets", "TensorDataRaterDataset": "datasets",
     "get_dataset_loaders": "datasets", "register_dataset": "datasets",
     "construct_model": "models", "register_model": "models",
+    "detection_by_kind": "detection", "detection_by_strength": "detection", "detection_quality": "detection", "plot_dashboard": "diagnostics",
     "MetaTrainingError": "meta_training", "load_rater": "meta_training", "run_meta_training": "meta_training",
 }
 __all__ = list(_MODULES)
