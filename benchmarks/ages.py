@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from provenance import write_result
+from provenance import command_line, write_result
 from runs import configuration
 
 from datarater.config import DataRaterConfig
@@ -25,7 +25,7 @@ INNER_LRS = (3e-4, 1e-3)
 
 def settings_of(inner_lr: float, data_dir: str | None) -> dict[str, Any]:
     corruption = {"corruption_probability": 0.5, "corruption_fraction_range": (0.0, 1.0)}  # half of the samples damaged, evenly: all bins are well filled
-    return dict(recipe="mnist", inner_lr=inner_lr, num_inner_models=8, corruption=corruption, data_dir=data_dir)
+    return dict(recipe="mnist", device="cpu", inner_lr=inner_lr, num_inner_models=8, corruption=corruption, data_dir=data_dir)
 
 
 def signals(inner_lr: float, data_dir: str | None) -> list[dict[str, Any]]:
@@ -41,17 +41,17 @@ def signals(inner_lr: float, data_dir: str | None) -> list[dict[str, Any]]:
             inner: Batch = tuple(t.view(num_models, num_steps, batch_size, *t.shape[1:]) for t in truth[:2])
             step = population_weight_gradient(parts.loss_fn, parts.optimizer, parts.population.params, parts.population.state, weights, inner, parts.outer_stream.next(num_models))
             parts.population.params, parts.population.state = step.inner_params, step.optimizer_state
-            push = (step.weight_gradient.mean(-1, keepdim=True) - step.weight_gradient).flatten()  # (P·T·B,): up is better
-            seen.append((push.double().numpy(), truth.fractions.numpy(), step.outer_loss.mean().item()))
+            push = (step.weight_gradient.mean(-1, keepdim=True) - step.weight_gradient).double()  # (P, T, B): up is better
+            fractions = truth.fractions.view(push.shape)
+            seen.append((push.flatten(1) / push[fractions == 0].std(), fractions.flatten(1), step.outer_loss.mean().item()))
     rows = []
     for first, end in zip(AGE_EDGES[:-1], AGE_EDGES[1:], strict=True):
-        push, fractions = (np.concatenate([part[i] / (part[0][part[1] == 0].std() if i == 0 else 1) for part in seen[first:end]]) for i in (0, 1))
-        clean, bins = push[fractions == 0], np.digitize(fractions, FRACTION_EDGES[1:-1], right=True)
-        damaged = [push[(fractions > 0) & (bins == i)] for i in range(len(FRACTION_EDGES) - 1)]
+        push, fractions = (torch.cat([part[i] for part in seen[first:end]], dim=1).numpy() for i in (0, 1))  # (P, samples)
+        bins = np.where(fractions == 0, -1, np.digitize(fractions, FRACTION_EDGES[1:-1], right=True))
+        of_member = np.array([[values[own == i].mean() - values[own == -1].mean() for i in range(len(FRACTION_EDGES) - 1)] for values, own in zip(push, bins, strict=True)])  # (P, bins)
         rows.append({
             "first_age": first, "last_age": end - 1, "outer_loss": round(float(np.mean([part[2] for part in seen[first:end]])), 3),
-            "signal": [round(float(part.mean() - clean.mean()), 4) for part in damaged],
-            "standard_error": [round(float(np.hypot(part.std() / len(part) ** 0.5, clean.std() / len(clean) ** 0.5)), 4) for part in damaged],
+            "signal": of_member.mean(0).round(4).tolist(), "standard_error": (of_member.std(0, ddof=1) / num_models**0.5).round(4).tolist(),  # samples of one member are not independent
         })
         print(inner_lr, rows[-1], flush=True)
     return rows
@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = {str(inner_lr): signals(inner_lr, arguments.data_dir) for inner_lr in INNER_LRS}
-    content = {"command": "python benchmarks/ages.py", "configuration": configuration(**settings_of(INNER_LRS[0], arguments.data_dir)), "fraction_edges": FRACTION_EDGES, "by_inner_lr": rows}
+    content = {"command": command_line(), "configuration": configuration(**settings_of(INNER_LRS[0], arguments.data_dir)), "fraction_edges": FRACTION_EDGES, "by_inner_lr": rows}
     print(f"written: {write_result('ages', DataRaterConfig(recipe='mnist').device, content).name}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from provenance import write_result
+from provenance import command_line, write_result
 from runs import configuration, run_all, spread
 
 from datarater.config import DataRaterConfig
@@ -23,7 +23,7 @@ HARM_STEPS = 150  # training steps of the models that show what a corruption cos
 
 
 def settings_of(kinds: tuple[str, ...], probability: float, **settings: Any) -> dict[str, Any]:
-    return dict(recipe="mnist", log=False, corruption={"kinds": kinds, "corruption_probability": probability}, **settings)
+    return dict(recipe="mnist", device="cpu", log=False, corruption={"kinds": kinds, "corruption_probability": probability}, **settings)
 
 
 def harm(job: tuple[tuple[str, ...], float, int, str | None]) -> dict[str, float]:
@@ -65,7 +65,7 @@ def main() -> None:
         last = {name: spread([run["metrics"][-1][name] for run in own]) for name in ("auroc", "auroc_in_range", "r2", "spearman", "average_precision", "precision")}
         table.append({"kinds": kinds, "probability": probability, "untrained_auroc": spread([run["metrics"][0]["auroc"] for run in own]), **last, "runs": own})
     content = {
-        "command": f"python benchmarks/kinds.py --meta_steps {arguments.meta_steps}", "configuration": configuration(**settings_of(KINDS, 0.5, meta_steps=arguments.meta_steps)),
+        "command": command_line(), "configuration": configuration(**settings_of(KINDS, 0.5, meta_steps=arguments.meta_steps)),
         "seeds": arguments.rater_seeds, "harm_seeds": arguments.seeds, "harm_steps": HARM_STEPS, "harm": harms, "detection": table,
     }
     print(f"written: {write_result('kinds', DataRaterConfig(recipe='mnist').device, content).name}")

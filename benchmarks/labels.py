@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from provenance import write_result
+from provenance import command_line, write_result
 from runs import configuration, records, spread
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
@@ -33,7 +33,7 @@ CHUNK = 1_000
 def settings_of(outer_size: int, seed: int, data_dir: str | None, meta_steps: int | None, rater: str = RATERS[0]) -> dict[str, Any]:
     batch_size = {"batch_size": 100} if outer_size < 128 else {}
     steps = {"meta_steps": meta_steps} if meta_steps else {}
-    return dict(recipe="mnist_labels", data_rater_model_class=rater, train_split_ratio=OUTER_SIZES[outer_size], seed=seed, data_dir=data_dir, log=False, **batch_size, **steps)
+    return dict(recipe="mnist_labels", device="cpu", data_rater_model_class=rater, train_split_ratio=OUTER_SIZES[outer_size], seed=seed, data_dir=data_dir, log=False, **batch_size, **steps)
 
 
 def whole(loader) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,7 @@ def main() -> None:
         own = [run["quality"] for run in runs if run["outer_size"] == size]
         table[str(size)] = {name: {key: spread([quality[name][key] for quality in own]) for key in ("auroc", "average_precision", "precision")} for name in own[0]}
     content = {
-        "command": "python benchmarks/labels.py" + (f" --meta_steps {arguments.meta_steps}" if arguments.meta_steps else ""), "configuration": configuration(**settings_of(12_000, 0, arguments.data_dir, arguments.meta_steps)),
+        "command": command_line(), "configuration": configuration(**settings_of(12_000, 0, arguments.data_dir, arguments.meta_steps)),
         "seeds": arguments.seeds, "outer_sizes": list(OUTER_SIZES), "knn_shapley": "10 neighbours, pixels, at most 2,000 outer samples", "table": table, "runs": runs,
     }
     print(f"written: {write_result('labels', DataRaterConfig(recipe='mnist_labels').device, content).name}")

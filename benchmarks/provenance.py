@@ -2,6 +2,7 @@
 import json
 import platform
 import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ def commit() -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", "--", "datarater", "benchmarks") else "")
+
+
+def command_line() -> str:
+    "How this script was called, less what says where it happens."
+    here, arguments = ("--data_dir", "--jobs"), sys.argv[1:]
+    kept = [part for i, part in enumerate(arguments) if not part.startswith(here) and not (i and arguments[i - 1] in here)]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *kept])
 
 
 def processor() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from provenance import ROOT, write_result
+from provenance import ROOT, command_line, write_result
 from runs import configuration, run_all, spread
 
 from datarater.config import DataRaterConfig
@@ -47,14 +47,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()
 
-    settings = {"recipe": arguments.recipe, **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {})}
+    settings = {"recipe": arguments.recipe, "device": "cpu", **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {})}
     runs = run_all([{**settings, "seed": seed, "data_dir": arguments.data_dir} for seed in arguments.seeds], arguments.jobs)
     summary = {
         when: {name: spread([run["metrics"][row][name] for run in runs]) for name in ("r2", "spearman", "auroc", "auroc_in_range", "average_precision", "precision", "inner_accuracy")}
         for when, row in (("untrained", 0), ("trained", -1))
     }
-    command = f"python benchmarks/recipe.py {arguments.recipe}" + (f" --meta_steps {arguments.meta_steps}" if arguments.meta_steps else "")
-    content = {"command": command, "configuration": configuration(**settings), "seeds": arguments.seeds, **summary, "runs": runs}
+    content = {"command": command_line(), "configuration": configuration(**settings), "seeds": arguments.seeds, **summary, "runs": runs}
     print(f"written: {write_result(arguments.recipe, DataRaterConfig(**settings).device, content).name}")
     if arguments.recipe == "digits":
         draw_readme_figure(run_meta_training(DataRaterConfig(**settings, seed=arguments.seeds[0], log=False), progress=False), ROOT / "nbs" / "images" / "digits.png")

@@ -1,7 +1,7 @@
 """Many meta-training runs, side by side on the cores there are; each result as plain numbers."""
 import dataclasses
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -17,8 +17,9 @@ ELSEWHERE = ("seed", "data_dir", "output_dir", "device")  # not part of what a r
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    "A table as JSON knows it: a row each, four digits, NaN as null."
-    return table.round(4).astype(object).where(table.notna(), None).to_dict("records")
+    "A table as JSON knows it: a row each, five digits, NaN as null."
+    shorter = table.apply(lambda column: column.map(lambda value: float(f"{value:.5g}")) if column.dtype.kind == "f" else column)
+    return shorter.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def run(settings: dict[str, Any]) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     return {"seed": result.config.seed, "metrics": records(result.metrics), "by_kind": records(result.by_kind.reset_index()), "by_strength": records(result.by_strength)}
 
 
-def run_all(all_settings: Iterable[dict[str, Any]], jobs: int) -> list[dict[str, Any]]:
+def run_all(all_settings: Sequence[dict[str, Any]], jobs: int) -> list[dict[str, Any]]:
     "`run` for each, `jobs` at a time, in order; prints where each ended."
     results = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -4,7 +4,7 @@
 """
 import argparse
 
-from provenance import write_result
+from provenance import command_line, write_result
 from runs import configuration, run_all, spread
 
 from datarater.config import DataRaterConfig
@@ -19,10 +19,9 @@ VARIANTS = {  # name -> what is changed
     "no warm-up": {"outer_warmup_steps": 0},
     "no weight decay": {"outer_weight_decay": 0.0},
     "no averaging": {"ema_decay": 0.0},
-    "naive": {
-        "meta_update": "shared", "refresh": "together", "meta_refresh_steps": 150, "grad_clip_norm": 5.0, "outer_warmup_steps": 0, "outer_weight_decay": 0.0, "ema_decay": 0.0, "inner_lr": 1e-3,
-    },
 }
+VARIANTS["none of them"] = {name: value for changed in VARIANTS.values() for name, value in changed.items() if name != "meta_refresh_steps"}
+VARIANTS["none, never refreshed"] = {**VARIANTS["none of them"], **VARIANTS["never refreshed"]}
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def main() -> None:
             "auroc": spread(last[0]), "r2": spread(last[1]), "worst_auroc_of_second_half": spread(worst[0]), "worst_r2_of_second_half": spread(worst[1]),
             "runs": [{"seed": run["seed"], "metrics": run["metrics"]} for run in own],
         }
-    content = {"command": f"python benchmarks/stability.py --meta_steps {arguments.meta_steps}", "configuration": configuration(**common), "seeds": arguments.seeds, "variants": variants}
+    content = {"command": command_line(), "configuration": configuration(**common), "seeds": arguments.seeds, "variants": variants}
     print(f"written: {write_result('stability', DataRaterConfig(**common).device, content).name}")
 
 

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from provenance import write_result
+from provenance import command_line, write_result
 from runs import configuration, spread
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -40,7 +40,7 @@ INNER_MODELS = ("ToyCNN", "ImageMLP")
 
 
 def settings_of(inner_model: str, **settings: Any) -> dict[str, Any]:
-    return dict(recipe="mnist", inner_model_class=inner_model, corruption={"corruption_probability": 0.5, "fixed": True}, log=False, **settings)
+    return dict(recipe="mnist", device="cpu", inner_model_class=inner_model, corruption={"corruption_probability": 0.5, "fixed": True}, log=False, **settings)
 
 
 def accuracy(name: str, x: Tensor, y: Tensor, chosen: Tensor, test: tuple[Tensor, Tensor], seed: int) -> float:
@@ -92,7 +92,7 @@ def main() -> None:
         runs = list(pool.map(compare, [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds]))
     names = list(runs[0]["accuracy"]["ToyCNN"])
     content = {
-        "command": f"python benchmarks/transfer.py --meta_steps {arguments.meta_steps}", "configuration": configuration(**settings_of("ToyCNN", meta_steps=arguments.meta_steps)),
+        "command": command_line(), "configuration": configuration(**settings_of("ToyCNN", meta_steps=arguments.meta_steps)),
         "seeds": arguments.seeds, "downstream_steps": DOWNSTREAM_STEPS,
         "accuracy": {model: {name: spread([run["accuracy"][model][name] for run in runs]) for name in names} for model in INNER_MODELS},
         "auroc": {model: spread([run["detection"][model]["auroc"] for run in runs]) for model in INNER_MODELS},

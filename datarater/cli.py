@@ -119,7 +119,7 @@ def main(
         return 130
     return 0
 
-# %% ../nbs/09_cli.ipynb #e929e9e7
+# %% ../nbs/09_cli.ipynb #58df4303
 def _print_warning(message: Warning | str, *details: Any) -> None:
     "A warning as one line, without the place in the code."
-    print(f"datarater: warning: {message}", file=sys.stderr)
+    print(f"datarater: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -74,7 +74,7 @@ class Parts:
     averaged: AveragedModel  # `.module` is the moving average of the rater: what is evaluated, saved and given back
     evaluation: "EvaluationSet"
 
-# %% ../nbs/05_meta_training.ipynb #8bc3cf00
+# %% ../nbs/05_meta_training.ipynb #c9ec39a2
 def set_up(config: DataRaterConfig) -> Parts:
     "Build and try every part of a run; raises `DataRaterError` for whatever is wrong with it. Writes nothing."
     dataset = construct_dataset(config)
@@ -103,7 +103,7 @@ def set_up(config: DataRaterConfig) -> Parts:
     return Parts(
         config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=model_loss(inner_model, loss_type),
         loss_type=loss_type, num_outputs=num_outputs, optimizer=optimizer, population=population, meta_optimizer=meta_optimizer, evaluation=evaluation,
-        averaged=AveragedModel(rater, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)),
+        averaged=_call(f"copying rater {config.data_rater_model_class}", lambda: AveragedModel(rater, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))),
     )
 
 # %% ../nbs/05_meta_training.ipynb #0cfb369e
@@ -126,7 +126,7 @@ def check_targets(targets: Tensor, num_outputs: int, loss_type: str) -> None:
     elif targets.min() < 0 or targets.max() >= num_outputs:
         raise DataRaterError(f"labels go from {targets.min()} to {targets.max()}, but the inner model has {num_outputs} outputs: labels must be 0 to {num_outputs - 1}")
 
-# %% ../nbs/05_meta_training.ipynb #13ec3840
+# %% ../nbs/05_meta_training.ipynb #a6e8eff2
 def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module, inner_batch: Batch, outer_batch: Batch, loss_type: str) -> int:
     "Run both models and one meta-gradient on real batches; returns the number of the inner model's outputs, raises `DataRaterError` for what does not fit."
     x, y = outer_batch
@@ -144,7 +144,7 @@ def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module
     inner, outer = (tuple(t[None, None] for t in inner_batch), tuple(t[None] for t in outer_batch))
     engine = resolve_engine(config.meta_gradient, config.execution, config.device)
     loss_fn = model_loss(inner_model, loss_type)
-    what = f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}"
+    what = f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}{' (execution=loop may help)' if engine[1] == 'vmap' else ''}"
     _call(what, lambda: meta_gradient(rater, loss_fn, SGD(1.0), params, {}, inner, outer, 1.0, *engine))
     return outputs.shape[-1]
 
@@ -188,7 +188,7 @@ class EvaluationSet:
     fractions: np.ndarray  # (N,): drawn from U(0, 1); 1 for kinds without degrees, 0 where nothing changed
     kinds: np.ndarray  # (N,): names of the corruptions, "clean" where nothing changed
 
-# %% ../nbs/05_meta_training.ipynb #fcc51113
+# %% ../nbs/05_meta_training.ipynb #24e953e1
 def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: DataRaterConfig) -> EvaluationSet:
     "Gather test samples and corrupt a copy of each with a fraction from U(0, 1)."
     batches, count = [], 0
@@ -208,9 +208,11 @@ def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: Dat
     if not corrupted.samples.isfinite().all():
         raise DataRaterError("the corrupted test data hold NaN or infinity: repair the corruption")
     names = np.array(["clean", *dataset.corruption_names(config.corruption.kinds)])
+    if corrupted.codes.max() >= len(names) or ((corrupted.codes == 0) != (corrupted.fractions == 0)).any():
+        raise DataRaterError(f"corrupt_batch gives codes up to {corrupted.codes.max()} for {len(names) - 1} names: name each in corruption_names, and give code 0 and fraction 0 together")
     return EvaluationSet((x, y), (corrupted.samples, corrupted.targets), corrupted.fractions.cpu().numpy(), names[corrupted.codes.cpu().numpy()])
 
-# %% ../nbs/05_meta_training.ipynb #d9273626
+# %% ../nbs/05_meta_training.ipynb #851fd6cc
 def precision_at_known_rate(
     clean_ratings: np.ndarray,  # (N,)
     corrupted_ratings: np.ndarray,  # (M,): of samples that are corrupted indeed
@@ -219,9 +221,13 @@ def precision_at_known_rate(
     "Average precision, and precision (here the same as recall) when the known share is flagged, with clean and corrupted samples mixed as in the training data."
     odds = corruption_probability / (1 - corruption_probability) if corruption_probability < 1 else math.inf
     num_corrupted = int(min(len(corrupted_ratings), round(min(odds * len(clean_ratings), 1e9))))
-    num_clean = int(min(len(clean_ratings), round(num_corrupted / odds))) if odds > 0 else len(clean_ratings)
+    if num_corrupted == 0:
+        return {"average_precision": math.nan, "precision": math.nan}
+    num_clean = int(min(len(clean_ratings), round(num_corrupted / odds)))
     is_corrupted = np.repeat([False, True], [num_clean, num_corrupted])
-    quality = detection_quality(np.concatenate([clean_ratings[:num_clean], corrupted_ratings[:num_corrupted]]), is_corrupted)
+    draw = np.random.default_rng(0)  # not the first ones: a test set may be sorted
+    chosen = [draw.permutation(ratings)[:count] for ratings, count in ((clean_ratings, num_clean), (corrupted_ratings, num_corrupted))]
+    quality = detection_quality(np.concatenate(chosen), is_corrupted)
     return {name: quality[name] for name in ("average_precision", "precision")}
 
 # %% ../nbs/05_meta_training.ipynb #347df81a
@@ -268,7 +274,7 @@ def _draw(parts: Parts, meta_step: int) -> tuple[Batch, Batch]:
         raise _breakdown(parts, meta_step, str(error)) from error
     return (x.unflatten(0, (num_models, num_steps)), y.unflatten(0, (num_models, num_steps))), (outer_x, outer_y)
 
-# %% ../nbs/05_meta_training.ipynb #53faf079
+# %% ../nbs/05_meta_training.ipynb #3397d9fd
 def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
     "One meta-step: improves the rater and ages the population; returns what is logged about it."
     config = parts.config
@@ -285,7 +291,7 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
     parts.averaged.update_parameters(parts.rater)
     parts.population.grow_older(step, keep=config.model_update)
     return {
-        "outer_loss": step.outer_loss.mean().item(), "meta_gradient_norm": torch.stack([g.norm() for g in step.rater_gradient.values()]).norm().item(),
+        "outer_loss": step.outer_loss.mean().item(), "meta_gradient_norm": global_norms({name: g[None] for name, g in step.rater_gradient.items()}).item(),
         "member_norm_min": member_norms.min().item(), "member_norm_max": member_norms.max().item(), "agreement": gradient_agreement(step.member_gradients),
         "update_norm": update_norms.mean().item(), "update_norm_min": update_norms.min().item(), "update_norm_max": update_norms.max().item(),
         "ess": effective_sample_size(step.weights).mean().item(), "entropy": weight_entropy(step.weights).mean().item(),
@@ -511,7 +517,7 @@ def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
             bar.set_postfix(outer_loss=f"{log.steps[-1]['outer_loss']:.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}", refresh=False)
             bar.update()
 
-# %% ../nbs/05_meta_training.ipynb #c2be29d9
+# %% ../nbs/05_meta_training.ipynb #7cfd82e1
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, log both, and warn of collapse."
     data, config = parts.evaluation, parts.config
@@ -528,7 +534,7 @@ def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     log.ratings = ratings
     fractions, kinds = np.concatenate([np.zeros(len(clean)), data.fractions]), np.concatenate([np.full(len(clean), "clean"), data.kinds])
     log.by_kind, log.by_strength = detection_by_kind(ratings, kinds, fractions), detection_by_strength(ratings, fractions)
-    if collapse := collapse_warning(log.evaluations[-1]["ess"], config.batch_size, summary["rating_std"], config.softmax_temperature):
+    if meta_step > 0 and (collapse := collapse_warning(log.evaluations[-1]["ess"], config.batch_size, summary["rating_std"], config.softmax_temperature)):
         warnings.warn(f"meta-step {meta_step}: {collapse}", RuntimeWarning, stacklevel=2)
     if log.folder is not None:
         title = f"meta-step {meta_step}: R² {quality['r2']:.2f}, AUROC {quality['auroc']:.3f}"

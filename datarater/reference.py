@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from .config import DataRaterError
 from .models import TextureFeatures, ToyCNN, register_model
 
-# %% ../nbs/02a_reference.ipynb #759ed1fd
+# %% ../nbs/02a_reference.ipynb #8713c76b
 def label_evidence(
     logits: Tensor,  # (B, C): a classifier's outputs
     y: Tensor,  # (B,) int64: the labels in question
 ) -> Tensor:  # (B, 3): log-probability of the label, of the likeliest class, and entropy, in units of ln C
-    "What a classifier has to say about labels."
+    "What a classifier has to say about labels; raises `DataRaterError` for targets that are no class labels."
+    if y.is_floating_point():
+        raise DataRaterError(f"targets are {y.dtype}, but a reference model needs class labels: for real targets use a rater such as LabelAwareRegressionDataRater")
     log_p = logits.log_softmax(-1)  # (B, C)
     of_label = log_p.gather(1, y[:, None]).squeeze(1)  # (B, 1) -> (B,)
     entropy = -(log_p.exp() * log_p).sum(-1)  # (B,)
