@@ -1,6 +1,7 @@
 """Where a result comes from: commit, machine and versions, written into every file of results/."""
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import date
@@ -27,7 +28,7 @@ def command_line() -> str:
     "How this script was called, less what says where it happens."
     here, arguments = ("--data_dir", "--jobs"), sys.argv[1:]
     kept = [part for i, part in enumerate(arguments) if not part.startswith(here) and not (i and arguments[i - 1] in here)]
-    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *kept])
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *kept])
 
 
 def processor() -> str:
