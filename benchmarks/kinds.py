@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from provenance import command_line, write_result
-from runs import configuration, run_all, spread
+from runs import configuration, logits_of, run_all, spread, whole
 
 from datarater.config import DataRaterConfig
 from datarater.datasets import BatchStream, get_dataset_loaders
@@ -33,9 +33,8 @@ def harm(job: tuple[tuple[str, ...], float, int, str | None]) -> dict[str, float
     train, _, test = get_dataset_loaders(DataRaterConfig(**settings_of(kinds, probability, seed=seed, data_dir=data_dir)))
     stream, model = BatchStream(train, device="cpu"), construct_model("ToyCNN", seed=seed)
     fit_classifier(model, lambda: tuple(part[0] for part in stream.next(1)), HARM_STEPS)
-    x, y = test.dataset.batch(torch.arange(len(test.dataset)))[:2]
-    with torch.no_grad():
-        logits = torch.cat([model(part) for part in x.split(1_000)])
+    x, y = whole(test)
+    logits = logits_of(model, x)
     return {"loss": F.cross_entropy(logits, y).item(), "accuracy": (logits.argmax(-1) == y).double().mean().item()}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from provenance import command_line, write_result
-from runs import configuration, records, spread
+from runs import batches, configuration, logits_of, records, spread, whole
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
@@ -22,40 +22,17 @@ from datarater.datasets import get_dataset_loaders
 from datarater.detection import detection_quality
 from datarater.inner_loop import rate_many
 from datarater.meta_training import run_meta_training
-from datarater.models import construct_model
+from datarater.models import at_label, construct_model
 from datarater.reference import fit_classifier
 
 OUTER_SIZES = {12_000: 0.8, 1_000: 59 / 60, 100: 599 / 600}  # clean samples -> train_split_ratio of MNIST's 60,000
 RATERS = ("ReferenceDataRater", "LabelAwareDataRater", "DataRater")  # the last sees images only: the control
-CHUNK = 1_000
 
 
 def settings_of(outer_size: int, seed: int, data_dir: str | None, meta_steps: int | None, rater: str = RATERS[0]) -> dict[str, Any]:
     batch_size = {"batch_size": 100} if outer_size < 128 else {}
     steps = {"meta_steps": meta_steps} if meta_steps else {}
     return dict(recipe="mnist_labels", device="cpu", data_rater_model_class=rater, train_split_ratio=OUTER_SIZES[outer_size], seed=seed, data_dir=data_dir, log=False, **batch_size, **steps)
-
-
-def whole(loader) -> tuple[Tensor, Tensor]:
-    "All samples and labels of a loader's dataset."
-    return loader.dataset.batch(torch.arange(len(loader.dataset)))[:2]
-
-
-def batches(x: Tensor, y: Tensor, seed: int, size: int = 128):
-    "A function that draws random batches."
-    generator = torch.Generator().manual_seed(seed)
-
-    def next_batch():
-        chosen = torch.randint(len(x), (size,), generator=generator)
-        return x[chosen], y[chosen]
-
-    return next_batch
-
-
-@torch.no_grad()
-def log_probabilities(model: torch.nn.Module, x: Tensor) -> Tensor:
-    "(N, C)."
-    return torch.cat([model(part).log_softmax(-1) for part in x.split(CHUNK)])
 
 
 def fitted(x: Tensor, y: Tensor, seed: int, num_steps: int) -> torch.nn.Module:
@@ -65,7 +42,7 @@ def fitted(x: Tensor, y: Tensor, seed: int, num_steps: int) -> torch.nn.Module:
 
 
 def label_log_probability(model: torch.nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return log_probabilities(model, x).gather(1, y[:, None]).squeeze(1)
+    return at_label(logits_of(model, x).log_softmax(-1), y)
 
 
 def per_sample_loss(x: Tensor, y: Tensor, seed: int) -> Tensor:
@@ -80,7 +57,7 @@ def cleanlab_quality(x: Tensor, y: Tensor, seed: int) -> Tensor:
     probabilities = torch.empty(len(x), 10)
     for train, held_out in StratifiedKFold(4, shuffle=True, random_state=seed).split(x, y):
         model = fitted(x[train], y[train], seed, num_steps=len(train) // 128)
-        probabilities[held_out] = log_probabilities(model, x[held_out]).exp()
+        probabilities[held_out] = logits_of(model, x[held_out]).softmax(-1)
     return torch.from_numpy(get_label_quality_scores(y.numpy(), probabilities.numpy(), method="normalized_margin"))
 
 

@@ -1,7 +1,7 @@
 """Many meta-training runs, side by side on the cores there are; each result as plain numbers."""
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from datarater.config import DataRaterConfig
 from datarater.meta_training import run_meta_training
@@ -39,6 +40,28 @@ def run_all(all_settings: Sequence[dict[str, Any]], jobs: int) -> list[dict[str,
             print(f"{settings}\n    meta-step {last['meta_step']}: AUROC {last['auroc']}, R² {last['r2']}, rho {last['spearman']}", flush=True)
             results.append(result)
     return results
+
+
+def whole(loader: Any) -> tuple[Tensor, Tensor]:
+    "All samples and labels of a loader's dataset."
+    return loader.dataset.batch(torch.arange(len(loader.dataset)))[:2]
+
+
+def batches(x: Tensor, y: Tensor, seed: int, size: int = 128) -> Callable[[], tuple[Tensor, Tensor]]:
+    "A function that draws random batches."
+    generator = torch.Generator().manual_seed(seed)
+
+    def next_batch() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(x), (size,), generator=generator)
+        return x[chosen], y[chosen]
+
+    return next_batch
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    "(N, C), a thousand samples at a time."
+    return torch.cat([model(part) for part in x.split(1_000)])
 
 
 def configuration(**settings: Any) -> dict[str, Any]:

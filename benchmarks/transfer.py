@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from provenance import command_line, write_result
-from runs import configuration, spread
+from runs import batches, configuration, logits_of, spread, whole
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -45,15 +45,9 @@ def settings_of(inner_model: str, **settings: Any) -> dict[str, Any]:
 
 def accuracy(name: str, x: Tensor, y: Tensor, chosen: Tensor, test: tuple[Tensor, Tensor], seed: int) -> float:
     "Test accuracy of a model trained on the chosen samples."
-    model, generator = construct_model(name, seed=seed), torch.Generator().manual_seed(seed)
-
-    def next_batch() -> tuple[Tensor, Tensor]:
-        batch = chosen[torch.randint(len(chosen), (128,), generator=generator)]
-        return x[batch], y[batch]
-
-    fit_classifier(model, next_batch, DOWNSTREAM_STEPS)
-    with torch.no_grad():
-        return (torch.cat([model(part).argmax(-1) for part in test[0].split(1_000)]) == test[1]).double().mean().item()
+    model = construct_model(name, seed=seed)
+    fit_classifier(model, batches(x[chosen], y[chosen], seed), DOWNSTREAM_STEPS)
+    return (logits_of(model, test[0]).argmax(-1) == test[1]).double().mean().item()
 
 
 def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
@@ -62,8 +56,7 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     settings = dict(seed=seed, data_dir=data_dir, meta_steps=meta_steps)
     train, _, test = get_dataset_loaders(DataRaterConfig(**settings_of("ToyCNN", **settings)))
-    x, y = train.dataset.batch(torch.arange(len(train.dataset)))[:2]
-    test_pair = test.dataset.batch(torch.arange(len(test.dataset)))[:2]
+    (x, y), test_pair = whole(train), whole(test)
     is_clean = torch.tensor([kind == "clean" for kind in train.dataset.ground_truth().kinds])
     half, ratings, quality = len(x) // 2, {}, {}
     chosen = {"everything": torch.arange(len(x)), "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half], "clean half": is_clean.nonzero().flatten()}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['train_parser', 'parse_train_arguments', 'describe_names', 'describe_result', 'run_command', 'main']
 
-# %% ../nbs/09_cli.ipynb #fa357b84
+# %% ../nbs/09_cli.ipynb #b1956147
 import os
 import sys
 import warnings
@@ -16,7 +16,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from . import __version__
-from .config import RECIPES, DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml
+from .config import RECIPES, DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, lookup
 from .corruptions import CORRUPTIONS
 from .datasets import DATASETS
 from .meta_training import MetaTrainingResult, run_meta_training
@@ -58,12 +58,12 @@ def _config_of(given: Namespace) -> DataRaterConfig:
         settings["recipe"] = "digits"
     return DataRaterConfig(**settings)
 
-# %% ../nbs/09_cli.ipynb #6cf6a735
+# %% ../nbs/09_cli.ipynb #f54cca76
 def describe_names() -> str:
     "Every registered dataset, model and corruption, and every recipe, with a line about each."
     tables = {"datasets": DATASETS, "models": MODELS, "corruptions": CORRUPTIONS, "recipes": RECIPES}
     width = max(len(name) for table in tables.values() for name in table)
-    return "\n\n".join("\n".join([f"{title}:", *(f"  {name:{width}}  {_about(item)}" for name, item in table.items())]) for title, table in tables.items())
+    return "\n\n".join("\n".join([f"{title}:", *(f"  {name:{width}}  {_about(lookup(name, table, title, importable=False))}" for name in table)]) for title, table in tables.items())
 
 
 def _about(item: Any) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from .config import DataRaterError
 from .inner_loop import Params
 
-# %% ../nbs/04b_diagnostics.ipynb #98e4616d
+# %% ../nbs/04b_diagnostics.ipynb #9db9826d
 def gradient_agreement(
     gradients: Params,  # (P, ...) each: every member's gradient of the same parameters
 ) -> float:  # from -1/(P - 1) to 1
@@ -34,7 +34,7 @@ def gradient_agreement(
     if num_members < 2:
         return math.nan
     sums = [(row[has_direction] / norms[has_direction, None]).sum(0) for row in rows]  # Σ u_p, part by part
-    squared_length = sum(part.square().sum().item() for part in sums)
+    squared_length = torch.stack([part.square().sum() for part in sums]).sum().item()
     return (squared_length - num_members) / (num_members * (num_members - 1))
 
 # %% ../nbs/04b_diagnostics.ipynb #c24dc8de

@@ -257,7 +257,7 @@ def _derivative_along(direction: Params, function: Callable[[Params], Any], para
 # %% ../nbs/03_inner_loop.ipynb #f3ad31e4
 ESTIMATORS: dict[str, Callable[..., Unrolled]] = {"mixed": mixed_weight_gradient, "reverse": reverse_weight_gradient}
 
-# %% ../nbs/03_inner_loop.ipynb #93e609da
+# %% ../nbs/03_inner_loop.ipynb #f12c02f3
 def population_weight_gradient(
     loss_fn: LossFunction,
     optimizer: SGD | Adam,
@@ -271,9 +271,13 @@ def population_weight_gradient(
 ) -> Unrolled:  # every tensor with leading axis P
     "dL_outer/dw of every member of a population, and the population after its T steps."
     member = partial(lookup(estimator, ESTIMATORS, "estimator", importable=False), loss_fn, optimizer)
-    run = lookup(execution, EXECUTIONS, "execution", importable=False)
+    return _for_each_member(execution, member, inner_params, optimizer_state, weights, inner_batches, outer_batches)
+
+
+def _for_each_member(execution: str, member: Callable[..., Any], *trees: Any) -> Any:
+    "`member` of every member's part of the trees (P, ...), stacked."
     with sdpa_kernel(SDPBackend.MATH):
-        return run(member)(inner_params, optimizer_state, weights, inner_batches, outer_batches)
+        return lookup(execution, EXECUTIONS, "execution", importable=False)(member)(*trees)
 
 
 def _looped(member: Callable[..., Any]) -> Callable[..., Any]:
@@ -347,14 +351,13 @@ def meta_gradient(
     gradients = torch.autograd.grad(weights, tuple(views.values()), unrolled.weight_gradient, allow_unused=True, materialize_grads=True)
     return MetaGradient(unrolled.outer_loss, dict(zip(views, gradients, strict=True)), weights.detach(), unrolled.inner_params, unrolled.optimizer_state)
 
-# %% ../nbs/03_inner_loop.ipynb #d5e747b9
+# %% ../nbs/03_inner_loop.ipynb #17f14841
 def _rate_members(rater: nn.Module, views: Params, x: Tensor, y: Tensor, execution: str) -> Tensor:
     "(P, ...) parameters, (P, T, B, ...) samples and targets -> (P, T, B): each member's samples, rated with its own parameters."
     def member(params: Params, x: Tensor, y: Tensor) -> Tensor:
         return rate_many(rater, x.flatten(0, 1), y.flatten(0, 1), params).view(y.shape[:2])  # (T·B,) -> (T, B)
 
-    with sdpa_kernel(SDPBackend.MATH):
-        return lookup(execution, EXECUTIONS, "execution", importable=False)(member)(views, x, y)
+    return _for_each_member(execution, member, views, x, y)
 
 # %% ../nbs/03_inner_loop.ipynb #abb08128
 def resolve_engine(

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS', 'RECENT_COLUMNS',
            'seeded_globally', 'Parts', 'set_up', 'check_targets', 'try_models', 'EvaluationSet', 'make_evaluation_set',
-           'precision_at_known_rate', 'is_trained_on', 'inner_quality', 'MetaTrainingError', 'take_meta_step',
-           'plot_rating_against_corruption', 'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'RunLog',
-           'curves', 'save_figure', 'write_figure', 'MetaTrainingResult', 'run_meta_training', 'train_rater',
-           'evaluate']
+           'inner_quality', 'MetaTrainingError', 'take_meta_step', 'plot_rating_against_corruption', 'plot_curve',
+           'make_run_dir', 'save_rater', 'load_rater', 'RunLog', 'curves', 'save_figure', 'write_figure',
+           'MetaTrainingResult', 'run_meta_training', 'train_rater', 'evaluate']
 
-# %% ../nbs/05_meta_training.ipynb #e46ec048
+# %% ../nbs/05_meta_training.ipynb #e98cad0c
 import io
 import math
 import os
@@ -35,11 +34,10 @@ from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-import datarater.reference  # noqa: F401  registers ReferenceDataRater
 from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, default_device, write_atomically
 from .corruptions import seeded_generator
 from .datasets import BatchStream, DataRaterDataset, checked_batch, construct_dataset, make_loaders
-from .detection import detection_by_kind, detection_by_strength, detection_quality, plot_detection_by_strength, rating_quality
+from .detection import detection_by_kind, detection_by_strength, is_trained_on, plot_detection_by_strength, precision_at_known_rate, rating_quality
 from .diagnostics import collapse_warning, gradient_agreement, plot_dashboard, rating_autocorrelation, rating_summary, weight_entropy
 from datarater.inner_loop import (
     INNER_OPTIMIZERS, LOSSES, SGD, Adam, Batch, LossFunction, MetaGradient,
@@ -106,7 +104,7 @@ def set_up(config: DataRaterConfig) -> Parts:
         averaged=_call(f"copying rater {config.data_rater_model_class}", lambda: AveragedModel(rater, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))),
     )
 
-# %% ../nbs/05_meta_training.ipynb #0cfb369e
+# %% ../nbs/05_meta_training.ipynb #59078db8
 def _build_model(name: str, role: str, seed: int, device: str) -> nn.Module:
     "Construct, check and move a model."
     model = construct_model(name, seed=seed)
@@ -116,20 +114,23 @@ def _build_model(name: str, role: str, seed: int, device: str) -> nn.Module:
     return model.to(device)
 
 
-def check_targets(targets: Tensor, num_outputs: int, loss_type: str) -> None:
-    "Raise unless class labels are int64, one per sample, and outputs of the inner model; real targets are finite."
+def check_targets(targets: Tensor, num_outputs: int, loss_type: str, model: str = "the inner model") -> None:
+    "Raise unless class labels are int64, one per sample, and outputs of the model; real targets are finite."
     if loss_type == "mse":
         if not targets.isfinite().all():
             raise DataRaterError("targets hold NaN or infinity: remove or repair these samples")
     elif targets.dtype != torch.int64 or targets.ndim != 1:
         raise DataRaterError(f"class labels are {targets.dtype} of shape {tuple(targets.shape)}: give int64 labels of shape (B,)")
     elif targets.min() < 0 or targets.max() >= num_outputs:
-        raise DataRaterError(f"labels go from {targets.min()} to {targets.max()}, but the inner model has {num_outputs} outputs: labels must be 0 to {num_outputs - 1}")
+        raise DataRaterError(f"labels go from {targets.min()} to {targets.max()}, but {model} has {num_outputs} outputs: give labels from 0 to {num_outputs - 1}, or a model made for more classes")
 
-# %% ../nbs/05_meta_training.ipynb #a6e8eff2
+# %% ../nbs/05_meta_training.ipynb #742ff213
 def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module, inner_batch: Batch, outer_batch: Batch, loss_type: str) -> int:
     "Run both models and one meta-gradient on real batches; returns the number of the inner model's outputs, raises `DataRaterError` for what does not fit."
     x, y = outer_batch
+    if hasattr(rater, "num_classes") and loss_type == "cross_entropy":
+        for _, targets in (inner_batch, outer_batch):
+            check_targets(targets, rater.num_classes, loss_type, f"rater {config.data_rater_model_class}")
     with torch.no_grad():
         _check_is_function(f"rater {config.data_rater_model_class}", lambda x, y: rate(rater, x, y), x, y)
         outputs = _check_is_function(f"inner model {config.inner_model_class}", lambda x, y: inner_model(x), x, y)
@@ -188,7 +189,7 @@ class EvaluationSet:
     fractions: np.ndarray  # (N,): drawn from U(0, 1); 1 for kinds without degrees, 0 where nothing changed
     kinds: np.ndarray  # (N,): names of the corruptions, "clean" where nothing changed
 
-# %% ../nbs/05_meta_training.ipynb #24e953e1
+# %% ../nbs/05_meta_training.ipynb #a8b82431
 def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: DataRaterConfig) -> EvaluationSet:
     "Gather test samples and corrupt a copy of each with a fraction from U(0, 1)."
     batches, count = [], 0
@@ -208,36 +209,11 @@ def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: Dat
     if not corrupted.samples.isfinite().all():
         raise DataRaterError("the corrupted test data hold NaN or infinity: repair the corruption")
     names = np.array(["clean", *dataset.corruption_names(config.corruption.kinds)])
-    if corrupted.codes.max() >= len(names) or ((corrupted.codes == 0) != (corrupted.fractions == 0)).any():
-        raise DataRaterError(f"corrupt_batch gives codes up to {corrupted.codes.max()} for {len(names) - 1} names: name each in corruption_names, and give code 0 and fraction 0 together")
+    if corrupted.codes.max() >= len(names):
+        raise DataRaterError(f"corrupt_batch gives codes up to {corrupted.codes.max()}, corruption_names {len(names) - 1} names: give one name for each code from 1")
+    if ((corrupted.codes == 0) != (corrupted.fractions == 0)).any():
+        raise DataRaterError("corrupt_batch gives code 0 (clean) with a fraction above 0, or a code above 0 with fraction 0: give both 0 for a sample that is left as it was")
     return EvaluationSet((x, y), (corrupted.samples, corrupted.targets), corrupted.fractions.cpu().numpy(), names[corrupted.codes.cpu().numpy()])
-
-# %% ../nbs/05_meta_training.ipynb #851fd6cc
-def precision_at_known_rate(
-    clean_ratings: np.ndarray,  # (N,)
-    corrupted_ratings: np.ndarray,  # (M,): of samples that are corrupted indeed
-    corruption_probability: float,  # the share of corrupted samples in the training data
-) -> dict[str, float]:
-    "Average precision, and precision (here the same as recall) when the known share is flagged, with clean and corrupted samples mixed as in the training data."
-    odds = corruption_probability / (1 - corruption_probability) if corruption_probability < 1 else math.inf
-    num_corrupted = int(min(len(corrupted_ratings), round(min(odds * len(clean_ratings), 1e9))))
-    if num_corrupted == 0:
-        return {"average_precision": math.nan, "precision": math.nan}
-    num_clean = int(min(len(clean_ratings), round(num_corrupted / odds)))
-    is_corrupted = np.repeat([False, True], [num_clean, num_corrupted])
-    draw = np.random.default_rng(0)  # not the first ones: a test set may be sorted
-    chosen = [draw.permutation(ratings)[:count] for ratings, count in ((clean_ratings, num_clean), (corrupted_ratings, num_corrupted))]
-    quality = detection_quality(np.concatenate(chosen), is_corrupted)
-    return {name: quality[name] for name in ("average_precision", "precision")}
-
-# %% ../nbs/05_meta_training.ipynb #347df81a
-def is_trained_on(
-    fractions: np.ndarray,  # (N,)
-    fraction_range: tuple[float, float],  # of the training data
-) -> np.ndarray:  # (N,) of bool
-    "Which fractions the training data have too: those in the range, and 1, which stands for kinds without degrees."
-    low, high = fraction_range
-    return ((fractions >= low) & (fractions <= high)) | (fractions == 1)
 
 # %% ../nbs/05_meta_training.ipynb #1e885211
 @torch.no_grad()

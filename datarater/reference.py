@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['label_evidence', 'ReferenceDataRater', 'fit_classifier']
 
-# %% ../nbs/02a_reference.ipynb #15e5f012
+# %% ../nbs/02a_reference.ipynb #a142fd93
 import math
 from collections.abc import Callable
 
@@ -14,23 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import DataRaterError
-from .models import TextureFeatures, ToyCNN, register_model
+from .models import TextureFeatures, ToyCNN, at_label
 
-# %% ../nbs/02a_reference.ipynb #8713c76b
+# %% ../nbs/02a_reference.ipynb #a3ad6641
 def label_evidence(
     logits: Tensor,  # (B, C): a classifier's outputs
     y: Tensor,  # (B,) int64: the labels in question
 ) -> Tensor:  # (B, 3): log-probability of the label, of the likeliest class, and entropy, in units of ln C
     "What a classifier has to say about labels; raises `DataRaterError` for targets that are no class labels."
-    if y.is_floating_point():
-        raise DataRaterError(f"targets are {y.dtype}, but a reference model needs class labels: for real targets use a rater such as LabelAwareRegressionDataRater")
     log_p = logits.log_softmax(-1)  # (B, C)
-    of_label = log_p.gather(1, y[:, None]).squeeze(1)  # (B, 1) -> (B,)
     entropy = -(log_p.exp() * log_p).sum(-1)  # (B,)
-    return torch.stack([of_label, log_p.amax(-1), entropy], dim=1) / math.log(logits.shape[-1])  # (B, 3)
+    return torch.stack([at_label(log_p, y), log_p.amax(-1), entropy], dim=1) / math.log(logits.shape[-1])  # (B, 3)
 
-# %% ../nbs/02a_reference.ipynb #e1eb1199
-@register_model
+# %% ../nbs/02a_reference.ipynb #fbcc5ff5
 class ReferenceDataRater(nn.Module):
     "Rates pairs of an image and a class label, with the evidence of a reference model fitted on the outer data."
 
@@ -43,6 +39,7 @@ class ReferenceDataRater(nn.Module):
         image_size: int = 28,  # height and width in pixels
     ):
         super().__init__()
+        self.num_classes = num_classes
         self.reference = ToyCNN(in_channels, num_classes, image_size).requires_grad_(False)
         self.texture = TextureFeatures(in_channels)
         self.head = nn.Sequential(nn.Linear(TextureFeatures.num_features + 3, 64), nn.GELU(), nn.Linear(64, 1))
