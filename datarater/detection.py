@@ -196,10 +196,11 @@ def _kind_row(
         row |= {"spearman": quality["spearman"], "r2": quality["r2"]}
     return row
 
-# %% ../nbs/04a_detection.ipynb #63c1717b
+# %% ../nbs/04a_detection.ipynb #269632a6
 def _bin_edges(bins: int | ArrayLike) -> np.ndarray:  # (num_bins + 1,)
     "Edges of equal bins of (0, 1], or the given edges, checked."
-    edges = np.linspace(0, 1, max(bins, 0) + 1) if isinstance(bins, Integral) else _finite(bins, "bins")
+    is_count = isinstance(bins, Integral) and not isinstance(bins, bool)
+    edges = np.linspace(0, 1, max(bins, 0) + 1).round(12) if is_count else _finite(np.atleast_1d(bins), "bins")
     if len(edges) < 2 or edges[0] < 0 or edges[-1] > 1 or (np.diff(edges) <= 0).any():
         raise DataRaterError(f"bins={bins!r}, allowed is a number of bins from 1, or at least two rising edges from 0 to 1: give 5 or (0, 0.1, 0.5, 1)")
     return edges
@@ -238,13 +239,16 @@ def plot_detection_by_strength(
     ax.legend(loc="lower right")
     return ax
 
-# %% ../nbs/04a_detection.ipynb #851fd6cc
+# %% ../nbs/04a_detection.ipynb #b1865d18
 def precision_at_known_rate(
-    clean_ratings: np.ndarray,  # (N,)
-    corrupted_ratings: np.ndarray,  # (M,): of samples that are corrupted indeed
+    clean_ratings: ArrayLike,  # (N,)
+    corrupted_ratings: ArrayLike,  # (M,): of samples that are corrupted indeed
     corruption_probability: float,  # the share of corrupted samples in the training data
 ) -> dict[str, float]:
     "Average precision, and precision (here the same as recall) when the known share is flagged, with clean and corrupted samples mixed as in the training data."
+    clean_ratings, corrupted_ratings = _finite(clean_ratings, "clean_ratings"), _finite(corrupted_ratings, "corrupted_ratings")
+    if not isinstance(corruption_probability, Real) or not 0 <= corruption_probability <= 1:
+        raise DataRaterError(f"corruption_probability={corruption_probability!r}, allowed is a number from 0 to 1: give 0.1 if 10 % of the training data are corrupted")
     odds = corruption_probability / (1 - corruption_probability) if corruption_probability < 1 else math.inf
     num_corrupted = int(min(len(corrupted_ratings), round(min(odds * len(clean_ratings), 1e9))))
     if num_corrupted == 0:
@@ -256,11 +260,11 @@ def precision_at_known_rate(
     quality = detection_quality(np.concatenate(chosen), is_corrupted)
     return {name: quality[name] for name in ("average_precision", "precision")}
 
-# %% ../nbs/04a_detection.ipynb #347df81a
+# %% ../nbs/04a_detection.ipynb #6fb5e4b2
 def is_trained_on(
-    fractions: np.ndarray,  # (N,)
+    fractions: ArrayLike,  # (N,): from 0 (clean) to 1
     fraction_range: tuple[float, float],  # of the training data
 ) -> np.ndarray:  # (N,) of bool
     "Which fractions the training data have too: those in the range, and 1, which stands for kinds without degrees."
-    low, high = fraction_range
+    fractions, (low, high) = _fractions(fractions), fraction_range
     return ((fractions >= low) & (fractions <= high)) | (fractions == 1)

@@ -69,7 +69,7 @@ def rating_autocorrelation(
         return math.nan
     return float(np.corrcoef(previous, current)[0, 1])
 
-# %% ../nbs/04b_diagnostics.ipynb #b9787b0a
+# %% ../nbs/04b_diagnostics.ipynb #e67acae3
 MIN_ESS_FRAC = 0.02  # of the batch; a filter that drops 90 % still has 0.1
 MIN_ESS = 2.0  # samples, for small batches; at most half the batch
 MIN_RATING_SPREAD = 1e-4  # std/temperature: weights differ by less than 0.01 %; an untrained rater has about 0.03
@@ -91,7 +91,7 @@ def collapse_warning(
     if rating_std / temperature < MIN_RATING_SPREAD:
         return (
             f"the ratings are all equal: their std over the temperature is {rating_std / temperature:.1e} (below {MIN_RATING_SPREAD:.0e}), nothing is learnt from them; "
-            "check that the corruption harms training and that the rater's input shows it, then raise outer_lr or lower softmax_temperature"
+            "check that the corruption harms training and that the rater's input shows it, then raise outer_lr, lower outer_weight_decay or lower softmax_temperature"
         )
     return None
 
@@ -125,7 +125,7 @@ def _draw_smoothed(table: pd.DataFrame, column: str, ax: Axes) -> Axes:
     mean = table[[column]].rolling(max(1, len(table) // 20), min_periods=1, center=True).mean()
     return _draw_lines(mean.assign(meta_step=table["meta_step"]), {column: ""}, ax)
 
-# %% ../nbs/04b_diagnostics.ipynb #f34e9277
+# %% ../nbs/04b_diagnostics.ipynb #c1179608
 def _draw_band(table: pd.DataFrame, low: str, high: str, label: str, ax: Axes) -> None:
     "The area between two columns, if both are available."
     if len(_available(table, {low: "", high: ""})) == 2:
@@ -144,9 +144,10 @@ def _draw_norms(history: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def _draw_ratings(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    "Range and spread of ratings; on a second axis, from -1 to 1, their correlation with those of the evaluation before."
+    "Range of ratings; on a second axis, from -1 to 1, their correlation with those of the evaluation before."
     _draw_band(metrics, "rating_min", "rating_max", "min to max", ax)
-    _draw_lines(metrics, {"rating_std": "std"}, ax)
+    if not _available(metrics, {"rating_min": "", "rating_max": ""}):
+        _draw_lines(metrics, {}, ax)
     handles = ax.get_legend_handles_labels()[0]
     if _available(metrics, {"rating_autocorrelation": ""}):
         twin = ax.twinx()
@@ -157,10 +158,10 @@ def _draw_ratings(metrics: pd.DataFrame, ax: Axes) -> Axes:
         ax.legend(handles=handles, fontsize="small", loc="lower left")  # where the range is narrow
     return ax
 
-# %% ../nbs/04b_diagnostics.ipynb #a44b156d
+# %% ../nbs/04b_diagnostics.ipynb #28bb23a2
 def plot_dashboard(
     history: pd.DataFrame,  # meta_step, outer_loss, meta_gradient_norm, member_norm_min, member_norm_max, agreement, ess, entropy
-    metrics: pd.DataFrame,  # meta_step, auroc, r2, rating_std, rating_min, rating_max, rating_autocorrelation
+    metrics: pd.DataFrame,  # meta_step, auroc, r2, rating_min, rating_max, rating_autocorrelation
     figure: Figure,  # drawn anew; about 10 × 5.5 inches
     batch_size: int,  # B, to show the effective sample size as a share
 ) -> Figure:

@@ -13,10 +13,11 @@ import yaml
 COMMAND = [str(Path(sys.executable).with_name("datarater"))]
 MODULE = [sys.executable, "-m", "datarater"]
 SHORT = ["--meta_steps=2", "--num_inner_models=1", "--batch_size=16"]
-# The original README's command, without its attack; meta_steps is added by each test.
+# The original README's command; meta_steps is added by each test.
 ORIGINAL = (
     "--dataset_name=mnist --inner_model_name=ToyCNN --data_rater_model_name=DataRater --train_split_ratio=0.8 --batch_size=128 --inner_lr=1e-3 --outer_lr=3e-4 "
-    "--inner_steps=2 --meta_refresh_steps=150 --grad_clip_norm=5.0 --num_inner_models=8 --loss_type=cross_entropy --save_data_rater_checkpoint=True --log=True --eval_frequency=100"
+    "--inner_steps=2 --meta_refresh_steps=150 --grad_clip_norm=5.0 --num_inner_models=8 --loss_type=cross_entropy --save_data_rater_checkpoint=True --log=True --eval_frequency=100 "
+    "--attack=True --attack_eps=0.031 --attack_steps=10 --attack_eval_steps=20 --attack_step_size=0.007 --model_update=True"
 ).split()
 
 
@@ -108,4 +109,6 @@ def test_original_command_on_mnist(tmp_path):
     run_dir = next(tmp_path.iterdir())
     metrics = pd.read_csv(run_dir / "metrics.csv")
     assert run_dir.name.startswith("mnist_") and metrics["meta_step"].tolist() == [0, 2]
-    assert metrics["inner_loss"].between(2.2, 2.4).all()  # ln 10 = 2.303: model_update is off, so inner models know nothing
+    assert metrics["inner_loss"].between(2.2, 2.4).all()  # ln 10 = 2.303: four steps of SGD at 1e-3, so inner models know next to nothing
+    losses = pd.read_csv(run_dir / "outer_loss.csv")
+    assert (losses["adversarial_outer_loss"] > losses["clean_outer_loss"]).all() and (losses["outer_loss"] == losses["adversarial_outer_loss"]).all()

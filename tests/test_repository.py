@@ -23,8 +23,6 @@ TOP_LEVEL = set("""nbs datarater tests settings.ini setup.py pyproject.toml _qua
 SUFFIXES = {"", ".cff", ".css", ".ini", ".ipynb", ".json", ".md", ".png", ".py", ".svg", ".toml", ".yaml", ".yml"}
 MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_OUTPUT_BYTES = 400_000, 200_000, 300_000
 MACHINE_PATH = re.compile(r"(?<![\w.~}:/-])/(?:tmp|work|home|root|Users|private|mnt|opt)/[\w.-]*")
-# Declared as a dependency before the module that imports it is there. An entry goes when its module comes.
-NOT_IMPORTED_YET = {"torchattacks": "robust accuracy, 06_adversarial"}
 
 
 class Import(NamedTuple):
@@ -254,8 +252,7 @@ def test_modules_import_what_settings_ini_requires():
                 problems.append(f"{path.relative_to(ROOT)} imports {top}, which is not among `requirements` in settings.ini: "
                                 "add it there, or do without (nbdev and fastcore are for development)")
     problems += [f"settings.ini requires {name}, which no module imports: take it out of `requirements`"
-                 for name in sorted(requirements() - imported - set(NOT_IMPORTED_YET))]
-    problems += [f"{name} is imported now: take it out of NOT_IMPORTED_YET in tests/test_repository.py" for name in sorted(imported & set(NOT_IMPORTED_YET))]
+                 for name in sorted(requirements() - imported)]
     report(sorted(set(problems)))
 
 
