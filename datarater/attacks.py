@@ -6,10 +6,12 @@
 __all__ = ['NORMS', 'Perturb', 'Norm', 'random_start', 'check_attack', 'pgd', 'fgsm', 'adversarial_loss', 'adversarial_view',
            'Adversary']
 
-# %% ../nbs/04_attacks.ipynb #74d4e841
+# %% ../nbs/04_attacks.ipynb #204fd62f
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
@@ -28,8 +30,10 @@ class Norm(NamedTuple):
     project: Callable[[Tensor, float], Tensor]  # perturbation, radius -> nearest perturbation within the radius
     draw: Callable[[Tensor, torch.Generator], Tensor]  # a batch for its shape -> uniform in the unit ball
 
-# %% ../nbs/04_attacks.ipynb #13377404
-_TINY = torch.finfo(torch.float32).tiny  # divides zero to zero
+# %% ../nbs/04_attacks.ipynb #f98c1357
+def _at_least_tiny(x: Tensor) -> Tensor:
+    "Zeros replaced by the smallest normal number, so that zero can be divided by."
+    return x.clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:
@@ -46,12 +50,12 @@ def _length(x: Tensor) -> Tensor:
 
 
 def _unit_length(gradient: Tensor) -> Tensor:
-    scaled = gradient / _per_sample(_largest(gradient).clamp_min(_TINY), gradient)  # first: the squares of a saturated model's gradient vanish
-    return scaled / _per_sample(_length(scaled).clamp_min(_TINY), gradient)
+    scaled = gradient / _per_sample(_at_least_tiny(_largest(gradient)), gradient)  # first: the squares of a saturated model's gradient vanish
+    return scaled / _per_sample(_at_least_tiny(_length(scaled)), gradient)
 
 
 def _shorten(delta: Tensor, radius: float) -> Tensor:
-    return delta * _per_sample((radius / _length(delta).clamp_min(_TINY)).clamp(max=1), delta)
+    return delta * _per_sample((radius / _at_least_tiny(_length(delta))).clamp(max=1), delta)
 
 
 def _draw_cube(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -60,7 +64,7 @@ def _draw_cube(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def _draw_ball(like: Tensor, generator: torch.Generator) -> Tensor:
     direction = _unit_length(torch.randn(like.shape, generator=generator, dtype=like.dtype))
-    radius = torch.rand(len(like), generator=generator, dtype=like.dtype) ** (1 / like[0].numel())
+    radius = torch.rand(len(like), generator=generator, dtype=like.dtype) ** (1 / math.prod(like.shape[1:]))
     return direction * _per_sample(radius, like)
 
 
@@ -82,7 +86,7 @@ def random_start(
     low, high = value_range
     return (lookup(norm, NORMS, "norm", importable=False).draw(x, generator) * (eps * (high - low))).to(x.device)
 
-# %% ../nbs/04_attacks.ipynb #0869f693
+# %% ../nbs/04_attacks.ipynb #39b3b532
 def check_attack(
     eps: float,
     step_size: float,
@@ -92,16 +96,17 @@ def check_attack(
 ) -> None:
     "Raise `DataRaterError` for settings that are no attack."
     lookup(norm, NORMS, "norm", importable=False)
-    if not (math.isfinite(eps) and eps >= 0) or (norm == "linf" and eps > 1):
-        raise DataRaterError(f"eps={eps} is not allowed: give a number of at least 0{' and up to 1' if norm == 'linf' else ''}, in units of pixels in [0, 1] (8/255, not 8)")
-    if not (math.isfinite(step_size) and step_size > 0):
+    largest = 1 if norm == "linf" else math.inf
+    if not (isinstance(eps, Real) and 0 <= eps <= largest and eps < math.inf):  # false of NaN too
+        raise DataRaterError(f"eps={eps} is not allowed: give a number of at least 0{' and at most 1' if norm == 'linf' else ''}, in units of pixels in [0, 1] (8/255, not 8)")
+    if not (isinstance(step_size, Real) and 0 < step_size < math.inf):
         raise DataRaterError(f"step_size={step_size} is not allowed: give a number above 0, in units of pixels in [0, 1]")
-    if num_steps != int(num_steps) or num_steps < 1:
+    if not isinstance(num_steps, Integral) or num_steps < 1:
         raise DataRaterError(f"num_steps={num_steps} is not allowed: give a whole number of at least 1")
     if not value_range[0] < value_range[1]:
         raise DataRaterError(f"value_range={value_range} is not allowed: give two numbers low < high")
 
-# %% ../nbs/04_attacks.ipynb #d046609b
+# %% ../nbs/04_attacks.ipynb #3827120f
 def pgd(
     loss_fn: LossFunction,
     params: Params,  # θ
@@ -118,7 +123,7 @@ def pgd(
 ) -> Tensor:  # (B, ...): within eps of x, and within value_range
     """Adversarial samples by projected gradient descent (Madry et al. 2018); raises `DataRaterError` for settings that make no sense.
 
-    Cost: a forward and a backward pass per step (no gradient of parameters), and a forward pass with `keep_best`.
+    Cost: a forward and a backward pass per step (no gradient of parameters), and two forward passes with `keep_best` (one without a start).
     """
     check_attack(eps, step_size, num_steps, norm, value_range)
     (low, high), geometry = value_range, NORMS[norm]
@@ -131,8 +136,9 @@ def pgd(
         losses = loss_fn(params, x, y)
         return losses.sum(), losses
 
-    best = adversarial = inside(torch.zeros_like(x) if start is None else start)
-    largest = None
+    best, largest, adversarial = x, None, x if start is None else inside(start)
+    if keep_best and start is not None:
+        largest = loss_fn(params, x, y)
     for _ in range(num_steps):
         gradient, (_, losses) = grad_and_value(total_loss, has_aux=True)(adversarial)
         best, largest = _better(best, largest, adversarial, losses)
@@ -146,7 +152,7 @@ def _better(best: Tensor, largest: Tensor | None, x: Tensor, losses: Tensor) -> 
         return x, losses
     return torch.where(_per_sample(losses > largest, x), x, best), torch.maximum(losses, largest)
 
-# %% ../nbs/04_attacks.ipynb #6e58912d
+# %% ../nbs/04_attacks.ipynb #3ed4dcc0
 def fgsm(
     loss_fn: LossFunction,
     params: Params,  # θ
@@ -160,6 +166,7 @@ def fgsm(
 ) -> Tensor:  # (B, ...)
     "Adversarial samples by one gradient step of size eps. Cost: one forward and one backward pass."
     if eps == 0:
+        check_attack(eps, 1.0, 1, norm, value_range)
         return x
     return pgd(loss_fn, params, x, y, start, eps=eps, step_size=eps, num_steps=1, norm=norm, value_range=value_range, keep_best=False)
 
@@ -191,7 +198,7 @@ def adversarial_view(
     "Show inner models adversarial samples instead of their batch (adversarial training, Madry et al. 2018)."
     return lambda params, x, y, start: (perturb(loss_fn, params, x, y, start), y)
 
-# %% ../nbs/04_attacks.ipynb #95e82fa1
+# %% ../nbs/04_attacks.ipynb #1329b1dd
 class Adversary:
     "The attacks that a run's settings ask for; without `attack` and `inner_attack` it changes nothing."
 
@@ -257,5 +264,7 @@ class Adversary:
             raise DataRaterError(f"{asked} needs class labels, and the targets are real numbers: leave the attack out")
         if x.ndim != 4:
             raise DataRaterError(f"{asked} needs images (C, H, W), and the samples have shape {tuple(x.shape[1:])}: leave the attack out")
-        if x.min() < low or x.max() > high:
+        if not low <= x.min() <= x.max() <= high:  # also true of NaN
             raise DataRaterError(f"{asked}: samples span {x.min():.4g} to {x.max():.4g}, outside the dataset's value_range=({low:g}, {high:g}): give the dataset class the range of its samples, which attacks keep to")
+        if x.max() - x.min() <= (high - low) / 2:
+            warnings.warn(f"{asked}: samples span {x.min():.4g} to {x.max():.4g} of value_range=({low:g}, {high:g}); if that is all they ever span, give the dataset class that range, for eps is measured in it", RuntimeWarning, stacklevel=2)

@@ -246,7 +246,7 @@ class OuterSettings:
     execution: str = setting("auto", one_of("auto", "loop", "vmap"))
     "run the inner models one after another (loop) or as one batched computation (vmap); auto: by device"
 
-# %% ../nbs/00_config.ipynb #eca1fcb6
+# %% ../nbs/00_config.ipynb #def18f72
 ATTACK_NORMS = ("linf", "l2")
 INNER_ATTACKS = ("none", "fgsm", "pgd")
 _PIXELS = Rule(lambda value: math.isfinite(value) and value >= 0, "a number of at least 0, in units of pixels in [0, 1] (8/255, not 8)")
@@ -276,10 +276,14 @@ class AttackSettings:
 
 
 def _check_units(settings: AttackSettings) -> None:
-    "Raise for sizes that are plainly meant for pixels from 0 to 255."
+    "Raise for sizes that are plainly meant for pixels from 0 to 255, and for steps that can't reach the edge of the ball."
     for name in ("attack_eps", "attack_step_size"):
         if settings.attack_norm == "linf" and getattr(settings, name) > 1:
             raise DataRaterError(f"{name}={getattr(settings, name)!r} is not allowed: give a number of at most 1, in units of pixels in [0, 1] (8/255, not 8)")
+    for name in ("attack_steps", "attack_eval_steps") if settings.attack or settings.inner_attack == "pgd" else ():
+        num_steps, size = getattr(settings, name), settings.attack_step_size
+        if num_steps * size < settings.attack_eps:
+            raise DataRaterError(f"attack_eps={settings.attack_eps:g} is out of reach: {num_steps} {name} of {size:.3g} go no farther than {num_steps * size:.3g}; give a larger attack_step_size, or more {name}")
 
 # %% ../nbs/00_config.ipynb #667bc8f8
 def default_device() -> str:

@@ -6,8 +6,8 @@
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS',
            'RECENT_COLUMNS', 'seeded_globally', 'Parts', 'set_up', 'check_targets', 'try_models', 'EvaluationSet',
            'gather', 'make_evaluation_set', 'inner_quality', 'MetaTrainingError', 'take_meta_step',
-           'plot_rating_against_corruption', 'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'load_model',
-           'save_inner_model', 'load_inner_model', 'RunLog', 'curves', 'save_figure', 'write_figure',
+           'plot_rating_against_corruption', 'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'existing',
+           'load_model', 'save_inner_model', 'load_inner_model', 'RunLog', 'curves', 'save_figure', 'write_figure',
            'MetaTrainingResult', 'run_meta_training', 'train_rater', 'evaluate']
 
 # %% ../nbs/05_meta_training.ipynb #d681012f
@@ -76,7 +76,7 @@ class Parts:
     averaged: AveragedModel  # `.module` is the moving average of the rater: what is evaluated, saved and given back
     evaluation: "EvaluationSet"
 
-# %% ../nbs/05_meta_training.ipynb #9128c366
+# %% ../nbs/05_meta_training.ipynb #29e5d504
 def set_up(config: DataRaterConfig) -> Parts:
     "Build and try every part of a run; raises `DataRaterError` for whatever is wrong with it. Writes nothing."
     dataset = construct_dataset(config)
@@ -92,6 +92,7 @@ def set_up(config: DataRaterConfig) -> Parts:
     inner_model = _build_model(config.inner_model_class, "inner model", rater_seed, config.device)
     num_outputs = try_models(config, rater, inner_model, inner_batch, outer_batch, loss_type)
     evaluation = make_evaluation_set(dataset, test_loader, config)
+    adversary.check(evaluation.clean[0], loss_type)
     for _, targets in (evaluation.clean, evaluation.corrupted):
         check_targets(targets, num_outputs, loss_type)
     if hasattr(rater, "fit_reference"):
@@ -380,7 +381,7 @@ def make_run_dir(config: DataRaterConfig) -> Path:
         raise DataRaterError(f"cannot write to output_dir={config.output_dir!r} ({error.strerror or error}): give a folder you may write to") from error
     return run_dir
 
-# %% ../nbs/05_meta_training.ipynb #cabb83af
+# %% ../nbs/05_meta_training.ipynb #24383b0b
 def save_rater(rater: nn.Module, run_dir: Path) -> Path:
     "Write the rater's state dict, on the CPU, as `data_rater.pt`; equal raters give equal bytes."
     return _save_state(rater.state_dict(), run_dir / "data_rater.pt")
@@ -399,12 +400,13 @@ def load_rater(
 ) -> nn.Module:
     "The trained rater of a run, in evaluation mode; raises `DataRaterError` if the folder holds none or one that does not fit."
     run_dir = Path(run_dir)
-    path = _existing(run_dir, "data_rater.pt")
+    path = existing(run_dir, "data_rater.pt")
     config = config_from_yaml(run_dir / "config.yaml", device=device or default_device())
     return load_model(path, config.data_rater_model_class, config.device, "rater")
 
 
-def _existing(run_dir: Path, name: str) -> Path:
+def existing(run_dir: Path, name: str) -> Path:
+    "A file of a run; raises `DataRaterError` if it is not there."
     if not (run_dir / name).is_file():
         raise DataRaterError(f"{run_dir / name} does not exist: give the folder of a run with save_data_rater_checkpoint=True")
     return run_dir / name
@@ -427,7 +429,7 @@ def load_model(
         raise DataRaterError(f"{path} is not a {role} of class {model_class} ({' '.join(str(error).split())[:200]}): give an intact file and its class") from error
     return model.to(device).eval()
 
-# %% ../nbs/05_meta_training.ipynb #c6740f33
+# %% ../nbs/05_meta_training.ipynb #c06018df
 def save_inner_model(parts: Parts, run_dir: Path) -> Path:
     "Write the state dict of the oldest inner model as `inner_model.pt`."
     oldest = int(np.argmax(parts.population.ages))
@@ -440,7 +442,7 @@ def load_inner_model(
     device: str | None = None,  # where to put it; None: cuda where there is one, else cpu
 ) -> nn.Module:
     "The oldest inner model of a run, in evaluation mode; raises `DataRaterError` if the folder holds none."
-    path = _existing(Path(run_dir), "inner_model.pt")
+    path = existing(Path(run_dir), "inner_model.pt")
     config = config_from_yaml(Path(run_dir) / "config.yaml", device=device or default_device())
     return load_model(path, config.inner_model_class, config.device, "inner model")
 
@@ -542,7 +544,7 @@ class MetaTrainingResult:
     by_strength: pd.DataFrame  # detection by fraction of corruption at the last evaluation
     config: DataRaterConfig
 
-# %% ../nbs/05_meta_training.ipynb #92ff016f
+# %% ../nbs/05_meta_training.ipynb #02a65238
 def run_meta_training(
     config: DataRaterConfig,
     progress: bool = True,  # show a progress bar
@@ -560,6 +562,7 @@ def run_meta_training(
         except BaseException as error:
             if config.save_data_rater_checkpoint or isinstance(error, (MetaTrainingError, KeyboardInterrupt)):
                 save_rater(parts.averaged.module, run_dir)
+                save_inner_model(parts, run_dir)
             with suppress(OSError):  # the tables must not hide what went wrong
                 log.write()
             if isinstance(error, KeyboardInterrupt):
@@ -585,13 +588,15 @@ def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
             bar.set_postfix(outer_loss=f"{log.steps[-1]['outer_loss']:.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}", refresh=False)
             bar.update()
 
-# %% ../nbs/05_meta_training.ipynb #14e4059f
+# %% ../nbs/05_meta_training.ipynb #576b47df
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, log both, and warn of collapse."
     data, config = parts.evaluation, parts.config
     with torch.no_grad():
         clean, corrupted = (rate_many(parts.averaged.module, *batch).cpu().numpy() for batch in (data.clean, data.corrupted))
     if not (np.isfinite(clean).all() and np.isfinite(corrupted).all()):
+        if meta_step == 0:
+            raise DataRaterError(f"rater {config.data_rater_model_class} gives ratings of test samples that are not finite before any training: repair the rater")
         raise _rater_breakdown(parts, meta_step)
     ratings = np.concatenate([clean, corrupted])
     quality, summary = rating_quality(clean, corrupted, data.fractions), rating_summary(ratings)

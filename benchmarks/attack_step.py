@@ -1,0 +1,50 @@
+"""What the adversarial outer loss costs: meta-steps with attacks of several lengths against the clean one, side by side.
+
+    python benchmarks/attack_step.py [--repeats 9]        writes results/attack_step.json
+
+A PGD step is one forward and one backward pass of the outer batch for each member. The measured ratios stand beside those of counted floating-point operations. The
+meta-steps take turns, and ratios are taken turn by turn. The images are random bytes in MNIST's shapes; nothing is downloaded.
+"""
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+
+from meta_step import seconds, summary  # registers mnist_shaped
+from provenance import command_line, write_result
+from torch.utils.flop_counter import FlopCounterMode
+
+from datarater.config import DataRaterConfig
+from datarater.meta_training import set_up, take_meta_step
+
+ATTACK_STEPS = (1, 5, 10)
+
+
+def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
+    "A meta-step with that many attack steps (0: a clean one), and its floating-point operations."
+    settings = {"attack": True, "attack_steps": attack_steps} if attack_steps else {}
+    parts = set_up(DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", **settings))
+    countable = replace(parts, loss_fn=lambda params, x, y: parts.loss_fn(params, 1 * x, y))  # the counter wants no leaf of the graph as a module's input
+    with FlopCounterMode(display=False) as counter:
+        take_meta_step(countable, 1)
+    return lambda: take_meta_step(parts, 1), counter.get_total_flops()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    repeats = parser.parse_args().repeats
+
+    steps, flops = zip(*(meta_step(attack_steps) for attack_steps in (0, *ATTACK_STEPS)), strict=True)
+    times = [[seconds(step) for step in steps] for _ in range(repeats + 1)][1:]  # the first is a warm-up
+    over_clean = {
+        str(attack_steps): {"measured": summary([turn[i] / turn[0] for turn in times]), "counted": round(flops[i] / flops[0], 3)}
+        for i, attack_steps in enumerate(ATTACK_STEPS, start=1)
+    }
+    for attack_steps, ratios in over_clean.items():
+        print(f"{attack_steps} attack steps / clean: {ratios}")
+    content = {"command": command_line(), "recipe": "mnist", "repeats": repeats, "clean_seconds": summary([turn[0] for turn in times]), "over_clean": over_clean}
+    print(f"written: {write_result('attack_step', 'cpu', content).name}")
+
+
+if __name__ == "__main__":
+    main()
