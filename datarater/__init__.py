@@ -6,9 +6,10 @@ _MODULES = {
     "DataCorruptionConfig": "config", "DataRaterConfig": "config", "DataRaterError": "config",
     "register_corruption": "corruptions", "CorruptedSubset": "datasets", "DataRaterDataset": "datasets", "TensorDataRaterDataset": "datasets",
     "get_dataset_loaders": "datasets", "register_dataset": "datasets",
-    "construct_model": "models", "register_model": "models",
+    "construct_model": "models", "register_model": "models", "DataRater": "models", "ToyCNN": "models", "ReferenceDataRater": "reference",
+    "fgsm": "attacks", "pgd": "attacks", "AttackPlan": "adversarial", "evaluate_robustness": "adversarial", "measure_robustness": "adversarial",
     "detection_by_kind": "detection", "detection_by_strength": "detection", "detection_quality": "detection", "plot_dashboard": "diagnostics",
-    "MetaTrainingError": "meta_training", "load_rater": "meta_training", "run_meta_training": "meta_training",
+    "MetaTrainingError": "meta_training", "load_inner_model": "meta_training", "load_rater": "meta_training", "run_meta_training": "meta_training",
 }
 __all__ = list(_MODULES)
 
