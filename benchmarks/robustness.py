@@ -3,8 +3,8 @@
     python benchmarks/robustness.py [--seeds 0 1 2 3 4] [--data_dir FOLDER]      writes results/robustness.json
 
 Half of MNIST's training images are damaged, for good (`fixed`). Each way of choosing keeps half of them. The same model is trained on what is kept, from the same initialisation and for
-the same number of steps, and attacked by PGD. Choices compared: everything, a random half, the clean half (oracle), the half whose damage is nearest to a mild one (an oracle of another kind:
-it is known to make models robust), and the best-rated half of each rater.
+the same number of steps, and attacked by PGD. Choices compared: everything, a random half, the clean half (oracle), the half nearest to a mild damage of 0.25, clean and damaged alike
+(an oracle of another kind), and the best-rated half of each rater.
 """
 import argparse
 import tempfile
@@ -18,7 +18,7 @@ from provenance import command_line, write_result
 from runs import batches, configuration, logits_of, spread, whole
 from torch import Tensor, nn
 
-from datarater.adversarial import AttackPlan, measure_robustness
+from datarater.adversarial import AttackPlan, check_evaluation, measure_robustness
 from datarater.config import DataRaterConfig
 from datarater.datasets import construct_dataset, make_loaders
 from datarater.inner_loop import rate_many
@@ -32,11 +32,11 @@ ATTACK = {"attack": True, "attack_eps": 0.15, "attack_steps": 7, "attack_step_si
 RATERS: dict[str, dict[str, Any]] = {  # name -> settings beside the recipe's
     "clean outer": {},
     "adversarial outer": ATTACK,
-    "adversarial outer, young inner models": {**ATTACK, "meta_refresh_steps": 15},
+    "adversarial outer, mature inner models": {**ATTACK, "inner_lr": 1e-3, "meta_refresh_steps": 60},
     "adversarial outer, half clean": {**ATTACK, "adversarial_frac": 0.5},
     "adversarial outer and inner": {**ATTACK, "inner_attack": "fgsm"},
 }
-BINS = np.linspace(0, 0.9, 10)  # of the corrupted fraction, for the ratings' profile
+BINS = np.linspace(0.1, 0.9, 9)  # of the corrupted fraction, for the ratings' profile
 
 
 def settings_of(rater: str, meta_steps: int, **settings: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def quality(model: nn.Module, test: tuple[Tensor, Tensor], corrupted: tuple[Tens
 
 
 def choose(x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, raters: list[str], **settings: Any) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    "Indices kept by each way of choosing, and each rater's mean rating by fraction (first: clean), less its mean over all."
+    "Indices kept by each way of choosing, and each rater's mean rating by fraction (first: clean, then by `BINS`), less its mean over all."
     half = len(x) // 2
     kept = {
         "everything": torch.arange(len(x)), "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half],
@@ -66,7 +66,7 @@ def choose(x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, 
             ratings = rate_many(trained, x, y)
         kept[rater] = ratings.argsort(descending=True)[:half]
         bins = np.where(fractions == 0, 0, np.digitize(fractions, BINS[1:-1]) + 1)
-        profiles[rater] = [round((ratings[bins == i].mean() - ratings.mean()).item(), 4) if (bins == i).any() else float("nan") for i in range(len(BINS))]
+        profiles[rater] = [round((ratings[bins == i].mean() - ratings.mean()).item(), 4) for i in range(len(BINS))]
         print(seed, rater, profiles[rater], flush=True)
     return kept, profiles
 
@@ -87,8 +87,11 @@ def compare(job: tuple[int, str | None, int, list[str]]) -> dict[str, Any]:
         model = construct_model("ToyCNN", seed=seed)
         fit_classifier(model, batches(x[chosen], y[chosen], seed, BATCH_SIZE), TRAIN_STEPS)
         plain[name] = quality(model, evaluation.clean, evaluation.corrupted)
+        if name == "everything":
+            part = tuple(tensor[:NUM_TEST] for tensor in evaluation.clean)
+            checks = check_evaluation(model, *part, measure_robustness(model, *part, AttackPlan(eps=RADII[-1], num_steps=PGD_STEPS)))
         print(seed, name, {key: round(value, 3) for key, value in plain[name].items()}, flush=True)
-    return {"seed": seed, "plain": plain, "profiles": profiles}
+    return {"seed": seed, "plain": plain, "profiles": profiles, "checks": {check.name: check.passed for check in checks}}
 
 
 def main() -> None:
@@ -106,7 +109,7 @@ def main() -> None:
     names, columns = list(runs[0]["plain"]), list(runs[0]["plain"]["everything"])
     content = {
         "command": command_line(), "configuration": configuration(**settings_of("clean outer", arguments.meta_steps)), "raters": {name: RATERS[name] for name in arguments.raters},
-        "seeds": arguments.seeds, "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "num_test": NUM_TEST, "pgd_steps": PGD_STEPS, "mild_fraction": MILD,
+        "seeds": arguments.seeds, "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "num_test": NUM_TEST, "pgd_steps": PGD_STEPS, "mild_fraction": MILD, "fraction_edges": BINS.tolist(),
         "plain": {name: {column: spread([run["plain"][name][column] for run in runs]) for column in columns} for name in names}, "runs": runs,
     }
     print(f"written: {write_result('robustness', 'cpu', content).name}")
