@@ -21,7 +21,7 @@ ATTACK_STEPS = (1, 5, 10)
 
 def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
     "A meta-step with that many attack steps (0: a clean one), and its floating-point operations."
-    settings = {"attack": True, "attack_steps": attack_steps} if attack_steps else {}
+    settings = {"attack": True, "attack_steps": attack_steps, "attack_step_size": 8 / 255} if attack_steps else {}
     parts = set_up(DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", **settings))
     countable = replace(parts, loss_fn=lambda params, x, y: parts.loss_fn(params, 1 * x, y))  # the counter wants no leaf of the graph as a module's input
     with FlopCounterMode(display=False) as counter:
