@@ -35,7 +35,7 @@ def harm(job: tuple[tuple[str, ...], float, tuple[float, float], int, str | None
     torch.set_num_threads(1)
     train, _, test = get_dataset_loaders(DataRaterConfig(**settings_of(kinds, probability, fraction_range, seed=seed, data_dir=data_dir)))
     stream, model = BatchStream(train, device="cpu"), construct_model("ToyCNN", seed=seed)
-    fit_classifier(model, lambda: tuple(part[0] for part in stream.next(1)), HARM_STEPS)
+    fit_classifier(model, stream.one, HARM_STEPS)
     x, y = whole(test)
     logits = logits_of(model, x)
     return {"loss": F.cross_entropy(logits, y).item(), "accuracy": (logits.argmax(-1) == y).double().mean().item()}

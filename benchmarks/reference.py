@@ -31,7 +31,7 @@ def train(stream: BatchStream, seed: int, num_steps: int, lr: float, attack_step
     loss_fn, optimizer = model_loss(model, "cross_entropy"), torch.optim.Adam(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_steps)
     for step in range(1, num_steps + 1):
-        x, y = (part[0] for part in stream.next(1))
+        x, y = stream.one()
         if attack_steps:
             eps = EPS * min(1, step / ramp)
             start = random_start(x, eps=eps, generator=generator)

@@ -106,7 +106,7 @@ def check_attack(
     if not value_range[0] < value_range[1]:
         raise DataRaterError(f"value_range={value_range} is not allowed: give two numbers low < high")
 
-# %% ../nbs/04_attacks.ipynb #3827120f
+# %% ../nbs/04_attacks.ipynb #d671b694
 def pgd(
     loss_fn: LossFunction,
     params: Params,  # θ
@@ -136,20 +136,18 @@ def pgd(
         losses = loss_fn(params, x, y)
         return losses.sum(), losses
 
-    best, largest, adversarial = x, None, x if start is None else inside(start)
-    if keep_best and start is not None:
-        largest = loss_fn(params, x, y)
+    adversarial = x if start is None else inside(start)
+    best, largest = x, x.new_full((len(x),), -math.inf) if start is None or not keep_best else loss_fn(params, x, y)
     for _ in range(num_steps):
         gradient, (_, losses) = grad_and_value(total_loss, has_aux=True)(adversarial)
-        best, largest = _better(best, largest, adversarial, losses)
+        if keep_best:
+            best, largest = _better(best, largest, adversarial, losses)
         adversarial = inside(adversarial - x + size * geometry.steepest(gradient))
     return _better(best, largest, adversarial, loss_fn(params, adversarial, y))[0] if keep_best else adversarial
 
 
-def _better(best: Tensor, largest: Tensor | None, x: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+def _better(best: Tensor, largest: Tensor, x: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
     "Sample by sample, the point with the larger loss, and that loss."
-    if largest is None:
-        return x, losses
     return torch.where(_per_sample(losses > largest, x), x, best), torch.maximum(losses, largest)
 
 # %% ../nbs/04_attacks.ipynb #3ed4dcc0
@@ -198,7 +196,7 @@ def adversarial_view(
     "Show inner models adversarial samples instead of their batch (adversarial training, Madry et al. 2018)."
     return lambda params, x, y, start: (perturb(loss_fn, params, x, y, start), y)
 
-# %% ../nbs/04_attacks.ipynb #1329b1dd
+# %% ../nbs/04_attacks.ipynb #47ed1811
 class Adversary:
     "The attacks that a run's settings ask for; without `attack` and `inner_attack` it changes nothing."
 
@@ -210,6 +208,7 @@ class Adversary:
     ):
         self.settings, self.value_range, self.seed = settings, value_range, seed
         self.attacks_inner, self.attacks_outer = settings.inner_attack != "none", settings.attack
+        self.is_active = self.attacks_inner or self.attacks_outer
         self._generator = seeded_generator(seed, "attack")
         self._ball = dict(eps=settings.attack_eps, norm=settings.attack_norm, value_range=value_range)
 
@@ -257,7 +256,7 @@ class Adversary:
 
     def check(self, x: Tensor, loss_type: str) -> None:
         "Raise `DataRaterError` for data that cannot be attacked: no class labels, no images, or values outside the range."
-        if not (self.attacks_inner or self.attacks_outer):
+        if not self.is_active:
             return
         asked, (low, high) = "attack=True" if self.attacks_outer else f"inner_attack={self.settings.inner_attack!r}", self.value_range
         if loss_type != "cross_entropy":

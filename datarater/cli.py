@@ -6,7 +6,7 @@
 __all__ = ['train_parser', 'parse_train_arguments', 'describe_names', 'describe_result', 'evaluate_parser', 'evaluate',
            'run_command', 'main']
 
-# %% ../nbs/09_cli.ipynb #280398ea
+# %% ../nbs/09_cli.ipynb #7b68635a
 import json
 import os
 import sys
@@ -20,7 +20,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from . import __version__
-from .adversarial import evaluate_file
+from .adversarial import ATTACKS, evaluate_file
 from .config import RECIPES, DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, lookup, write_atomically
 from .corruptions import CORRUPTIONS
 from .datasets import DATASETS
@@ -87,12 +87,12 @@ def describe_result(result: MetaTrainingResult) -> str:
     against = f"rating against corruption on test data after {int(last.meta_step)} meta-steps: {', '.join(scores) or 'nothing was corrupted'}"
     return f"{against}\nrater: {saved}\nrun folder: {result.run_dir}"
 
-# %% ../nbs/09_cli.ipynb #04393b14
+# %% ../nbs/09_cli.ipynb #ecb4ac46
 def evaluate_parser() -> ArgumentParser:
     "The flags of `datarater evaluate`."
     parser = ArgumentParser(description="Robust accuracy of the oldest inner model of a run, or of any classifier in a file, with checks that say whether to trust it.", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("path", type=str, help="folder of a run, or file with a state dict (then give --inner_model_class and --dataset_name)")
-    parser.add_argument("--attack", type=str, help="one of fgsm, pgd, apgd, square, autoattack (default: pgd)")
+    parser.add_argument("--attack", type=str, help=f"one of {', '.join(ATTACKS)} (default: pgd)")
     parser.add_argument("--num_samples", type=int, help="test samples to attack (default: 1000)")
     parser.add_argument("--num_restarts", type=int, help="attempts on each sample, each from another start (default: 1)")
     parser.add_argument("--output", type=str, help="JSON file to write the result to; it must not exist yet")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'REFRESH', 'META_UPDATES', 'ATTACK_NORMS',
            'INNER_ATTACKS', 'RECIPES', 'DataRaterError', 'lookup', 'Rule', 'one_of', 'setting', 'DataCorruptionConfig',
-           'TaskSettings', 'InnerSettings', 'OuterSettings', 'AttackSettings', 'default_device', 'RunSettings',
-           'DataRaterConfig', 'write_atomically', 'config_to_yaml', 'config_from_yaml']
+           'TaskSettings', 'InnerSettings', 'OuterSettings', 'AttackSettings', 'check_reach', 'default_device',
+           'RunSettings', 'DataRaterConfig', 'write_atomically', 'config_to_yaml', 'config_from_yaml']
 
 # %% ../nbs/00_config.ipynb #92b6203e
 import importlib
@@ -246,12 +246,11 @@ class OuterSettings:
     execution: str = setting("auto", one_of("auto", "loop", "vmap"))
     "run the inner models one after another (loop) or as one batched computation (vmap); auto: by device"
 
-# %% ../nbs/00_config.ipynb #def18f72
+# %% ../nbs/00_config.ipynb #959a2c7a
 ATTACK_NORMS = ("linf", "l2")
 INNER_ATTACKS = ("none", "fgsm", "pgd")
 _PIXELS = Rule(lambda value: math.isfinite(value) and value >= 0, "a number of at least 0, in units of pixels in [0, 1] (8/255, not 8)")
 _PIXEL_STEP = Rule(lambda value: math.isfinite(value) and value > 0, "a number above 0, in units of pixels in [0, 1] (2/255, not 2)")
-_MIX = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +258,7 @@ class AttackSettings:
     "Adversarial samples in the outer loss and in the inner models' training; where neither is asked for, the other settings have no effect."
     attack: bool = setting(False)
     "take the outer loss on adversarial samples, made by PGD against the inner models as they are after their inner steps"
-    adversarial_frac: float = setting(1.0, _MIX)
+    adversarial_frac: float = setting(1.0, _UNIT_INTERVAL)
     "share of the adversarial loss in the outer loss, the rest is the clean loss (no effect without attack)"
     inner_attack: str = setting("none", one_of(*INNER_ATTACKS))
     "adversarial samples to train the inner models on, one of none, fgsm (one step of size attack_eps), pgd (as in the outer loss)"
@@ -275,15 +274,24 @@ class AttackSettings:
     "size of a PGD step, pixels being in [0, 1]"
 
 
+def check_reach(
+    eps: float,
+    step_size: float,
+    num_steps: int,
+    steps_name: str = "num_steps",  # what the number of steps is called, for the message
+) -> None:
+    "Raise `DataRaterError` if steps of that size can't go as far as eps."
+    if num_steps * step_size < eps:
+        raise DataRaterError(f"eps={eps:g} is out of reach: {num_steps} {steps_name} of {step_size:.3g} go no farther than {num_steps * step_size:.3g}; give a larger step size, or more {steps_name}")
+
+
 def _check_units(settings: AttackSettings) -> None:
     "Raise for sizes that are plainly meant for pixels from 0 to 255, and for steps that can't reach the edge of the ball."
     for name in ("attack_eps", "attack_step_size"):
         if settings.attack_norm == "linf" and getattr(settings, name) > 1:
             raise DataRaterError(f"{name}={getattr(settings, name)!r} is not allowed: give a number of at most 1, in units of pixels in [0, 1] (8/255, not 8)")
     for name in ("attack_steps", "attack_eval_steps") if settings.attack or settings.inner_attack == "pgd" else ():
-        num_steps, size = getattr(settings, name), settings.attack_step_size
-        if num_steps * size < settings.attack_eps:
-            raise DataRaterError(f"attack_eps={settings.attack_eps:g} is out of reach: {num_steps} {name} of {size:.3g} go no farther than {num_steps * size:.3g}; give a larger attack_step_size, or more {name}")
+        check_reach(settings.attack_eps, settings.attack_step_size, getattr(settings, name), name)
 
 # %% ../nbs/00_config.ipynb #667bc8f8
 def default_device() -> str:

@@ -306,7 +306,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return map(self.dataset.batch, self.index_batches())
 
-# %% ../nbs/01_datasets.ipynb #0dd488db
+# %% ../nbs/01_datasets.ipynb #587406e4
 class BatchStream:
     "Full batches without end; raises `DataRaterError` where the loader cannot give one."
 
@@ -332,6 +332,11 @@ class BatchStream:
             pair = map(torch.stack, zip(*batches))
         samples, targets = (tensor.to(self.device) for tensor in pair)
         return samples, targets
+
+    def one(self) -> tuple[Tensor, Tensor]:  # x (B, …) and y (B, …)
+        "The next batch alone."
+        samples, targets = self.next(1)
+        return samples[0], targets[0]
 
 # %% ../nbs/01_datasets.ipynb #8e229332
 def _full_index_batches(loader: BatchLoader) -> Iterator[Tensor]:

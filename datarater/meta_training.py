@@ -76,13 +76,13 @@ class Parts:
     averaged: AveragedModel  # `.module` is the moving average of the rater: what is evaluated, saved and given back
     evaluation: "EvaluationSet"
 
-# %% ../nbs/05_meta_training.ipynb #29e5d504
+# %% ../nbs/05_meta_training.ipynb #3d44690e
 def set_up(config: DataRaterConfig) -> Parts:
     "Build and try every part of a run; raises `DataRaterError` for whatever is wrong with it. Writes nothing."
     dataset = construct_dataset(config)
     train_loader, val_loader, test_loader = make_loaders(dataset, config)
     inner_stream, outer_stream = (BatchStream(loader, device=config.device) for loader in (train_loader, val_loader))
-    inner_batch, outer_batch = (tuple(tensor[0] for tensor in stream.next(1)) for stream in (inner_stream, outer_stream))  # to try the models on
+    inner_batch, outer_batch = (stream.one() for stream in (inner_stream, outer_stream))  # to try the models on
     loss_type = resolve_loss_type(config.loss_type, outer_batch[1])
     adversary = Adversary(config, dataset.value_range, config.seed)
     for x, _ in (inner_batch, outer_batch):
@@ -96,8 +96,7 @@ def set_up(config: DataRaterConfig) -> Parts:
     for _, targets in (evaluation.clean, evaluation.corrupted):
         check_targets(targets, num_outputs, loss_type)
     if hasattr(rater, "fit_reference"):
-        next_batch = lambda: tuple(part[0] for part in outer_stream.next(1))  # noqa: E731
-        _call(f"fitting the reference of rater {config.data_rater_model_class}", lambda: rater.fit_reference(next_batch, config.reference_steps))
+        _call(f"fitting the reference of rater {config.data_rater_model_class}", lambda: rater.fit_reference(outer_stream.one, config.reference_steps))
     optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
     population = Population(
         lambda seed: construct_model(config.inner_model_class, seed=seed).to(config.device),
@@ -241,7 +240,7 @@ def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: Dat
         raise DataRaterError("corrupt_batch gives code 0 (clean) with a fraction above 0, or a code above 0 with fraction 0: give both 0 for a sample that is left as it was")
     return EvaluationSet((x, y), (corrupted.samples, corrupted.targets), corrupted.fractions.cpu().numpy(), names[corrupted.codes.cpu().numpy()])
 
-# %% ../nbs/05_meta_training.ipynb #844a953e
+# %% ../nbs/05_meta_training.ipynb #13402ebb
 @torch.no_grad()
 def inner_quality(parts: Parts) -> dict[str, float]:
     "Mean loss, for class labels accuracy, and with an attack robust accuracy of the inner models on clean test samples."
@@ -259,7 +258,7 @@ def inner_quality(parts: Parts) -> dict[str, float]:
 
 def _robust_accuracy(parts: Parts, x: Tensor, y: Tensor) -> float:
     "Mean robust accuracy of the inner models; NaN where a run attacks nothing."
-    if not (parts.adversary.attacks_inner or parts.adversary.attacks_outer):
+    if not parts.adversary.is_active:
         return math.nan
     _, execution = resolve_engine("auto", parts.config.execution, parts.config.device)
     return parts.adversary.robust_accuracy(parts.inner_model, parts.population.params, x, y, execution).mean().item()
@@ -310,7 +309,7 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
         "ess": effective_sample_size(step.weights).mean().item(), "entropy": weight_entropy(step.weights).mean().item(),
     }
 
-# %% ../nbs/05_meta_training.ipynb #bf897982
+# %% ../nbs/05_meta_training.ipynb #d576a200
 def _check_finite(parts: Parts, meta_step: int, step: MetaGradient, member_norms: Tensor) -> None:
     "Raise if the meta-step went wrong for any member."
     if not step.weights.isfinite().all():
@@ -327,7 +326,9 @@ def _breakdown(parts: Parts, meta_step: int, what: str) -> MetaTrainingError:
 
 
 def _rater_breakdown(parts: Parts, meta_step: int) -> MetaTrainingError:
-    "The same for a meta-step whose update broke the rater itself; takes the update back."
+    "The same for a meta-step whose update broke the rater itself; takes the update back. Meta-step 0 is the untrained rater."
+    if meta_step == 0:
+        return MetaTrainingError(f"rater {parts.config.data_rater_model_class} gives ratings that are not finite before any training: repair the rater", 0, parts.averaged.module)
     parts.averaged.module.load_state_dict(parts.last_good)
     return _breakdown(parts, meta_step, f"rater {parts.config.data_rater_model_class} gives ratings that are not finite; a lower outer_lr may help")
 
@@ -544,7 +545,7 @@ class MetaTrainingResult:
     by_strength: pd.DataFrame  # detection by fraction of corruption at the last evaluation
     config: DataRaterConfig
 
-# %% ../nbs/05_meta_training.ipynb #02a65238
+# %% ../nbs/05_meta_training.ipynb #e35c50d7
 def run_meta_training(
     config: DataRaterConfig,
     progress: bool = True,  # show a progress bar
@@ -562,8 +563,9 @@ def run_meta_training(
         except BaseException as error:
             if config.save_data_rater_checkpoint or isinstance(error, (MetaTrainingError, KeyboardInterrupt)):
                 save_rater(parts.averaged.module, run_dir)
-                save_inner_model(parts, run_dir)
-            with suppress(OSError):  # the tables must not hide what went wrong
+                with suppress(OSError):  # what comes after the rater must not hide what went wrong
+                    save_inner_model(parts, run_dir)
+            with suppress(OSError):
                 log.write()
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(f"interrupted after meta-step {len(log.steps)}: the rater is in {run_dir}") from error
@@ -588,15 +590,13 @@ def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
             bar.set_postfix(outer_loss=f"{log.steps[-1]['outer_loss']:.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}", refresh=False)
             bar.update()
 
-# %% ../nbs/05_meta_training.ipynb #576b47df
+# %% ../nbs/05_meta_training.ipynb #14e4059f
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, log both, and warn of collapse."
     data, config = parts.evaluation, parts.config
     with torch.no_grad():
         clean, corrupted = (rate_many(parts.averaged.module, *batch).cpu().numpy() for batch in (data.clean, data.corrupted))
     if not (np.isfinite(clean).all() and np.isfinite(corrupted).all()):
-        if meta_step == 0:
-            raise DataRaterError(f"rater {config.data_rater_model_class} gives ratings of test samples that are not finite before any training: repair the rater")
         raise _rater_breakdown(parts, meta_step)
     ratings = np.concatenate([clean, corrupted])
     quality, summary = rating_quality(clean, corrupted, data.fractions), rating_summary(ratings)
