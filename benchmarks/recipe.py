@@ -3,6 +3,7 @@
     python benchmarks/recipe.py digits [--seeds 0 1 2]                  writes results/digits.json and the figure of the README
     python benchmarks/recipe.py mnist [--data_dir FOLDER]               writes results/mnist.json
     python benchmarks/recipe.py mnist_v1 --meta_steps 300               writes results/mnist_v1.json
+    python benchmarks/recipe.py mnist_v1 --meta_steps 300 --attack      writes results/mnist_v1_attack.json: the original's full command, attack and trained inner models included
 
 Every row of each run's metrics is kept. Meta-step 0 is the control: the same rater, untrained.
 """
@@ -19,6 +20,9 @@ from datarater.corruptions import show_images
 from datarater.datasets import construct_dataset, get_dataset_loaders
 from datarater.inner_loop import rate_many
 from datarater.meta_training import MetaTrainingResult, make_evaluation_set, plot_rating_against_corruption, run_meta_training
+
+ATTACK = {"attack": True, "attack_eps": 0.031, "attack_steps": 10, "attack_eval_steps": 20, "attack_step_size": 0.007, "model_update": True}  # as in the original's README
+COLUMNS = ("r2", "spearman", "auroc", "auroc_in_range", "average_precision", "precision", "inner_accuracy", "inner_robust_accuracy")
 
 
 @torch.no_grad()
@@ -43,18 +47,19 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--meta_steps", type=int, default=None)
+    parser.add_argument("--attack", action="store_true", help="with the attack and the trained inner models of the original's full command")
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()
 
-    settings = {"recipe": arguments.recipe, "device": "cpu", **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {})}
+    settings = {"recipe": arguments.recipe, "device": "cpu", **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {}), **(ATTACK if arguments.attack else {})}
     runs = run_all([{**settings, "seed": seed, "data_dir": arguments.data_dir} for seed in arguments.seeds], arguments.jobs)
     summary = {
-        when: {name: spread([run["metrics"][row][name] for run in runs]) for name in ("r2", "spearman", "auroc", "auroc_in_range", "average_precision", "precision", "inner_accuracy")}
+        when: {name: spread([run["metrics"][row][name] for run in runs]) for name in COLUMNS if name in runs[0]["metrics"][row]}
         for when, row in (("untrained", 0), ("trained", -1))
     }
     content = {"command": command_line(), "configuration": configuration(**settings), "seeds": arguments.seeds, **summary, "runs": runs}
-    print(f"written: {write_result(arguments.recipe, DataRaterConfig(**settings).device, content).name}")
+    print(f"written: {write_result(arguments.recipe + "_attack" * arguments.attack, DataRaterConfig(**settings).device, content).name}")
     if arguments.recipe == "digits":
         draw_readme_figure(run_meta_training(DataRaterConfig(**settings, seed=arguments.seeds[0], log=False), progress=False), ROOT / "nbs" / "images" / "digits.png")
 
