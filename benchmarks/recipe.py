@@ -59,7 +59,8 @@ def main() -> None:
         for when, row in (("untrained", 0), ("trained", -1))
     }
     content = {"command": command_line(), "configuration": configuration(**settings), "seeds": arguments.seeds, **summary, "runs": runs}
-    print(f"written: {write_result(arguments.recipe + "_attack" * arguments.attack, DataRaterConfig(**settings).device, content).name}")
+    name = arguments.recipe + ("_attack" if arguments.attack else "")
+    print(f"written: {write_result(name, DataRaterConfig(**settings).device, content).name}")
     if arguments.recipe == "digits":
         draw_readme_figure(run_meta_training(DataRaterConfig(**settings, seed=arguments.seeds[0], log=False), progress=False), ROOT / "nbs" / "images" / "digits.png")
 
