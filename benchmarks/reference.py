@@ -9,39 +9,19 @@ from typing import Any
 
 import torch
 from provenance import command_line, write_result
-from runs import spread, whole
+from runs import spread, train_against_attack, whole
 from torch import Tensor
 
 from datarater.adversarial import AttackPlan, check_evaluation, measure_robustness
-from datarater.attacks import pgd, random_start
 from datarater.config import DataRaterConfig
-from datarater.corruptions import seeded_generator
 from datarater.datasets import BatchStream, get_dataset_loaders
-from datarater.inner_loop import detached, model_loss
-from datarater.models import construct_model
 
 EPS, BATCH_SIZE, NUM_SAMPLES = 0.3, 64, 300
-TRAINING = {"plain": {"num_steps": 1_000, "lr": 1e-3, "attack_steps": 0, "ramp": 1}, "adversarial": {"num_steps": 3_600, "lr": 3e-3, "attack_steps": 6, "ramp": 500}}
+TRAINING = {
+    "plain": {"num_steps": 1_000, "lr": 1e-3, "attack_steps": 0, "step_size": 0.0, "ramp": 1},
+    "adversarial": {"num_steps": 3_600, "lr": 3e-3, "attack_steps": 6, "step_size": 0.125, "ramp": 500},
+}
 PLANS = {"pgd40": AttackPlan(attack="pgd", eps=EPS, num_steps=40), "autoattack": AttackPlan(attack="autoattack", eps=EPS, num_steps=100)}
-
-
-def train(stream: BatchStream, seed: int, num_steps: int, lr: float, attack_steps: int, ramp: int) -> torch.nn.Module:
-    "Adam with a one-cycle learning rate; each batch is attacked first if asked to, with a radius that grows over `ramp` steps."
-    model, generator = construct_model("ToyCNN", seed=seed), seeded_generator(seed, "attack")
-    loss_fn, optimizer = model_loss(model, "cross_entropy"), torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_steps)
-    for step in range(1, num_steps + 1):
-        x, y = stream.one()
-        if attack_steps:
-            eps = EPS * min(1, step / ramp)
-            start = random_start(x, eps=eps, generator=generator)
-            x = pgd(loss_fn, detached(dict(model.named_parameters())), x, y, start, eps=eps, step_size=2.5 * eps / attack_steps, num_steps=attack_steps, keep_best=False)
-        loss = loss_fn(dict(model.named_parameters()), x, y).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return model
 
 
 def measure(job: tuple[str, int, str | None]) -> dict[str, Any]:
@@ -50,7 +30,7 @@ def measure(job: tuple[str, int, str | None]) -> dict[str, Any]:
     torch.set_num_threads(1)
     config = DataRaterConfig(dataset_name="mnist", train_split_ratio=0.95, corruption={"corruption_probability": 0.0}, batch_size=BATCH_SIZE, seed=seed, device="cpu", data_dir=data_dir)
     train_loader, _, test_loader = get_dataset_loaders(config)
-    model = train(BatchStream(train_loader, device="cpu"), seed, **TRAINING[name])
+    model = train_against_attack(BatchStream(train_loader, device="cpu").one, seed, EPS, **TRAINING[name])
     x, y = whole(test_loader)
     chosen: Tensor = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:NUM_SAMPLES]
     x, y = x[chosen], y[chosen]

@@ -3,8 +3,9 @@
     python benchmarks/robustness.py [--seeds 0 1 2 3 4] [--data_dir FOLDER]      writes results/robustness.json
 
 Half of MNIST's training images are damaged, for good (`fixed`). Each way of choosing keeps half of them. The same model is trained on what is kept, from the same initialisation and for
-the same number of steps, and attacked by PGD. Choices compared: everything, a random half, the clean half (oracle), the half nearest to a mild damage of 0.25, clean and damaged alike
-(an oracle of another kind), and the best-rated half of each rater.
+the same number of steps, and attacked by PGD: after plain training at three radii, after adversarial training (of some choices) at 0.3. Choices compared: everything, a random half, the
+clean half (oracle), the half nearest to a mild damage of 0.25 and the most damaged half (oracles of another kind), the best-rated half of each rater, and as many images drawn, with
+replacement, in proportion to the softmax of an adversarial rater's ratings.
 """
 import argparse
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from provenance import command_line, write_result
-from runs import batches, configuration, logits_of, spread, whole
+from runs import batches, configuration, logits_of, paired, spread, train_against_attack, whole
 from torch import Tensor, nn
 
 from datarater.adversarial import AttackPlan, check_evaluation, measure_robustness
@@ -28,14 +29,17 @@ from datarater.reference import fit_classifier
 
 TRAIN_STEPS, BATCH_SIZE, NUM_TEST, PGD_STEPS, MILD = 375, 128, 1_000, 20, 0.25
 RADII = (0.05, 0.1, 0.15)
-ATTACK = {"attack": True, "attack_eps": 0.15, "attack_steps": 7, "attack_step_size": 0.05}
+ADVERSARIAL_TRAINING = {"eps": 0.3, "num_steps": 600, "lr": 3e-3, "attack_steps": 5, "step_size": 0.1, "ramp": 200}
+ADVERSARIAL_BATCH_SIZE = 64
+OLDER = {"inner_lr": 1e-3, "meta_refresh_steps": 50}  # inner models that get as far as those trained downstream
+ATTACK = {"attack": True, "attack_eps": 0.15, "attack_steps": 5, "attack_step_size": 0.06}
 RATERS: dict[str, dict[str, Any]] = {  # name -> settings beside the recipe's
     "clean outer": {},
-    "adversarial outer": ATTACK,
-    "adversarial outer, mature inner models": {**ATTACK, "inner_lr": 1e-3, "meta_refresh_steps": 60},
-    "adversarial outer, half clean": {**ATTACK, "adversarial_frac": 0.5},
-    "adversarial outer and inner": {**ATTACK, "inner_attack": "fgsm"},
+    "clean outer, older inner models": OLDER,
+    "adversarial outer": {**OLDER, **ATTACK},
 }
+ALSO_ADVERSARIAL = ("everything", "random half", "oracle, clean", "clean outer", "adversarial outer")
+COMPARED_WITH = ("clean outer", "random half")
 BINS = np.linspace(0.1, 0.9, 9)  # of the corrupted fraction, for the ratings' profile
 
 
@@ -44,36 +48,39 @@ def settings_of(rater: str, meta_steps: int, **settings: Any) -> dict[str, Any]:
     return dict(recipe="mnist", device="cpu", log=False, corruption=corruption, meta_steps=meta_steps, eval_frequency=50, **RATERS[rater], **settings)
 
 
-def quality(model: nn.Module, test: tuple[Tensor, Tensor], corrupted: tuple[Tensor, Tensor]) -> dict[str, float]:
+def quality(model: nn.Module, test: tuple[Tensor, Tensor], corrupted: tuple[Tensor, Tensor], radii: tuple[float, ...]) -> dict[str, float]:
     "Accuracy on clean and on corrupted test images, and robust accuracy at each radius."
     found = {name: (logits_of(model, x).argmax(-1) == y).double().mean().item() for name, (x, y) in (("clean", test), ("corrupted", corrupted))}
     x, y = test[0][:NUM_TEST], test[1][:NUM_TEST]
-    return {**found, **{f"eps {eps}": measure_robustness(model, x, y, AttackPlan(eps=eps, num_steps=PGD_STEPS)).robust_accuracy for eps in RADII}}
+    return {**found, **{f"eps {eps}": measure_robustness(model, x, y, AttackPlan(eps=eps, num_steps=PGD_STEPS)).robust_accuracy for eps in radii}}
 
 
-def choose(x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, raters: list[str], **settings: Any) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
+def choose(x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, **settings: Any) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     "Indices kept by each way of choosing, and each rater's mean rating by fraction (first: clean, then by `BINS`), less its mean over all."
     half = len(x) // 2
     kept = {
         "everything": torch.arange(len(x)), "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half],
         "oracle, clean": fractions.argsort(stable=True)[:half], "oracle, mild": (fractions - MILD).abs().argsort(stable=True)[:half],
+        "most damaged": fractions.argsort(stable=True, descending=True)[:half],
     }
     profiles = {}
-    for rater in raters:
+    for rater in RATERS:
         with tempfile.TemporaryDirectory() as folder:
             trained = run_meta_training(DataRaterConfig(**settings_of(rater, meta_steps, seed=seed, **settings), output_dir=folder), progress=False).rater
         with torch.no_grad():
             ratings = rate_many(trained, x, y)
         kept[rater] = ratings.argsort(descending=True)[:half]
+        if rater == "adversarial outer":
+            kept[f"{rater}, drawn"] = torch.multinomial(ratings.softmax(0), half, replacement=True, generator=torch.Generator().manual_seed(seed))
         bins = np.where(fractions == 0, 0, np.digitize(fractions, BINS[1:-1]) + 1)
         profiles[rater] = [round((ratings[bins == i].mean() - ratings.mean()).item(), 4) for i in range(len(BINS))]
         print(seed, rater, profiles[rater], flush=True)
     return kept, profiles
 
 
-def compare(job: tuple[int, str | None, int, list[str]]) -> dict[str, Any]:
+def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     "Everything for one seed."
-    seed, data_dir, meta_steps, raters = job
+    seed, data_dir, meta_steps = job
     torch.set_num_threads(1)
     config = DataRaterConfig(**settings_of("clean outer", meta_steps, seed=seed, data_dir=data_dir))
     dataset = construct_dataset(config)
@@ -81,36 +88,46 @@ def compare(job: tuple[int, str | None, int, list[str]]) -> dict[str, Any]:
     evaluation = make_evaluation_set(dataset, test_loader, config)
     x, y = whole(train_loader)
     fractions = torch.as_tensor(train_loader.dataset.ground_truth().fractions, dtype=torch.float32)
-    kept, profiles = choose(x, y, fractions, seed, meta_steps, raters, data_dir=data_dir)
-    plain = {}
+    kept, profiles = choose(x, y, fractions, seed, meta_steps, data_dir=data_dir)
+    plain, adversarial = {}, {}
     for name, chosen in kept.items():
         model = construct_model("ToyCNN", seed=seed)
         fit_classifier(model, batches(x[chosen], y[chosen], seed, BATCH_SIZE), TRAIN_STEPS)
-        plain[name] = quality(model, evaluation.clean, evaluation.corrupted)
+        plain[name] = quality(model, evaluation.clean, evaluation.corrupted, RADII)
         if name == "everything":
             part = tuple(tensor[:NUM_TEST] for tensor in evaluation.clean)
             checks = check_evaluation(model, *part, measure_robustness(model, *part, AttackPlan(eps=RADII[-1], num_steps=PGD_STEPS)))
         print(seed, name, {key: round(value, 3) for key, value in plain[name].items()}, flush=True)
-    return {"seed": seed, "plain": plain, "profiles": profiles, "checks": {check.name: check.passed for check in checks}}
+        if name in ALSO_ADVERSARIAL:
+            model = train_against_attack(batches(x[chosen], y[chosen], seed, ADVERSARIAL_BATCH_SIZE), seed, **ADVERSARIAL_TRAINING)
+            adversarial[name] = quality(model, evaluation.clean, evaluation.corrupted, (ADVERSARIAL_TRAINING["eps"],))
+            print(seed, name, "adversarial training", {key: round(value, 3) for key, value in adversarial[name].items()}, flush=True)
+    return {"seed": seed, "plain": plain, "adversarial": adversarial, "profiles": profiles, "checks": {check.name: check.passed for check in checks}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--meta_steps", type=int, default=100)
-    parser.add_argument("--raters", nargs="+", default=list(RATERS), choices=list(RATERS))
+    parser.add_argument("--meta_steps", type=int, default=240)
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at a time, a thread each")
     arguments = parser.parse_args()
 
-    jobs = [(seed, arguments.data_dir, arguments.meta_steps, arguments.raters) for seed in arguments.seeds]
+    jobs = [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds]
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         runs = list(pool.map(compare, jobs))
-    names, columns = list(runs[0]["plain"]), list(runs[0]["plain"]["everything"])
+    results = {}
+    for training in ("plain", "adversarial"):
+        names, columns = list(runs[0][training]), list(runs[0][training]["everything"])
+        of_seeds = {name: {column: [run[training][name][column] for run in runs] for column in columns} for name in names}
+        results[training] = {name: {column: spread(values) for column, values in of_name.items()} for name, of_name in of_seeds.items()}
+        results[f"{training}_differences"] = {
+            other: {name: {column: paired(values, of_seeds[other][column]) for column, values in of_name.items()} for name, of_name in of_seeds.items() if name != other} for other in COMPARED_WITH
+        }
     content = {
-        "command": command_line(), "configuration": configuration(**settings_of("clean outer", arguments.meta_steps)), "raters": {name: RATERS[name] for name in arguments.raters},
-        "seeds": arguments.seeds, "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "num_test": NUM_TEST, "pgd_steps": PGD_STEPS, "mild_fraction": MILD, "fraction_edges": BINS.tolist(),
-        "plain": {name: {column: spread([run["plain"][name][column] for run in runs]) for column in columns} for name in names}, "runs": runs,
+        "command": command_line(), "configuration": configuration(**settings_of("clean outer", arguments.meta_steps)), "raters": RATERS,
+        "seeds": arguments.seeds, "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "adversarial_training": {**ADVERSARIAL_TRAINING, "batch_size": ADVERSARIAL_BATCH_SIZE},
+        "num_test": NUM_TEST, "pgd_steps": PGD_STEPS, "mild_fraction": MILD, "fraction_edges": BINS.tolist(), **results, "runs": runs,
     }
     print(f"written: {write_result('robustness', 'cpu', content).name}")
 

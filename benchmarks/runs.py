@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 import torch
 from torch import Tensor, nn
 
+from datarater.attacks import pgd, random_start
 from datarater.config import DataRaterConfig
+from datarater.corruptions import seeded_generator
+from datarater.inner_loop import detached, model_loss
 from datarater.meta_training import run_meta_training
+from datarater.models import construct_model
 
 ELSEWHERE = ("seed", "data_dir", "output_dir", "device")  # not part of what a run computes, or given beside it
 
@@ -58,6 +63,34 @@ def batches(x: Tensor, y: Tensor, seed: int, size: int = 128) -> Callable[[], tu
     return next_batch
 
 
+def train_against_attack(
+    next_batch: Callable[[], tuple[Tensor, Tensor]],
+    seed: int,
+    eps: float,  # largest change of a pixel in [0, 1]
+    num_steps: int,
+    lr: float,  # the peak of a one-cycle schedule
+    attack_steps: int,  # PGD steps against each batch; 0: none, plain training
+    step_size: float,  # of PGD
+    ramp: int,  # training steps over which radius and step size grow; at full size from the start the small model learns nothing
+) -> nn.Module:
+    "A ToyCNN trained by Adam on batches that PGD has attacked first (Madry et al. 2018)."
+    model, generator = construct_model("ToyCNN", seed=seed), seeded_generator(seed, "attack")
+    loss_fn, optimizer = model_loss(model, "cross_entropy"), torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_steps)
+    for step in range(1, num_steps + 1):
+        x, y = next_batch()
+        if attack_steps:
+            share = min(1, step / ramp)
+            start = random_start(x, eps=share * eps, generator=generator)
+            x = pgd(loss_fn, detached(dict(model.named_parameters())), x, y, start, eps=share * eps, step_size=share * step_size, num_steps=attack_steps, keep_best=False)
+        loss = loss_fn(dict(model.named_parameters()), x, y).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model
+
+
 @torch.no_grad()
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     "(N, C), a thousand samples at a time."
@@ -67,6 +100,16 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 def configuration(**settings: Any) -> dict[str, Any]:
     "Every setting of a run as it is resolved, without those that say where it happens."
     return {name: value for name, value in dataclasses.asdict(DataRaterConfig(**settings)).items() if name not in ELSEWHERE}
+
+
+def paired(values: Sequence[float], others: Sequence[float]) -> dict[str, float]:
+    "Differences of values and others from the same seeds: mean, 95 % confidence interval and p by the t-test for pairs, and how many are above 0."
+    differences = np.subtract(values, others)
+    if np.ptp(differences) == 0:  # no spread, no test
+        return {"mean": round(float(differences.mean()), 4), "low": None, "high": None, "p": None, "wins": int((differences > 0).sum())}
+    test = scipy.stats.ttest_1samp(differences, 0)
+    low, high = test.confidence_interval(0.95)
+    return {"mean": round(float(differences.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4), "p": float(f"{test.pvalue:.2g}"), "wins": int((differences > 0).sum())}
 
 
 def spread(values: list[float | None]) -> dict[str, float | None]:
