@@ -16,12 +16,16 @@ from datarater.adversarial import AttackPlan, check_evaluation, measure_robustne
 from datarater.config import DataRaterConfig
 from datarater.datasets import BatchStream, get_dataset_loaders
 
-EPS, BATCH_SIZE, NUM_SAMPLES = 0.3, 64, 300
+EPS, BATCH_SIZE, NUM_SAMPLES = 0.3, 64, 250
 TRAINING = {
     "plain": {"num_steps": 1_000, "lr": 1e-3, "attack_steps": 0, "step_size": 0.0, "ramp": 1},
-    "adversarial": {"num_steps": 3_600, "lr": 3e-3, "attack_steps": 6, "step_size": 0.125, "ramp": 500},
+    "adversarial": {"num_steps": 2_600, "lr": 3e-3, "attack_steps": 10, "step_size": 0.05, "ramp": 500},
 }
-PLANS = {"pgd40": AttackPlan(attack="pgd", eps=EPS, num_steps=40), "autoattack": AttackPlan(attack="autoattack", eps=EPS, num_steps=100)}
+PLANS = {
+    "pgd40": AttackPlan(attack="pgd", eps=EPS, num_steps=40),
+    "pgd40_large_steps": AttackPlan(attack="pgd", eps=EPS, num_steps=40, step_size=EPS, num_restarts=10),
+    "autoattack": AttackPlan(attack="autoattack", eps=EPS, num_steps=100),
+}
 
 
 def measure(job: tuple[str, int, str | None]) -> dict[str, Any]:
@@ -56,7 +60,7 @@ def main() -> None:
         own = [run for run in runs if run["model"] == name]
         models[name] = {column: spread([run[column] for run in own]) for column in ("clean", *PLANS)}
     content = {
-        "command": command_line(), "eps": EPS, "num_samples": NUM_SAMPLES, "batch_size": BATCH_SIZE, "training": TRAINING, "attack_steps": {name: plan.num_steps for name, plan in PLANS.items()},
+        "command": command_line(), "eps": EPS, "num_samples": NUM_SAMPLES, "batch_size": BATCH_SIZE, "training": TRAINING, "attacks": {name: {"num_steps": plan.num_steps, "step_size": plan.size if plan.attack == "pgd" else None, "num_restarts": plan.num_restarts} for name, plan in PLANS.items()},
         "seeds": arguments.seeds, "models": models, "runs": runs,
     }
     print(f"written: {write_result('reference', 'cpu', content).name}")
