@@ -61,7 +61,7 @@ def main() -> None:
     content = {"command": command_line(), "configuration": configuration(**settings), "seeds": arguments.seeds, **summary, "runs": runs}
     name = arguments.recipe + ("_attack" if arguments.attack else "")
     print(f"written: {write_result(name, DataRaterConfig(**settings).device, content).name}")
-    if arguments.recipe == "digits":
+    if arguments.recipe == "digits" and not arguments.attack:
         draw_readme_figure(run_meta_training(DataRaterConfig(**settings, seed=arguments.seeds[0], log=False), progress=False), ROOT / "nbs" / "images" / "digits.png")
 
 

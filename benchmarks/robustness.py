@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from provenance import command_line, write_result
-from runs import batches, configuration, logits_of, paired, spread, train_against_attack, whole
+from runs import batches, configuration, logits_of, spread, train_against_attack, whole
 from torch import Tensor, nn
 
 from datarater.adversarial import AttackPlan, check_evaluation, measure_robustness
@@ -31,7 +31,7 @@ TRAIN_STEPS, BATCH_SIZE, NUM_TEST, PGD_STEPS, MILD = 375, 128, 1_000, 20, 0.25
 RADII = (0.05, 0.1, 0.15)
 ADVERSARIAL_TRAINING = {"eps": 0.3, "num_steps": 600, "lr": 3e-3, "attack_steps": 5, "step_size": 0.1, "ramp": 200}
 ADVERSARIAL_BATCH_SIZE = 64
-OLDER = {"inner_lr": 1e-3, "meta_refresh_steps": 50}  # inner models that get as far as those trained downstream
+OLDER = {"inner_lr": 1e-3, "meta_refresh_steps": 50}  # inner models of up to 100 training steps, with the learning rate of those trained downstream
 ATTACK = {"attack": True, "attack_eps": 0.15, "attack_steps": 5, "attack_step_size": 0.06}
 RATERS: dict[str, dict[str, Any]] = {  # name -> settings beside the recipe's
     "clean outer": {},
@@ -39,7 +39,6 @@ RATERS: dict[str, dict[str, Any]] = {  # name -> settings beside the recipe's
     "adversarial outer": {**OLDER, **ATTACK},
 }
 ALSO_ADVERSARIAL = ("everything", "random half", "oracle, clean", "clean outer", "adversarial outer")
-COMPARED_WITH = ("clean outer", "random half")
 BINS = np.linspace(0.1, 0.9, 9)  # of the corrupted fraction, for the ratings' profile
 
 
@@ -119,11 +118,7 @@ def main() -> None:
     results = {}
     for training in ("plain", "adversarial"):
         names, columns = list(runs[0][training]), list(runs[0][training]["everything"])
-        of_seeds = {name: {column: [run[training][name][column] for run in runs] for column in columns} for name in names}
-        results[training] = {name: {column: spread(values) for column, values in of_name.items()} for name, of_name in of_seeds.items()}
-        results[f"{training}_differences"] = {
-            other: {name: {column: paired(values, of_seeds[other][column]) for column, values in of_name.items()} for name, of_name in of_seeds.items() if name != other} for other in COMPARED_WITH
-        }
+        results[training] = {name: {column: spread([run[training][name][column] for run in runs]) for column in columns} for name in names}
     content = {
         "command": command_line(), "configuration": configuration(**settings_of("clean outer", arguments.meta_steps)), "raters": RATERS,
         "seeds": arguments.seeds, "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "adversarial_training": {**ADVERSARIAL_TRAINING, "batch_size": ADVERSARIAL_BATCH_SIZE},

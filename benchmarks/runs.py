@@ -1,4 +1,4 @@
-"""Many meta-training runs, side by side on the cores there are; each result as plain numbers."""
+"""What the benchmarks share: meta-training runs side by side on the cores there are, models trained downstream, results as plain numbers."""
 import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import torch
 from torch import Tensor, nn
 
@@ -100,16 +99,6 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 def configuration(**settings: Any) -> dict[str, Any]:
     "Every setting of a run as it is resolved, without those that say where it happens."
     return {name: value for name, value in dataclasses.asdict(DataRaterConfig(**settings)).items() if name not in ELSEWHERE}
-
-
-def paired(values: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    "Differences of values and others from the same seeds: mean, 95 % confidence interval and p by the t-test for pairs, and how many are above 0."
-    differences = np.subtract(values, others)
-    if np.ptp(differences) == 0:  # no spread, no test
-        return {"mean": round(float(differences.mean()), 4), "low": None, "high": None, "p": None, "wins": int((differences > 0).sum())}
-    test = scipy.stats.ttest_1samp(differences, 0)
-    low, high = test.confidence_interval(0.95)
-    return {"mean": round(float(differences.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4), "p": float(f"{test.pvalue:.2g}"), "wins": int((differences > 0).sum())}
 
 
 def spread(values: list[float | None]) -> dict[str, float | None]:
