@@ -55,7 +55,7 @@ def main() -> None:
     settings = {"recipe": arguments.recipe, "device": "cpu", **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {}), **(ATTACK if arguments.attack else {})}
     runs = run_all([{**settings, "seed": seed, "data_dir": arguments.data_dir} for seed in arguments.seeds], arguments.jobs)
     summary = {
-        when: {name: spread([run["metrics"][row][name] for run in runs]) for name in COLUMNS if name in runs[0]["metrics"][row]}
+        when: {name: spread([run["metrics"][row][name] for run in runs]) for name in COLUMNS}
         for when, row in (("untrained", 0), ("trained", -1))
     }
     content = {"command": command_line(), "configuration": configuration(**settings), "seeds": arguments.seeds, **summary, "runs": runs}

@@ -2,7 +2,7 @@
 
     python benchmarks/robustness.py [--seeds 0 1 2 3 4] [--data_dir FOLDER]      writes results/robustness.json
 
-Half of MNIST's training images are damaged, for good (`fixed`). Each way of choosing keeps half of them. The same model is trained on what is kept, from the same initialisation and for
+Half of MNIST's training images are damaged, for good (`fixed`). Each way of choosing but the first keeps half of them. The same model is trained on what is kept, from the same initialisation and for
 the same number of steps, and attacked by PGD: after plain training at three radii, after adversarial training (of some choices) at 0.3. Choices compared: everything, a random half, the
 clean half (oracle), the half nearest to a mild damage of 0.25 and the most damaged half (oracles of another kind), the best-rated half of each rater, and as many images drawn, with
 replacement, in proportion to the softmax of an adversarial rater's ratings.

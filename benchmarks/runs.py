@@ -70,7 +70,7 @@ def train_against_attack(
     lr: float,  # the peak of a one-cycle schedule
     attack_steps: int,  # PGD steps against each batch; 0: none, plain training
     step_size: float,  # of PGD
-    ramp: int,  # training steps over which radius and step size grow; at full size from the start the small model learns nothing
+    ramp: int,  # training steps over which radius and step size grow to their full size
 ) -> nn.Module:
     "A ToyCNN trained by Adam on batches that PGD has attacked first (Madry et al. 2018)."
     model, generator = construct_model("ToyCNN", seed=seed), seeded_generator(seed, "attack")

@@ -7,7 +7,7 @@ __all__ = ['ATTACKS', 'MIN_SAMPLES', 'UnitRange', 'AttackPlan', 'Robustness', 'm
            'plot_accuracy_over_eps', 'show_adversarial', 'Check', 'check_evaluation', 'Evaluation',
            'evaluate_robustness', 'load_classifier', 'evaluate_file']
 
-# %% ../nbs/06_adversarial.ipynb #4be63aa6
+# %% ../nbs/06_adversarial.ipynb #4b27fe87
 import copy
 import math
 import os
@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
 import torch
-import torchattacks
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -88,38 +88,45 @@ class AttackPlan:
         "The step size."
         return self.step_size if self.step_size is not None else 2.5 * self.eps / self.num_steps
 
-# %% ../nbs/06_adversarial.ipynb #fe219d3b
+# %% ../nbs/06_adversarial.ipynb #fe74c3e4
+def _library() -> ModuleType:
+    "torchattacks, imported where it is needed: that takes about a second, which no other command should pay."
+    import torchattacks
+
+    return torchattacks
+
+
 def _named(norm: str) -> str:
     "torchattacks' word for a norm."
     return {"linf": "Linf", "l2": "L2"}[norm]
 
 
 def _make_pgd(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    attack = torchattacks.PGD if plan.norm == "linf" else torchattacks.PGDL2
+    attack = _library().PGD if plan.norm == "linf" else _library().PGDL2
     return attack(model, eps=plan.eps, alpha=plan.size, steps=plan.num_steps)
 
 
 def _make_fgsm(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    return torchattacks.FGSM(model, eps=plan.eps)
+    return _library().FGSM(model, eps=plan.eps)
 
 
 def _make_apgd(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    return torchattacks.APGD(model, norm=_named(plan.norm), eps=plan.eps, steps=plan.num_steps, seed=seed)
+    return _library().APGD(model, norm=_named(plan.norm), eps=plan.eps, steps=plan.num_steps, seed=seed)
 
 
 def _make_square(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    return torchattacks.Square(model, norm=_named(plan.norm), eps=plan.eps, n_queries=50 * plan.num_steps, seed=seed)
+    return _library().Square(model, norm=_named(plan.norm), eps=plan.eps, n_queries=50 * plan.num_steps, seed=seed)
 
 
 def _make_autoattack(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
     if num_classes < 4:
         raise DataRaterError(f"attack='autoattack' needs at least 4 classes, the model has {num_classes}: give attack='apgd'")
     same = dict(norm=_named(plan.norm), eps=plan.eps, seed=seed)
-    return torchattacks.MultiAttack([  # torchattacks.AutoAttack has the same four, but takes 10 steps where the paper takes 100
-        torchattacks.APGD(model, steps=plan.num_steps, loss="ce", **same),
-        torchattacks.APGDT(model, steps=plan.num_steps, n_classes=num_classes, **same),
-        torchattacks.FAB(model, steps=plan.num_steps, multi_targeted=True, n_classes=num_classes, **same),
-        torchattacks.Square(model, n_queries=50 * plan.num_steps, **same),
+    return _library().MultiAttack([  # torchattacks.AutoAttack has the same four, but takes 10 steps where the paper takes 100
+        _library().APGD(model, steps=plan.num_steps, loss="ce", **same),
+        _library().APGDT(model, steps=plan.num_steps, n_classes=num_classes, **same),
+        _library().FAB(model, steps=plan.num_steps, multi_targeted=True, n_classes=num_classes, **same),
+        _library().Square(model, n_queries=50 * plan.num_steps, **same),
     ])
 
 

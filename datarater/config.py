@@ -246,7 +246,7 @@ class OuterSettings:
     execution: str = setting("auto", one_of("auto", "loop", "vmap"))
     "run the inner models one after another (loop) or as one batched computation (vmap); auto: by device"
 
-# %% ../nbs/00_config.ipynb #959a2c7a
+# %% ../nbs/00_config.ipynb #b8411c6a
 ATTACK_NORMS = ("linf", "l2")
 INNER_ATTACKS = ("none", "fgsm", "pgd")
 _PIXELS = Rule(lambda value: math.isfinite(value) and value >= 0, "a number of at least 0, in units of pixels in [0, 1] (8/255, not 8)")
@@ -279,10 +279,11 @@ def check_reach(
     step_size: float,
     num_steps: int,
     steps_name: str = "num_steps",  # what the number of steps is called, for the message
+    prefix: str = "",  # what stands before eps and step_size where they are settings of a run
 ) -> None:
     "Raise `DataRaterError` if steps of that size can't go as far as eps."
     if num_steps * step_size < eps:
-        raise DataRaterError(f"eps={eps:g} is out of reach: {num_steps} {steps_name} of {step_size:.3g} go no farther than {num_steps * step_size:.3g}; give a larger step size, or more {steps_name}")
+        raise DataRaterError(f"{prefix}eps={eps:g} is out of reach: {num_steps} {steps_name} of {step_size:.3g} go no farther than {num_steps * step_size:.3g}; give a larger {prefix}step_size, or more {steps_name}")
 
 
 def _check_units(settings: AttackSettings) -> None:
@@ -291,7 +292,7 @@ def _check_units(settings: AttackSettings) -> None:
         if settings.attack_norm == "linf" and getattr(settings, name) > 1:
             raise DataRaterError(f"{name}={getattr(settings, name)!r} is not allowed: give a number of at most 1, in units of pixels in [0, 1] (8/255, not 8)")
     for name in ("attack_steps", "attack_eval_steps") if settings.attack or settings.inner_attack == "pgd" else ():
-        check_reach(settings.attack_eps, settings.attack_step_size, getattr(settings, name), name)
+        check_reach(settings.attack_eps, settings.attack_step_size, getattr(settings, name), name, "attack_")
 
 # %% ../nbs/00_config.ipynb #667bc8f8
 def default_device() -> str:
