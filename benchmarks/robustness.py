@@ -42,9 +42,15 @@ ALSO_ADVERSARIAL = ("everything", "random half", "oracle, clean", "clean outer",
 BINS = np.linspace(0.1, 0.9, 9)  # of the corrupted fraction, for the ratings' profile
 
 
-def settings_of(rater: str, meta_steps: int, **settings: Any) -> dict[str, Any]:
+def settings_of(rater: dict[str, Any], meta_steps: int, **settings: Any) -> dict[str, Any]:
     corruption = {"corruption_probability": 0.5, "fixed": True}
-    return dict(recipe="mnist", device="cpu", log=False, corruption=corruption, meta_steps=meta_steps, eval_frequency=50, **RATERS[rater], **settings)
+    return dict(recipe="mnist", device="cpu", log=False, corruption=corruption, meta_steps=meta_steps, eval_frequency=50, **rater, **settings)
+
+
+def profile_of(ratings: Tensor, fractions: Tensor) -> list[float]:
+    "Mean rating by fraction (first: clean, then by `BINS`), less its mean over all."
+    bins = np.where(fractions == 0, 0, np.digitize(fractions, BINS[1:-1]) + 1)
+    return [round((ratings[bins == i].mean() - ratings.mean()).item(), 4) for i in range(len(BINS))]
 
 
 def quality(model: nn.Module, test: tuple[Tensor, Tensor], corrupted: tuple[Tensor, Tensor], radii: tuple[float, ...]) -> dict[str, float]:
@@ -55,7 +61,7 @@ def quality(model: nn.Module, test: tuple[Tensor, Tensor], corrupted: tuple[Tens
 
 
 def choose(x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, **settings: Any) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    "Indices kept by each way of choosing, and each rater's mean rating by fraction (first: clean, then by `BINS`), less its mean over all."
+    "Indices kept by each way of choosing, and each rater's profile."
     half = len(x) // 2
     kept = {
         "everything": torch.arange(len(x)), "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half],
@@ -63,16 +69,15 @@ def choose(x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, 
         "most damaged": fractions.argsort(stable=True, descending=True)[:half],
     }
     profiles = {}
-    for rater in RATERS:
+    for rater, changes in RATERS.items():
         with tempfile.TemporaryDirectory() as folder:
-            trained = run_meta_training(DataRaterConfig(**settings_of(rater, meta_steps, seed=seed, **settings), output_dir=folder), progress=False).rater
+            trained = run_meta_training(DataRaterConfig(**settings_of(changes, meta_steps, seed=seed, **settings), output_dir=folder), progress=False).rater
         with torch.no_grad():
             ratings = rate_many(trained, x, y)
         kept[rater] = ratings.argsort(descending=True)[:half]
         if rater == "adversarial outer":
             kept[f"{rater}, drawn"] = torch.multinomial(ratings.softmax(0), half, replacement=True, generator=torch.Generator().manual_seed(seed))
-        bins = np.where(fractions == 0, 0, np.digitize(fractions, BINS[1:-1]) + 1)
-        profiles[rater] = [round((ratings[bins == i].mean() - ratings.mean()).item(), 4) for i in range(len(BINS))]
+        profiles[rater] = profile_of(ratings, fractions)
         print(seed, rater, profiles[rater], flush=True)
     return kept, profiles
 
@@ -81,7 +86,7 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     "Everything for one seed."
     seed, data_dir, meta_steps = job
     torch.set_num_threads(1)
-    config = DataRaterConfig(**settings_of("clean outer", meta_steps, seed=seed, data_dir=data_dir))
+    config = DataRaterConfig(**settings_of({}, meta_steps, seed=seed, data_dir=data_dir))
     dataset = construct_dataset(config)
     train_loader, _, test_loader = make_loaders(dataset, config)
     evaluation = make_evaluation_set(dataset, test_loader, config)
@@ -120,7 +125,7 @@ def main() -> None:
         names, columns = list(runs[0][training]), list(runs[0][training]["everything"])
         results[training] = {name: {column: spread([run[training][name][column] for run in runs]) for column in columns} for name in names}
     content = {
-        "command": command_line(), "configuration": configuration(**settings_of("clean outer", arguments.meta_steps)), "raters": RATERS,
+        "command": command_line(), "configuration": configuration(**settings_of({}, arguments.meta_steps)), "raters": RATERS,
         "seeds": arguments.seeds, "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "adversarial_training": {**ADVERSARIAL_TRAINING, "batch_size": ADVERSARIAL_BATCH_SIZE},
         "num_test": NUM_TEST, "pgd_steps": PGD_STEPS, "mild_fraction": MILD, "fraction_edges": BINS.tolist(), **results, "runs": runs,
     }
