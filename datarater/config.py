@@ -177,7 +177,7 @@ _OPEN_UNIT_INTERVAL = Rule(lambda value: 0 < value < 1, "a number between 0 and 
 class TaskSettings:
     "The data, the two kinds of model, and the loss."
     dataset_name: str = setting("digits", NAME)
-    "dataset: a registered name or package.module:Name"
+    "dataset: a registered name, package.module:Name, or a path: an .npz file or a folder of class folders"
     data_dir: str | None = setting(None, NAME)
     "folder with the data; none: the variable DATARATER_DATA, else a folder in the user's cache"
     train_split_ratio: float = setting(0.9, _OPEN_UNIT_INTERVAL)

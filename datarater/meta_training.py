@@ -369,7 +369,7 @@ def plot_curve(
 # %% ../nbs/05_meta_training.ipynb #f355ca0b
 def make_run_dir(config: DataRaterConfig) -> Path:
     "Create the run's folder and write its configuration; raises `DataRaterError` if that is impossible."
-    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in config.dataset_name.rpartition(":")[2])
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(os.path.abspath(config.dataset_name.rpartition(":")[2])).stem)
     run_dir = Path(config.output_dir) / f"{name}_{datetime.now():%Y%m%d_%H%M}_{uuid.uuid4().hex[:8]}"
     try:
         run_dir.mkdir(parents=True)
