@@ -1,9 +1,12 @@
 """Finding wrong labels: raters of the recipe `mnist_labels` and what a practitioner would try first, on the same data.
 
-    python benchmarks/labels.py [--seeds 0 1 2] [--data_dir FOLDER]      writes results/labels.json (needs: pip install cleanlab)
+    python benchmarks/labels.py [--seeds 0 1 2] [--data_dir FOLDER]      writes results/labels.json (needs: pip install -e ".[rivals]")
 
 Every method rates all training samples, whose wrong labels are known. The clean outer set has 12,000, 1,000 or 100 samples. Methods that
 use no clean data (per-sample loss, cleanlab) are there for the largest only.
+
+The rivals are those of `datarater.rivals`. The recorded results are older: their batches were drawn with replacement (now in epochs without), initial weights,
+batches and folds came from other seeds, and KNN-Shapley looked at the first 2,000 outer samples (now at 2,000 drawn by the seed).
 """
 import argparse
 import tempfile
@@ -13,17 +16,14 @@ from typing import Any
 
 import torch
 from provenance import command_line, write_result
-from runs import batches, configuration, logits_of, records, spread, whole
-from sklearn.model_selection import StratifiedKFold
-from torch import Tensor
+from runs import configuration, records, spread, whole
 
 from datarater.config import DataRaterConfig
 from datarater.datasets import get_dataset_loaders
 from datarater.detection import detection_quality
 from datarater.inner_loop import rate_many
 from datarater.meta_training import run_meta_training
-from datarater.models import at_label, construct_model
-from datarater.reference import fit_classifier
+from datarater.rivals import RivalData, cleanlab_quality, knn_shapley, label_log_probability, small_loss
 
 OUTER_SIZES = {12_000: 0.8, 1_000: 59 / 60, 100: 599 / 600}  # clean samples -> train_split_ratio of MNIST's 60,000
 RATERS = ("ReferenceDataRater", "LabelAwareDataRater", "DataRater")  # the last sees images only: the control
@@ -33,46 +33,6 @@ def settings_of(outer_size: int, seed: int, data_dir: str | None, meta_steps: in
     batch_size = {"batch_size": 100} if outer_size < 128 else {}
     steps = {"meta_steps": meta_steps} if meta_steps else {}
     return dict(recipe="mnist_labels", device="cpu", data_rater_model_class=rater, train_split_ratio=OUTER_SIZES[outer_size], seed=seed, data_dir=data_dir, log=False, **batch_size, **steps)
-
-
-def fitted(x: Tensor, y: Tensor, seed: int, num_steps: int) -> torch.nn.Module:
-    model = construct_model("ToyCNN", seed=seed)
-    fit_classifier(model, batches(x, y, seed), num_steps)
-    return model
-
-
-def label_log_probability(model: torch.nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return at_label(logits_of(model, x).log_softmax(-1), y)
-
-
-def per_sample_loss(x: Tensor, y: Tensor, seed: int) -> Tensor:
-    "Minus the loss of each sample under a model trained on all of them for one epoch."
-    return label_log_probability(fitted(x, y, seed, num_steps=len(x) // 128), x, y)
-
-
-def cleanlab_quality(x: Tensor, y: Tensor, seed: int) -> Tensor:
-    "cleanlab's label quality (normalised margin) from out-of-sample probabilities: four folds, the same CNN, one epoch."
-    from cleanlab.rank import get_label_quality_scores
-
-    probabilities = torch.empty(len(x), 10)
-    for train, held_out in StratifiedKFold(4, shuffle=True, random_state=seed).split(x, y):
-        model = fitted(x[train], y[train], seed, num_steps=len(train) // 128)
-        probabilities[held_out] = logits_of(model, x[held_out]).softmax(-1)
-    return torch.from_numpy(get_label_quality_scores(y.numpy(), probabilities.numpy(), method="normalized_margin"))
-
-
-def knn_shapley(x: Tensor, y: Tensor, outer_x: Tensor, outer_y: Tensor, num_neighbours: int = 10) -> Tensor:
-    "Exact Shapley values of a K-nearest-neighbour classifier of pixels (Jia et al. 2019, theorem 1), mean over the outer samples."
-    features, rank = x.flatten(1), torch.arange(1, len(x) + 1)  # (N, D)
-    values = torch.zeros(len(x), dtype=torch.float64)
-    for part_x, part_y in zip(outer_x.flatten(1).split(100), outer_y.split(100), strict=True):
-        order = torch.cdist(part_x, features).argsort(1)  # (M, N)
-        agrees = (y[order] == part_y[:, None]).double()
-        gains = (agrees[:, :-1] - agrees[:, 1:]) * torch.clamp(rank[:-1], max=num_neighbours) / (num_neighbours * rank[:-1])  # (M, N - 1)
-        from_behind = gains.flip(1).cumsum(1).flip(1) + agrees[:, -1:] / len(x)
-        sorted_values = torch.cat([from_behind, agrees[:, -1:] / len(x)], dim=1)  # (M, N)
-        values.index_add_(0, order.flatten(), sorted_values.flatten())
-    return values / len(outer_x)
 
 
 def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
@@ -91,10 +51,11 @@ def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
         curves[name] = records(result.metrics[["meta_step", "auroc", "average_precision", "precision", "inner_accuracy"]])
         if name == "ReferenceDataRater":
             found["loss of its reference alone"] = label_log_probability(result.rater.reference, x, y)
-    found["KNN-Shapley"] = knn_shapley(x, y, outer_x[:2_000], outer_y[:2_000])
+    data = RivalData(x, y, outer_x, outer_y, num_steps=len(x) // 128)  # one epoch
+    found["KNN-Shapley"] = knn_shapley(data, seed, max_outer=2_000)
     if outer_size == max(OUTER_SIZES):
-        found["per-sample loss"] = per_sample_loss(x, y, seed)
-        found["cleanlab"] = cleanlab_quality(x, y, seed)
+        found["per-sample loss"] = small_loss(data, seed)
+        found["cleanlab"] = cleanlab_quality(data._replace(num_steps=len(x) * 3 // 4 // 128), seed)  # one epoch of three folds out of four
     quality = {name: {key: round(value, 4) for key, value in detection_quality(ratings.numpy(), is_wrong.numpy()).items()} for name, ratings in found.items()}
     print(outer_size, "clean samples, seed", seed, {name: values["auroc"] for name, values in quality.items()}, flush=True)
     return {"outer_size": outer_size, "seed": seed, "quality": quality, "curves": curves}

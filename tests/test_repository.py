@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from configparser import ConfigParser
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -31,10 +32,18 @@ class Import(NamedTuple):
     name: str | None
 
 
-def imports_of(source: str) -> set[Import]:
-    "Everything that Python source imports, anywhere in it; relative imports are read as being of this package."
-    found = set()
-    for node in ast.walk(ast.parse(source)):
+def nodes_outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    "The nodes of a syntax tree that run when the module is imported: functions are left out."
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from nodes_outside_functions(child)
+
+
+def imports_of(source: str, inside_functions: bool = True) -> set[Import]:
+    "Everything that Python source imports, anywhere in it or outside functions only; relative imports are read as being of this package."
+    found, tree = set(), ast.parse(source)
+    for node in ast.walk(tree) if inside_functions else nodes_outside_functions(tree):
         if isinstance(node, ast.Import):
             found |= {Import(alias.name, None) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -225,11 +234,12 @@ def test_nothing_is_imported_from_a_later_notebook():
     report(problems)
 
 
-def requirements() -> set[str]:
-    "The runtime dependencies of settings.ini, names only, as the package index normalises them."
+def requirements() -> dict[str, set[str]]:
+    "The dependencies in settings.ini by setting (`requirements`, and one for each extra), names only, as the package index normalises them."
     parser = ConfigParser(delimiters=["="])
     parser.read(ROOT / "settings.ini", encoding="utf-8")
-    return {normalised(re.match(r"[\w.-]+", entry)[0]) for entry in parser["DEFAULT"]["requirements"].split()}
+    return {setting: {normalised(re.match(r"[\w.-]+", entry)[0]) for entry in entries.split()}
+            for setting, entries in parser["DEFAULT"].items() if setting == "requirements" or setting.endswith("_requirements")}
 
 
 def normalised(name: str) -> str:
@@ -238,21 +248,28 @@ def normalised(name: str) -> str:
 
 
 def test_modules_import_what_settings_ini_requires():
-    "The package imports the standard library and the runtime dependencies, all of them and nothing else: no nbdev, no fastcore."
+    "The package imports the standard library and the runtime dependencies, and inside functions those of its extras: all of them and nothing else, no nbdev, no fastcore."
     distributions = importlib.metadata.packages_distributions()
+    by_setting = requirements()
+    required = by_setting.pop("requirements")
+    optional = set().union(*(names for setting, names in by_setting.items() if setting != "dev_requirements")) - required
     imported, problems = set(), []
     for path in modules():
-        for found in imports_of(path.read_text(encoding="utf-8")):
+        source, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
+        at_import = imports_of(source, inside_functions=False)
+        for found in imports_of(source):
             top = found.module.partition(".")[0]
             if top == PACKAGE or top in sys.stdlib_module_names:
                 continue
             owners = {normalised(owner) for owner in distributions.get(top, [top])}
             imported |= owners
-            if not owners & requirements():
-                problems.append(f"{path.relative_to(ROOT)} imports {top}, which is not among `requirements` in settings.ini: "
+            if not owners & (required | optional):
+                problems.append(f"{name} imports {top}, which is not among `requirements` in settings.ini: "
                                 "add it there, or do without (nbdev and fastcore are for development)")
-    problems += [f"settings.ini requires {name}, which no module imports: take it out of `requirements`"
-                 for name in sorted(requirements() - imported)]
+            elif not owners & required and found in at_import:
+                problems.append(f"{name} imports {top} when it is itself imported, but settings.ini requires {top} for an extra only: import it inside the function that needs it")
+    problems += [f"settings.ini requires {name}, which no module imports: take it out of the requirements"
+                 for name in sorted((required | optional) - imported)]
     report(sorted(set(problems)))
 
 
