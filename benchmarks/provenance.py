@@ -26,7 +26,7 @@ def commit() -> str:
 
 def command_line() -> str:
     "How this script was called, less what says where it happens."
-    here, arguments = ("--data_dir", "--jobs"), sys.argv[1:]
+    here, arguments = ("--data_dir", "--jobs", "--runs"), sys.argv[1:]
     kept = [part for i, part in enumerate(arguments) if not part.startswith(here) and not (i and arguments[i - 1] in here)]
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *kept])
 

@@ -9,6 +9,11 @@ _MODULES = {
     "construct_model": "models", "register_model": "models", "DataRater": "models", "ToyCNN": "models", "ReferenceDataRater": "reference",
     "fgsm": "attacks", "pgd": "attacks", "AttackPlan": "adversarial", "evaluate_robustness": "adversarial", "measure_robustness": "adversarial",
     "detection_by_kind": "detection", "detection_by_strength": "detection", "detection_quality": "detection", "plot_dashboard": "diagnostics",
+    "Ratings": "curation", "curate": "curation", "rate_dataset": "curation", "BestOfBatchSampler": "curation", "sampling_weights": "curation", "show_best_and_worst": "curation",
+    "read_ratings": "score_files", "write_ratings": "score_files", "score_run": "score_files", "open_rated": "score_files",
+    "ComparisonPlan": "downstream", "compare_downstream": "downstream", "describe_comparison": "downstream", "plot_comparison": "downstream",
+    "sweep_discard": "compute", "choose_discard_frac": "compute", "keep_ledger": "compute",
+    "ImageFolderDataRaterDataset": "own_data", "NpzDataRaterDataset": "own_data",
     "MetaTrainingError": "meta_training", "load_inner_model": "meta_training", "load_rater": "meta_training", "run_meta_training": "meta_training",
 }
 __all__ = list(_MODULES)
