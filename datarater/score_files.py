@@ -32,14 +32,14 @@ from .curation import COLUMNS, Ratings, fingerprint, rate_batches
 from .datasets import construct_dataset, make_loaders
 from .meta_training import existing, load_rater
 
-# %% ../nbs/07b_score_files.ipynb #3dd1bcb4
+# %% ../nbs/07b_score_files.ipynb #624dc419
 _KEY = b"datarater"  # of our notes in the file's metadata
 
 
 def _schema(label_type: np.dtype) -> pa.Schema:
     "Names and types of the columns."
     label = pa.int64() if np.issubdtype(label_type, np.integer) else pa.float64()
-    return pa.schema(zip(COLUMNS, (pa.int64(), pa.int64(), pa.float32(), label, pa.string(), pa.float32()), strict=True))
+    return pa.schema(zip(COLUMNS, (pa.int64(), pa.int64(), pa.float32(), label, pa.string(), pa.float32(), pa.string()), strict=True))
 
 
 def _as_arrow(table: pd.DataFrame) -> pa.Table:
