@@ -1,6 +1,7 @@
 """The command as a shell runs it: in a process of its own, installed or as a module."""
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
+
+from datarater.corruptions import read_digits
 
 COMMAND = [str(Path(sys.executable).with_name("datarater"))]
 MODULE = [sys.executable, "-m", "datarater"]
@@ -99,6 +103,72 @@ def test_breakdown_keeps_the_last_good_rater(tmp_path):
     assert "meta-step 1: the outer loss" in error
     state = torch.load(next(tmp_path.rglob("data_rater.pt")), weights_only=True)
     assert all(value.isfinite().all() for value in state.values())
+
+
+def test_from_a_folder_of_images_to_a_list_of_files(tmp_path):
+    "Images in class folders: train, score all, keep the better half of each class, and name the files."
+    images, labels = read_digits()
+    for i in range(120):
+        place = tmp_path / "photos" / f"class_{labels[i]}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i, 0].numpy()).save(place / f"{i}.png")
+    trained = shell("train", "--dataset_name=photos", "--batch_size=8", "--meta_steps=1", "--num_inner_models=1", "--corruption.corruption_probability=0", "--save_data_rater_checkpoint=True", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
+    assert Path(run_dir).name.startswith("photos_")
+    for arguments in (("score", run_dir, "--split=all"), ("curate", "ratings.parquet", "--keep=0.5", "--rule=best_of_each_class")):
+        run = shell(*arguments, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+    ratings, kept = (pd.read_parquet(tmp_path / name) for name in ("ratings.parquet", "kept.parquet"))
+    assert len(ratings) == 120 and all((tmp_path / path).is_file() for path in ratings["path"])
+    assert 55 <= len(kept) <= 65 and kept["rating"].mean() > ratings["rating"].mean()
+    assert "exists already" in one_line_error(shell("score", run_dir, cwd=tmp_path))
+
+
+LARGE_DATASET = """
+import os, signal, torch
+from torch import nn
+from datarater import DataRaterDataset
+
+class Rater(nn.Sequential):
+    def __init__(self): super().__init__(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0))
+
+class Images(torch.utils.data.Dataset):
+    "60,000 images; where a file STOP lies about, reading sample 55,000 ends the process. Notes where reading began."
+    def __len__(self): return 60_000
+    def __getitem__(self, index): return torch.full((1, 4, 4), index / 60_000), index % 10
+    def __getitems__(self, indices):
+        if indices == list(range(indices[0], indices[0] + 1000)):
+            open("read", "a").write(f"{indices[0]}\\n")
+            if indices[0] == 55_000 and os.path.exists("STOP"): os.kill(os.getpid(), int(open("STOP").read()))
+        return [self[i] for i in indices]
+
+class Large(DataRaterDataset):
+    def corrupt_samples(self, samples, corruption_fraction): return samples
+    def get_loaders(self, batch_size, train_split_ratio, train_corruption_config): raise NotImplementedError
+    def pool(self): return Images()
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_scoring_that_was_stopped_continues(tmp_path, stop):
+    "Whatever ends it, no file is there, and the second attempt begins at the first sample that is not safe."
+    (tmp_path / "mine.py").write_text(LARGE_DATASET)
+    trained = shell("train", *SHORT, "--data_rater_model_name=mine:Rater", "--save_data_rater_checkpoint=True", cwd=tmp_path)
+    run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
+    command = ("score", run_dir, "--dataset_name=mine:Large")
+    (tmp_path / "STOP").write_text(str(int(stop)))
+    stopped = shell(*command, cwd=tmp_path)
+    assert stopped.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}[stop], stopped.stderr
+    assert stop == signal.SIGKILL or "repeat the command to continue" in stopped.stderr
+    assert not (tmp_path / "ratings.parquet").exists()
+    (tmp_path / "STOP").unlink()
+    (tmp_path / "read").unlink()
+    assert shell(*command, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "read").read_text().split()[0] == "50000"  # after the one part of 50,000
+    ratings = pd.read_parquet(tmp_path / "ratings.parquet")
+    assert ratings["index"].tolist() == list(range(60_000)) and ratings["rating"].is_monotonic_increasing != ratings["rating"].is_monotonic_decreasing
+    assert not [path for path in tmp_path.iterdir() if ".parts" in path.name or path.name.startswith(".ratings")]
 
 
 @pytest.mark.usefixtures("mnist_dir")
