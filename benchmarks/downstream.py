@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from provenance import command_line, write_result
 from runs import configuration, records, spread
@@ -33,8 +34,8 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # name -> set
     "original": ({"recipe": "mnist"}, {"num_seeds": 20, "discard_frac": 0.1, "methods": ("baseline", "filtered", "filtered_batch", "random_drop", "oracle")}),
     "half": (HALF, {"num_seeds": 10, "discard_frac": 0.5, "methods": ("baseline", "filtered", "filtered_batch", "weighted", "random_drop", "oracle", *RIVALS)}),
     "labels": ({"recipe": "mnist_labels"}, {"num_seeds": 10, "discard_frac": 0.4, "methods": ("baseline", "filtered", "weighted", "random_drop", "oracle", *RIVALS, "cleanlab")}),
-    "sweep": (HALF, {"num_seeds": 5, "discard_frac": 0.5}),
-    "ledger": (HALF, {"num_seeds": 5, "discard_frac": 0.5}),
+    "sweep": (HALF, {"num_seeds": 3, "discard_frac": 0.5}),
+    "ledger": (HALF, {"num_seeds": 3, "discard_frac": 0.5}),
 }
 SMALL, LARGE = "ToyCNN", "ResNetMnist"
 
@@ -51,8 +52,8 @@ def train(settings: dict[str, Any]) -> str:
 
 def sweep(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
     "The sweep, the ρ chosen by the small model's outer loss, and how far it is from the best for the large one."
-    rows = sweep_discard(plan, models=(SMALL, LARGE), num_processes=jobs)
     ends = sweep_discard(plan, models=(SMALL,), keeps=KEEPS, num_processes=jobs)
+    rows = pd.concat([ends.query("keeps == 'best'"), sweep_discard(plan, models=(LARGE,), num_processes=jobs)], ignore_index=True)
     chosen = choose_discard_frac(rows, SMALL)
     large = rows.query("model == @LARGE").pivot(index="seed", columns="discard_frac", values="accuracy")
     best = float(large.mean().idxmax())
@@ -67,7 +68,7 @@ def sweep(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
 
 def ledger(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
     "Ledgers of both models, repeat by repeat."
-    return {model: [entry.as_dict() for entry in keep_ledger(replace(plan, model_class=model), num_processes=jobs)] for model in (SMALL, LARGE)}
+    return {model: [entry.as_dict() for entry in keep_ledger(replace(plan, model_class=model), num_looks=15, num_processes=jobs)] for model in (SMALL, LARGE)}
 
 
 def main() -> None:

@@ -24,6 +24,9 @@ def commit() -> str:
     return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", "--", "datarater", "benchmarks") else "")
 
 
+COMMIT = commit()  # when the script was started: what is checked out later did not make the result
+
+
 def command_line() -> str:
     "How this script was called, less what says where it happens."
     here, arguments = ("--data_dir", "--jobs", "--runs"), sys.argv[1:]
@@ -42,7 +45,7 @@ def write_result(name: str, device: str, content: dict[str, Any]) -> Path:
     "Write results/NAME.json: `content` under what it was measured with."
     on_gpu = torch.device(device).type == "cuda"
     origin = {
-        "commit": commit(), "date": date.today().isoformat(), "datarater": datarater.__version__, "torch": torch.__version__, "python": platform.python_version(),
+        "commit": COMMIT, "date": date.today().isoformat(), "datarater": datarater.__version__, "torch": torch.__version__, "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if on_gpu else processor(), "threads": torch.get_num_threads(),
     }
     path = ROOT / "results" / f"{name}.json"

@@ -31,10 +31,10 @@ from .corruptions import CORRUPTIONS
 from .curation import KEEP_RULES, Ratings, curate, show_best_and_worst
 from .datasets import DATASETS
 from .detection import detection_quality
-from .downstream import METHODS, ComparisonPlan, compare_downstream, describe_comparison, plot_comparison
+from .downstream import DEFAULT_METHODS, METHODS, ComparisonPlan, check_runs, compare_downstream, describe_comparison, plot_comparison
 from .meta_training import MetaTrainingResult, run_meta_training, save_figure, write_figure
 from .models import MODELS
-from .score_files import SPLITS, check_output, open_rated, read_ratings, score_run, write_ratings
+from .score_files import SPLITS, check_output, open_rated, parts_folder, read_ratings, score_run, write_ratings
 
 # %% ../nbs/09_cli.ipynb #1b237306
 def _parser(description: str) -> ArgumentParser:
@@ -159,7 +159,7 @@ def score_parser() -> ArgumentParser:
         _OVERWRITE,
     )
 
-# %% ../nbs/09_cli.ipynb #9ea14b74
+# %% ../nbs/09_cli.ipynb #8c588e69
 def score(
     run_dir: str,  # folder of the run
     output: str = "ratings.parquet",
@@ -170,15 +170,25 @@ def score(
     "Rate a dataset into a file; raises `DataRaterError` for bad input."
     if figure is not None:
         check_output(figure, overwrite)
+        if Path(figure).suffix != ".png":
+            raise DataRaterError(f"figure {figure!r} is not allowed: give a file that ends in .png")
+    if Path(output).suffix != ".parquet":
+        raise DataRaterError(f"output {output!r} is not allowed: give a file that ends in .parquet")
     try:
         ratings = score_run(run_dir, output, overwrite=overwrite, **options)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"interrupted: what was rated is safe in {output}.parts; repeat the command to continue") from error
+        raise KeyboardInterrupt(_interrupted(output)) from error
     if figure is not None:
         drawing = Figure(figsize=(9, 3), layout="constrained")
         show_best_and_worst(ratings, open_rated(ratings), drawing.subplots(1, 2))
         write_figure(drawing, Path(figure))
     return "\n".join([describe_ratings(ratings), f"written: {output}", *([f"written: {figure}"] if figure is not None else [])])
+
+
+def _interrupted(output: str) -> str:
+    "What is left of a scoring that was stopped."
+    parts = parts_folder(output)
+    return f"interrupted: what was rated is safe in {parts}; repeat the command to continue" if parts.exists() else "interrupted before anything was rated"
 
 
 def describe_ratings(ratings: Ratings) -> str:
@@ -234,13 +244,14 @@ def describe_choice(ratings: Ratings, kept: Ratings) -> str:
         parts.append(f"known to be corrupted: {(after['fraction'] > 0).mean():.1%}, before {(before['fraction'] > 0).mean():.1%}")
     return "; ".join(parts)
 
-# %% ../nbs/09_cli.ipynb #39cc5602
+# %% ../nbs/09_cli.ipynb #df9d9212
 _PLAN_FLAGS = (
-    ("--methods", list[str], f"methods to compare, baseline among them, of {', '.join(METHODS)} (default: {', '.join(ComparisonPlan.methods)})"),
+    ("--methods", str, f"methods to compare, with commas between them, baseline among them, of {', '.join(METHODS)} (default: those that apply of {', '.join(DEFAULT_METHODS)})"),
     ("--num_seeds", int, "repeats, each with another initialisation and damage (default: 5)"),
     ("--epochs", float, "passes over the whole training set, which set the steps of all methods (default: 1)"),
-    ("--discard_frac", float | Literal["auto"], "share that filters drop; auto: the one with the lowest outer loss (default: 0.1)"),
+    ("--discard_frac", str, "share that filters drop; auto: the one with the lowest outer loss when the rater filters (default: 0.1)"),
     ("--corruption_probability", float, "probability that a training sample is corrupted (default: the run's)"),
+    ("--corruption_fraction_range", tuple[float, float], "lowest and highest strength of the corruption, for example [0.5,1] (default: the run's)"),
     ("--inner_model_class", str, "model to train (default: the run's inner model)"),
     ("--batch_size", int, "samples in a batch (default: the run's)"),
     ("--lr", float, "learning rate of Adam (default: 0.001)"),
@@ -261,10 +272,11 @@ def compare_parser() -> ArgumentParser:
         _OVERWRITE,
     )
 
-# %% ../nbs/09_cli.ipynb #352dadef
+# %% ../nbs/09_cli.ipynb #24e77b29
 def compare(
     runs: list[str],  # folders of runs
-    discard_frac: float | str = 0.1,  # or "auto"
+    methods: str | None = None,  # names with commas between them
+    discard_frac: str = "0.1",  # a number, or "auto"
     inner_model_class: str | None = None,
     ledger: bool = False,
     jobs: int | None = None,  # None: one for each core
@@ -274,11 +286,15 @@ def compare(
     **settings: Any,  # of `ComparisonPlan`
 ) -> str:  # what to print
     "Compare methods, and write what was found; raises `DataRaterError` for bad input, before anything is trained."
-    jobs = (os.cpu_count() or 1) if jobs is None else jobs
+    jobs = (1 if settings.get("device", "cpu") != "cpu" else os.cpu_count() or 1) if jobs is None else jobs
     if jobs < 1:
         raise DataRaterError(f"jobs={jobs} is not allowed: give a whole number of at least 1")
-    plan = ComparisonPlan(runs=tuple(runs), model_class=inner_model_class, discard_frac=0.0 if discard_frac == "auto" else discard_frac, **settings)
+    named = None if methods is None else tuple(name.strip() for name in methods.strip("[]").split(","))
+    plan = ComparisonPlan(runs=tuple(runs), methods=named, model_class=inner_model_class, discard_frac=_share(discard_frac), **settings)
+    check_runs(plan)
     output = Path(output or Path(runs[0]) / "comparison.json")
+    if output.suffix != ".json":
+        raise DataRaterError(f"output {str(output)!r} is not allowed: give a file that ends in .json; the figure beside it will end in .png")
     figure = output.with_suffix(".png")
     for path in (output, figure):
         check_output(path, overwrite)
@@ -286,26 +302,35 @@ def compare(
     if discard_frac == "auto":
         swept = sweep_discard(plan, num_processes=jobs, progress=progress)
         plan = replace(plan, discard_frac=choose_discard_frac(swept, swept["model"][0]))
-        lines, found = [f"discard_frac={plan.discard_frac:g} has the lowest outer loss"], {"sweep": swept.to_dict("records")}
+        lines, found = [f"discard_frac={plan.discard_frac:g} has the lowest outer loss when the rater filters; the other methods drop as much"], {"sweep": json.loads(swept.to_json(orient="records", double_precision=10))}
     comparison = compare_downstream(plan, jobs, progress)
     lines.append(describe_comparison(comparison))
     if ledger:
         found["ledger"] = [entry.as_dict() for entry in keep_ledger(plan, num_processes=jobs, progress=progress)]
         lines.append(describe_ledgers(found["ledger"]))
-    write_atomically(output, json.dumps({**comparison.as_dict(), **found}, indent=1) + "\n")
+    write_atomically(output, json.dumps({**comparison.as_dict(), **found}, indent=1, allow_nan=False) + "\n")
     save_figure(lambda ax: plot_comparison(comparison, ax), figure)
     return "\n".join([*lines, f"written: {output}, {figure.name}"])
+
+
+def _share(text: str) -> float:
+    "The number that a share is; 0 for auto."
+    try:
+        return 0.0 if text == "auto" else float(text)
+    except ValueError as error:
+        raise DataRaterError(f"discard_frac={text!r} is not allowed: give a number of at least 0 and below 1, or auto") from error
 
 
 def describe_ledgers(ledgers: list[dict[str, Any]]) -> str:
     "The middle of the repeats, in a line."
     gains = [entry["net_compute_gain"] for entry in ledgers if entry["net_compute_gain"] is not None]
-    reached = f"net compute gain: {len(gains)} of {len(ledgers)} filtered runs reached the baseline's final outer loss"
+    reached = f"net compute gain (best of each batch kept): {len(gains)} of {len(ledgers)} runs reached the baseline's final outer loss"
     if not gains:
         return reached
     paid = [entry["runs_to_pay_back"] for entry in ledgers]
     often = f"{sorted(paid)[len(paid) // 2]:,} runs pay for meta-training" if None not in paid else "not every one saved compute"
-    return f"{reached}, median gain {np.median(gains):.0%} of its FLOPs, rating included; {often}"
+    noise = np.median([entry["gain_of_noise"] for entry in ledgers])
+    return f"{reached}, median gain {np.median(gains):.0%} of its FLOPs, rating included (the baseline over itself: {noise:.0%}); {often}"
 
 # %% ../nbs/09_cli.ipynb #a4422d10
 _COMMANDS = {  # name -> (parser, what it does, function of its flags that returns what to print)
@@ -352,7 +377,7 @@ def main(
         print(f"datarater: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"datarater: {error or 'interrupted'}", file=sys.stderr)
+        print(f"datarater: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
 

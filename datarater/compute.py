@@ -6,11 +6,12 @@
 __all__ = ['DISCARD_FRACTIONS', 'KEEPS', 'sweep_once', 'sweep_discard', 'choose_discard_frac', 'plot_sweep', 'count_flops',
            'training_step_flops', 'meta_training_flops', 'Ledger', 'first_to_reach', 'keep_ledger']
 
-# %% ../nbs/08a_compute.ipynb #d7f612f2
+# %% ../nbs/08a_compute.ipynb #7a3227c1
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ import torch
 from matplotlib.axes import Axes
 from torch.utils.flop_counter import FlopCounterMode
 
-from .config import DataRaterError
+from .config import DataRaterError, config_from_yaml
 from .curation import keep_best
-from .downstream import METHODS, ComparisonPlan, IndexStream, MethodInput, config_of, in_epochs, in_processes, one_thread, prepare, quality_of, train_model
+from .downstream import METHODS, ComparisonPlan, IndexStream, MethodInput, check_runs, config_of, in_epochs, in_processes, one_thread, prepare, quality_of, train_model
 from .inner_loop import LOSSES, rate_many
-from .meta_training import load_rater, seeded_globally, set_up, take_meta_step
+from .meta_training import existing, load_rater, seeded_globally, set_up, take_meta_step
 from .models import construct_model
 
 # %% ../nbs/08a_compute.ipynb #283c016c
@@ -51,7 +52,7 @@ def sweep_once(job: tuple[ComparisonPlan, tuple[float, ...], tuple[str, ...], tu
                     rows += [{**found, "keeps": each} for each in (keeps if discard_frac == 0 else [end])]
     return rows
 
-# %% ../nbs/08a_compute.ipynb #28e71acd
+# %% ../nbs/08a_compute.ipynb #4dd91309
 def sweep_discard(
     plan: ComparisonPlan,  # its methods and discard_frac are not used
     fractions: Sequence[float] = DISCARD_FRACTIONS,  # values of ρ
@@ -63,6 +64,7 @@ def sweep_discard(
     "Train models on shares of the data; all share steps and, in a repeat, initialisation."
     if not fractions or any(not 0 <= f < 1 for f in fractions) or not keeps or set(keeps) - set(KEEPS):
         raise DataRaterError(f"fractions={tuple(fractions)} with keeps={tuple(keeps)} is not allowed: give shares of at least 0 and below 1, and some of {', '.join(KEEPS)}")
+    check_runs(plan)
     models = tuple(models or [plan.model_class or config_of(plan, plan.runs[0]).inner_model_class])
     function = partial(sweep_once, (plan, tuple(fractions), models, tuple(keeps)))
     return pd.DataFrame([row for part in in_processes(function, list(range(plan.num_seeds)), num_processes, "repeats", progress) for row in part])
@@ -95,7 +97,7 @@ def count_flops(function: Callable[[], Any]) -> int:
         function()
     return counter.get_total_flops()
 
-# %% ../nbs/08a_compute.ipynb #ac661b12
+# %% ../nbs/08a_compute.ipynb #0d55f847
 def training_step_flops(model_class: str, x: torch.Tensor, y: torch.Tensor, loss_type: str) -> int:
     "Of one training step on a batch (B, ...)."
     model = construct_model(model_class, seed=0).to(x.device)
@@ -104,13 +106,14 @@ def training_step_flops(model_class: str, x: torch.Tensor, y: torch.Tensor, loss
 
 def meta_training_flops(plan: ComparisonPlan, run: str) -> int:
     "Of the whole meta-training of a run, evaluations left out: set-up and one meta-step are counted, and the latter multiplied."
-    config = replace(config_of(plan, run), execution="loop", meta_gradient="auto")
+    elsewhere = {"data_dir": plan.data_dir} if plan.data_dir else {}
+    config = config_from_yaml(existing(Path(run), "config.yaml"), device=plan.device, execution="loop", **elsewhere)  # the run's own settings, not the plan's
     made = []
     with seeded_globally(config.seed):
         setting_up = count_flops(lambda: made.append(set_up(config)))
         return setting_up + config.meta_steps * count_flops(lambda: take_meta_step(made[0], 1))
 
-# %% ../nbs/08a_compute.ipynb #c5746df7
+# %% ../nbs/08a_compute.ipynb #e65d4ee2
 @dataclass(frozen=True)
 class Ledger:
     "What filtering costs and saves for one baseline run, in FLOPs."
@@ -119,6 +122,7 @@ class Ledger:
     meta_training: int  # once
     num_steps: int  # of the baseline
     steps_to_reach: int | None  # of the filtered run to the baseline's final outer loss; None: never
+    baseline_reaches: int | None  # when the baseline itself first gets there, by the same rule: the control
 
     @property
     def net_compute_gain(self) -> float | None:
@@ -133,11 +137,16 @@ class Ledger:
         gain = self.net_compute_gain
         return None if gain is None or gain <= 0 else math.ceil(self.meta_training / (gain * self.num_steps * self.training_step))
 
+    @property
+    def gain_of_noise(self) -> float:
+        "What the baseline seems to gain over itself, because a first time is compared with a last: to be taken off any gain."
+        return 0.0 if self.baseline_reaches is None else 1 - self.baseline_reaches / self.num_steps
+
     def as_dict(self) -> dict[str, Any]:
         "Everything, as JSON knows it."
-        return {**asdict(self), "net_compute_gain": self.net_compute_gain, "runs_to_pay_back": self.runs_to_pay_back}
+        return {**asdict(self), **{name: getattr(self, name) for name in ("net_compute_gain", "gain_of_noise", "runs_to_pay_back")}}
 
-# %% ../nbs/08a_compute.ipynb #646f8ae0
+# %% ../nbs/08a_compute.ipynb #3d8e94d3
 def first_to_reach(
     curve: Sequence[tuple[int, float]],  # (step, loss) of the filtered run
     goal: Sequence[tuple[int, float]],  # of the baseline
@@ -151,28 +160,30 @@ def first_to_reach(
 
 
 def keep_ledger(
-    plan: ComparisonPlan,
-    method: str = "filtered_batch",  # the method whose runs are compared with the baseline's
+    plan: ComparisonPlan,  # its methods are not used: the best of each batch are kept, as in the paper, and all that is drawn is rated
     num_looks: int = 40,  # at the outer loss, in each run
     num_processes: int = 1,  # repeats at a time
     progress: bool = True,  # show a progress bar
 ) -> list[Ledger]:  # one for each repeat
-    "The ledger of each repeat of a plan."
-    function = partial(_ledger_once, (plan, method, num_looks, {run: meta_training_flops(plan, run) for run in dict.fromkeys(plan.runs[: plan.num_seeds])}))
+    "The ledger of each repeat of a plan; raises `DataRaterError` for bad input."
+    if num_looks < 1:
+        raise DataRaterError(f"num_looks={num_looks} is not allowed: give a whole number of at least 1")
+    check_runs(plan)
+    function = partial(_ledger_once, (plan, num_looks, {run: meta_training_flops(plan, run) for run in dict.fromkeys(plan.runs[: plan.num_seeds])}))
     return in_processes(function, list(range(plan.num_seeds)), num_processes, "repeats", progress)
 
 
-def _ledger_once(job: tuple[ComparisonPlan, str, int, dict[str, int]], seed: int) -> Ledger:
+def _ledger_once(job: tuple[ComparisonPlan, int, dict[str, int]], seed: int) -> Ledger:
     "The ledger of one repeat."
-    plan, method, num_looks, meta_training = job
+    plan, num_looks, meta_training = job
     with one_thread(plan.device):
         given, training = prepare(plan, seed)
         every = max(1, training.num_steps // num_looks)
-        goal, curve = (train_model(given.task, METHODS[name](given), training, seed, watch_every=every)[1] for name in ("baseline", method))
+        goal, curve = (train_model(given.task, METHODS[name](given), training, seed, watch_every=every)[1] for name in ("baseline", "filtered_batch"))
         x, y = given.task.x, given.task.y
         drawn = torch.arange(round(training.batch_size / given.keep)) % len(x)
         rater = load_rater(plan.runs[seed % len(plan.runs)], device=plan.device)
         with torch.no_grad():
             rating = count_flops(lambda: rate_many(rater, x[drawn], y[drawn]))
         step = training_step_flops(training.model_class, x[: training.batch_size], y[: training.batch_size], given.task.loss_type)
-    return Ledger(step, rating, meta_training[plan.runs[seed % len(plan.runs)]], training.num_steps, first_to_reach(curve, goal))
+    return Ledger(step, rating, meta_training[plan.runs[seed % len(plan.runs)]], training.num_steps, first_to_reach(curve, goal), first_to_reach(goal, goal))

@@ -8,11 +8,11 @@ __all__ = ['COLUMNS', 'KEEP_RULES', 'Samples', 'read_samples', 'fingerprint', 'p
            'rating_quantiles', 'keep_by_chance', 'sampling_weights', 'curate', 'show_best_and_worst', 'ratings_by',
            'plot_ratings_by']
 
-# %% ../nbs/07_curation.ipynb #b494ae90
+# %% ../nbs/07_curation.ipynb #6e8a2392
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from .corruptions import show_images
 from .datasets import BatchDataset, CorruptedSubset, fetch_batch, original_indices
 from .inner_loop import rate_many
 
-# %% ../nbs/07_curation.ipynb #b7826073
+# %% ../nbs/07_curation.ipynb #37cc3ef7
 class Samples(NamedTuple):
     "A batch read from a dataset, with what is known about it."
     x: Tensor  # (B, ...)
@@ -48,36 +48,55 @@ def read_samples(
         if isinstance(dataset, CorruptedSubset):
             x, y, codes, fractions = dataset.batch_with_truth(indices)
             return Samples(x, y, np.array(dataset.kinds)[codes.cpu().numpy()], fractions.cpu().numpy())
-        if isinstance(dataset, BatchDataset) or not isinstance(first := dataset[int(indices[0])], Tensor):
-            return Samples(*fetch_batch(dataset, indices), None, None)
-        return Samples(default_collate([first, *(dataset[i] for i in indices[1:].tolist())]), None, None, None)
+        if isinstance(dataset, BatchDataset) or not _is_alone(dataset[int(indices[0])]):
+            return Samples(*_checked_pair(dataset, *fetch_batch(dataset, indices)), None, None)
+        items = [dataset[i] for i in indices.tolist()]
+        return Samples(default_collate([item if isinstance(item, Tensor) else item[0] for item in items]), None, None, None)
     except DataRaterError:
         raise
     except Exception as error:  # the user's dataset may fail in any way
         raise DataRaterError(f"reading samples {int(indices[0])} to {int(indices[-1])} failed with {type(error).__name__}: {' '.join(str(error).split())}; repair or leave out these samples") from error
 
-# %% ../nbs/07_curation.ipynb #be42392d
+# %% ../nbs/07_curation.ipynb #a3b0c1ab
+def _is_alone(item: Any) -> bool:
+    "Whether a dataset gives samples without targets: a tensor, or a tuple of one as `TensorDataset(x)` does."
+    return isinstance(item, Tensor) or isinstance(item, (tuple, list)) and len(item) == 1 and isinstance(item[0], Tensor)
+
+
+def _checked_pair(dataset: Dataset, x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
+    "Samples as float32 and targets; raises for targets that are no numbers."
+    if not isinstance(y, Tensor):
+        raise DataRaterError(f"{type(dataset).__name__} gives targets that are no numbers ({type(y).__name__}): give class labels as whole numbers, or real targets")
+    return x.float() if x.dtype == torch.float64 else x, y
+
+# %% ../nbs/07_curation.ipynb #faa319bd
 def fingerprint(
     dataset: Dataset,  # map-style
     num_probes: int = 64,  # samples that are hashed, evenly spaced
 ) -> str:  # 16 hexadecimal digits
     "What tells a dataset from another; raises `DataRaterError` for one that gives other samples when it is read again."
     _check_fixed(dataset)
-    rows = torch.linspace(0, len(original_indices(dataset)) - 1, num_probes, dtype=torch.float64).round().long().unique()
-    first, again = (_digest(len(dataset), read_samples(dataset, rows)) for _ in range(2))
+    sources = original_indices(dataset)  # an error for an empty one
+    if isinstance(dataset, CorruptedSubset):
+        return _hash(fingerprint(dataset.original_subset, num_probes), dataset.kinds, asdict(dataset.config))
+    if isinstance(dataset, Subset):
+        return _hash(fingerprint(dataset.dataset, num_probes), list(dataset.indices))
+    rows = torch.linspace(0, len(sources) - 1, num_probes, dtype=torch.float64).round().long().unique()
+    first, again = (_hash(sources.tolist(), *_as_bytes(dataset, read_samples(dataset, rows))) for _ in range(2))
     if first != again:
         raise DataRaterError(f"{type(dataset).__name__} gives other samples when it is read again: remove what is random in it, such as augmentation, so that a rating has a sample it belongs to")
     return first
 
 
-def _digest(length: int, samples: Samples) -> str:
-    "Pixels to a 510th, which the devices agree on."
-    digest = hashlib.sha256(str(length).encode())
-    for tensor in (samples.x, samples.y):
-        if tensor is not None:
-            values = (tensor * 510).round().long() if tensor.is_floating_point() else tensor
-            digest.update(f"{tuple(values.shape)}".encode() + values.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256("|".join(map(repr, parts)).encode()).hexdigest()[:16]
+
+
+def _as_bytes(dataset: Dataset, samples: Samples) -> list[Any]:
+    "Shapes and bytes of samples and targets; those in a known range to a 1020th of it, exact for bytes read as floats, on every device."
+    low, high = getattr(dataset, "value_range", (0.0, 0.0))
+    x = samples.x if low == high else ((samples.x - low) / (high - low) * 1020).round().to(torch.int16)
+    return [item for tensor in (x, samples.y) if tensor is not None for item in (tuple(tensor.shape), tensor.cpu().numpy().tobytes())]
 
 
 def _check_fixed(dataset: Dataset) -> None:
@@ -85,7 +104,7 @@ def _check_fixed(dataset: Dataset) -> None:
     if isinstance(dataset, CorruptedSubset) and not dataset.config.fixed and dataset.config.corruption_probability > 0:
         raise DataRaterError("the dataset's corruption is drawn anew at every access, so a rating has no sample it belongs to: give its DataCorruptionConfig fixed=True")
 
-# %% ../nbs/07_curation.ipynb #06acbc6f
+# %% ../nbs/07_curation.ipynb #93e638e0
 COLUMNS = ("index", "source_index", "rating", "label", "kind", "fraction", "path")
 
 
@@ -105,16 +124,18 @@ def rate_batches(
     start: int = 0,  # first sample
     stop: int | None = None,  # one past the last; None: to the end
     batch_size: int = 1_000,  # samples read at a time
-) -> Iterator[pd.DataFrame]:  # rows with COLUMNS
+) -> Iterator[pd.DataFrame]:  # rows with COLUMNS, `path` still missing
     "Rate a dataset, or a stretch of it, holding one batch at a time; raises `DataRaterError` for samples that cannot be rated."
-    sources, paths = original_indices(dataset).cpu(), paths_of(dataset)
+    if batch_size < 1:
+        raise DataRaterError(f"batch_size={batch_size} is not allowed: give a whole number of at least 1")
+    sources = original_indices(dataset).cpu()
     device = next((tensor.device for tensor in (*rater.parameters(), *rater.buffers())), torch.device("cpu"))
     for indices in torch.arange(start, len(dataset) if stop is None else min(stop, len(dataset))).split(batch_size):
         samples = read_samples(dataset, indices)
         ratings = _ratings_of(rater, samples, device, int(indices[0]))
-        yield _as_rows(indices, sources[indices], ratings, samples).assign(path=None if paths is None else paths[int(indices[0]) : int(indices[-1]) + 1])
+        yield _as_rows(indices, sources[indices], ratings, samples)
 
-# %% ../nbs/07_curation.ipynb #dc3db3db
+# %% ../nbs/07_curation.ipynb #97a44aa5
 def _ratings_of(rater: nn.Module, samples: Samples, device: torch.device, first: int) -> np.ndarray:
     "(B,) finite ratings of a batch that begins at index `first`."
     name, takes_labels = type(rater).__name__, getattr(rater, "takes_labels", False)
@@ -144,10 +165,10 @@ def _as_rows(indices: Tensor, sources: Tensor, ratings: np.ndarray, samples: Sam
         "index": indices.numpy(), "source_index": sources.numpy(), "rating": ratings.astype(np.float32),
         "label": samples.y.cpu().numpy() if has_labels else nothing,
         "kind": samples.kinds if samples.kinds is not None else np.full(len(indices), None),
-        "fraction": samples.fractions if samples.fractions is not None else nothing,
+        "fraction": samples.fractions if samples.fractions is not None else nothing, "path": np.full(len(indices), None),
     })
 
-# %% ../nbs/07_curation.ipynb #78378644
+# %% ../nbs/07_curation.ipynb #713422f5
 @dataclass(frozen=True, eq=False)
 class Ratings:
     "Ratings of a dataset's samples, or of those that were kept."
@@ -182,7 +203,7 @@ def rate_dataset(
         for rows in rate_batches(rater, dataset, batch_size=batch_size):
             parts.append(rows)
             bar.update(len(rows))
-    return Ratings(pd.concat(parts, ignore_index=True), len(dataset), own, dict(about or {}))
+    return Ratings(pd.concat(parts, ignore_index=True).assign(path=paths_of(dataset)), len(dataset), own, dict(about or {}))
 
 # %% ../nbs/07_curation.ipynb #fc742944
 def _checked_keep(keep: float, num_samples: int) -> int:
@@ -258,16 +279,18 @@ def rating_quantiles(ratings: ArrayLike) -> np.ndarray:  # (N,) in (0, 1)
     "The share of ratings below each one, ties and itself counting half."
     return (pd.Series(np.asarray(ratings, dtype=np.float64)).rank().to_numpy() - 0.5) / len(ratings)
 
-# %% ../nbs/07_curation.ipynb #cd8d9bd0
+# %% ../nbs/07_curation.ipynb #40b3519f
 def keep_by_chance(
     ratings: ArrayLike,  # (N,): higher = better data
-    keep: float,  # expected share to keep; the nearest K/B is used
-    batch_size: int = 128,  # B: the batch that is imitated; the larger, the nearer to a threshold
+    keep: float,  # expected share to keep
+    batch_size: int = 128,  # B: the batch that is imitated; the larger, the nearer to a threshold; doubled until some K/B is the share to 1 %
     seed: int = 0,  # of the coins
 ) -> np.ndarray:  # positions, ascending
     "Accept each sample with its acceptance probability; raises `DataRaterError` if none is left."
     _checked_keep(keep, len(ratings))
-    chances = acceptance_probability(rating_quantiles(ratings), batch_size, max(1, round(keep * batch_size)))
+    while abs(round(keep * batch_size) / batch_size - keep) > 0.01 * min(keep, 1 - keep) + 1e-12 and batch_size < 2**24:
+        batch_size *= 2
+    chances = acceptance_probability(rating_quantiles(ratings), batch_size, round(keep * batch_size))
     kept = np.flatnonzero(np.random.default_rng(seed).random(len(chances)) < chances)
     if len(kept) == 0:
         raise DataRaterError(f"by chance none of {len(chances)} samples was kept at keep={keep:g}: give a larger share")
@@ -283,7 +306,7 @@ def sampling_weights(
         raise DataRaterError(f"temperature={temperature!r} is not allowed: give a finite number above 0")
     return (torch.as_tensor(np.asarray(ratings, dtype=np.float64)) / temperature).softmax(0)
 
-# %% ../nbs/07_curation.ipynb #1eaeab4a
+# %% ../nbs/07_curation.ipynb #e34a591a
 KEEP_RULES: dict[str, Callable[..., np.ndarray]] = {  # name -> (table, keep, seed) to positions
     "best": lambda table, keep, seed: keep_best(table["rating"], keep, seed),
     "best_of_each_class": lambda table, keep, seed: keep_best_of_each_class(table["rating"], keep, table["label"], seed),
@@ -297,12 +320,14 @@ def curate(
     rule: str = "best",  # a key of KEEP_RULES
     seed: int = 0,  # of what is left to chance
 ) -> Ratings:  # of the samples that were kept
-    "Choose samples by their ratings; raises `DataRaterError` for a share or rule that is not allowed, or an empty choice."
+    "Choose samples by their ratings; raises `DataRaterError` for a share, rule or seed that is not allowed, or an empty choice."
+    if seed < 0:
+        raise DataRaterError(f"seed={seed} is not allowed: give a whole number of at least 0")
     kept = lookup(rule, KEEP_RULES, "keep rule", importable=False)(ratings.table, keep, seed)
     about = {**ratings.about, "keep": keep, "rule": rule, "keep_seed": seed}
     return replace(ratings, table=ratings.table.iloc[kept].reset_index(drop=True), about=about)
 
-# %% ../nbs/07_curation.ipynb #4b95fbee
+# %% ../nbs/07_curation.ipynb #07a3c14f
 def show_best_and_worst(
     ratings: Ratings,
     dataset: Dataset,  # the one that was rated
@@ -310,11 +335,13 @@ def show_best_and_worst(
     num_images: int = 24,
     num_columns: int = 8,
 ) -> tuple[Axes, Axes]:
-    "Draw the best- and the worst-rated images of a dataset."
+    "Draw the best- and the worst-rated images of a dataset; raises `DataRaterError` for samples that are no images."
     order = np.argsort(-ratings.table["rating"].to_numpy(), kind="stable")
     rated, num_images = ratings.subset(dataset), min(num_images, len(ratings))
     for ax, chosen, title in zip(axes, (order[:num_images], order[::-1][:num_images]), ("best-rated", "worst-rated"), strict=True):
-        images = torch.stack([rated[int(i)][0] if isinstance(rated[int(i)], (tuple, list)) else rated[int(i)] for i in chosen])
+        images = torch.stack([item[0] if isinstance(item := rated[int(i)], (tuple, list)) else item for i in chosen])
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise DataRaterError(f"samples of shape {tuple(images.shape[1:])} are no images: only (C, H, W) with one or three channels can be drawn")
         show_images(images, ax, num_columns=num_columns, value_range=getattr(dataset, "value_range", (-1.0, 1.0))).set_title(title, fontsize=10)
     return axes
 

@@ -409,7 +409,7 @@ def load_rater(
 def existing(run_dir: Path, name: str) -> Path:
     "A file of a run; raises `DataRaterError` if it is not there."
     if not (run_dir / name).is_file():
-        raise DataRaterError(f"{run_dir / name} does not exist: give the folder of a run with save_data_rater_checkpoint=True")
+        raise DataRaterError(f"{run_dir / name} does not exist: give the folder of a run{'' if name == 'config.yaml' else ' with save_data_rater_checkpoint=True'}")
     return run_dir / name
 
 
