@@ -10,6 +10,7 @@ Raters are meta-trained first, with two seeds, and repeats take them in turn; `-
 batches. Models train for one epoch of the whole training set, 375 steps, whatever is kept.
 """
 import argparse
+import math
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -62,7 +63,7 @@ def sweep(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
     }
     return {
         "discard_fracs": DISCARD_FRACTIONS, "chosen_on_small": chosen, "chosen_on_large": choose_discard_frac(rows, LARGE), "best_for_large": best,
-        "large_chosen_less_best": paired_difference(large[chosen].to_numpy(), large[best].to_numpy()), "summary": summary, "rows": records(rows), "ends": records(ends),
+        "large_chosen_less_best": {name: None if math.isnan(value) else value for name, value in paired_difference(large[chosen].to_numpy(), large[best].to_numpy()).items()}, "summary": summary, "rows": records(rows), "ends": records(ends),
     }
 
 
