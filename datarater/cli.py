@@ -98,7 +98,8 @@ def describe_result(result: MetaTrainingResult) -> str:
     saved = "data_rater.pt" if result.config.save_data_rater_checkpoint else "not saved (save_data_rater_checkpoint=False)"
     names = {"auroc": "AUROC", "spearman": "Spearman", "r2": "R2"}
     scores = [f"{label} {last[name]:.3f} (untrained {first[name]:.3f})" for name, label in names.items() if last[name] == last[name]]  # NaN: a kind without degrees
-    against = f"rating against corruption on test data after {int(last.meta_step)} meta-steps: {', '.join(scores) or 'nothing was corrupted'}"
+    made = "" if result.config.corruption.corruption_probability > 0 else "artificial "  # there was none in training: the data's own damage isn't known
+    against = f"rating against {made}corruption on test data after {int(last.meta_step)} meta-steps: {', '.join(scores) or 'nothing was corrupted'}"
     return f"{against}\nrater: {saved}\nrun folder: {result.run_dir}"
 
 # %% ../nbs/09_cli.ipynb #ecb4ac46
@@ -132,7 +133,7 @@ def evaluate(
         write_atomically(output, json.dumps({"datarater_version": __version__, "path": path, **evaluation.as_dict()}, indent=1) + "\n")
     return evaluation.describe() + (f"\nwritten: {output}" if output is not None else "")
 
-# %% ../nbs/09_cli.ipynb #28d1bed2
+# %% ../nbs/09_cli.ipynb #e3ea033e
 _OVERWRITE = ("--overwrite", bool, "replace an existing file (default: false)")
 
 
@@ -151,7 +152,7 @@ def score_parser() -> ArgumentParser:
         ("--output", str, "Parquet file to write (default: ratings.parquet)"),
         ("--dataset_name", str, "another dataset than the run's: a name, package.module:Name, or a path"),
         ("--data_dir", str, "folder with the data"),
-        ("--split", Literal[SPLITS], "train: what inner models train on, its corruption fixed (default for the run's dataset); all: every candidate as it is (default for another)"),
+        ("--split", Literal[SPLITS], "train: what inner models train on, its corruption fixed (default for the run's dataset); all: every candidate as it is (default for another dataset, and for data named by a path)"),
         ("--corruption_probability", float, "probability that a sample of split train is corrupted (default: the run's)"),
         ("--batch_size", int, "samples read at a time (default: 1000)"),
         ("--device", str, "device to rate on (default: cuda where there is one)"),
@@ -200,7 +201,7 @@ def describe_ratings(ratings: Ratings) -> str:
         return text
     return f"{text}; {is_damaged.mean():.1%} are known to be corrupted, AUROC {detection_quality(table['rating'], is_damaged)['auroc']:.3f}"
 
-# %% ../nbs/09_cli.ipynb #9cb0c4e9
+# %% ../nbs/09_cli.ipynb #8ee1b437
 def curate_parser() -> ArgumentParser:
     "The flags of `datarater curate`."
     parser = _parser("Choose samples by their ratings; writes their indices, never data.")
@@ -224,10 +225,10 @@ def curate_file(
     overwrite: bool = False,
 ) -> str:  # what to print
     "Choose from a file of ratings into another; raises `DataRaterError` for bad input."
+    ratings = read_ratings(path)
     check_output(output, overwrite)
     if Path(output).exists() and Path(output).samefile(path):
         raise DataRaterError(f"output {output!r} is the file of ratings itself: give another file")
-    ratings = read_ratings(path)
     kept = curate(ratings, keep, rule, seed)
     write_ratings(kept, output, overwrite)
     return f"{describe_choice(ratings, kept)}\nwritten: {output}"
@@ -239,12 +240,12 @@ def describe_choice(ratings: Ratings, kept: Ratings) -> str:
     parts = [f"kept {len(kept):,} of {len(ratings):,} samples (rule {kept.about['rule']})"]
     if np.issubdtype(before["label"].dtype, np.integer):
         shares = (after["label"].value_counts() / before["label"].value_counts()).fillna(0)
-        parts.append(f"of class {shares.idxmin()} {shares.min():.0%}, of class {shares.idxmax()} {shares.max():.0%}")
+        parts.append(f"share kept by class: lowest {shares.min():.0%} (class {shares.idxmin()}), highest {shares.max():.0%} (class {shares.idxmax()})")
     if (before["fraction"] > 0).any():
         parts.append(f"known to be corrupted: {(after['fraction'] > 0).mean():.1%}, before {(before['fraction'] > 0).mean():.1%}")
     return "; ".join(parts)
 
-# %% ../nbs/09_cli.ipynb #df9d9212
+# %% ../nbs/09_cli.ipynb #0f401636
 _PLAN_FLAGS = (
     ("--methods", str, f"methods to compare, with commas between them, baseline among them, of {', '.join(METHODS)} (default: those that apply of {', '.join(DEFAULT_METHODS)})"),
     ("--num_seeds", int, "repeats, each with another initialisation and damage (default: 5)"),
@@ -262,7 +263,7 @@ _PLAN_FLAGS = (
 
 def compare_parser() -> ArgumentParser:
     "The flags of `datarater compare`."
-    parser = _parser("Train the same model on what each method keeps, and compare.")
+    parser = _parser("Train the same model on what each method keeps of a run's training data, and compare. The data are rated and filtered anew: a file of datarater curate is not read, and its --keep=0.8 is --discard_frac=0.2 here.")
     parser.add_argument("runs", type=str, nargs="+", help="folders of runs; with several, repeats take their raters in turn")
     return _with_flags(
         parser, *_PLAN_FLAGS,
@@ -272,7 +273,7 @@ def compare_parser() -> ArgumentParser:
         _OVERWRITE,
     )
 
-# %% ../nbs/09_cli.ipynb #24e77b29
+# %% ../nbs/09_cli.ipynb #d3a3e95b
 def compare(
     runs: list[str],  # folders of runs
     methods: str | None = None,  # names with commas between them
@@ -323,14 +324,17 @@ def _share(text: str) -> float:
 
 def describe_ledgers(ledgers: list[dict[str, Any]]) -> str:
     "The middle of the repeats, in a line."
-    gains = [entry["net_compute_gain"] for entry in ledgers if entry["net_compute_gain"] is not None]
-    reached = f"net compute gain (best of each batch kept): {len(gains)} of {len(ledgers)} runs reached the baseline's final outer loss"
-    if not gains:
-        return reached
+    reached = [entry for entry in ledgers if entry["steps_to_reach"] is not None]
+    about = f"ledger, the best of each batch kept: {len(reached)} of {len(ledgers)} runs reached the baseline's final outer loss"
+    price = np.median([entry["meta_training"] / entry["training_step"] for entry in ledgers])
+    about_price = f"meta-training cost as much as {price:,.0f} training steps"
+    if not reached:
+        return f"{about}; {about_price}, which is never paid back"
+    gain, noise = (np.median([entry[name] for entry in entries]) for name, entries in (("net_compute_gain", reached), ("gain_of_noise", ledgers)))
     paid = [entry["runs_to_pay_back"] for entry in ledgers]
-    often = f"{sorted(paid)[len(paid) // 2]:,} runs pay for meta-training" if None not in paid else "not every one saved compute"
-    noise = np.median([entry["gain_of_noise"] for entry in ledgers])
-    return f"{reached}, median gain {np.median(gains):.0%} of its FLOPs, rating included (the baseline over itself: {noise:.0%}); {often}"
+    often = "is never paid back" if None in paid else f"is paid back after {sorted(paid)[len(paid) // 2]:,} runs"
+    words = "more" if gain < 0 else "less"
+    return f"{about}, with {abs(gain):.0%} {words} compute in the median, rating included (the baseline itself: {noise:.0%} less); {about_price}, which {often}"
 
 # %% ../nbs/09_cli.ipynb #a4422d10
 _COMMANDS = {  # name -> (parser, what it does, function of its flags that returns what to print)

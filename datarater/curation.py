@@ -8,7 +8,7 @@ __all__ = ['COLUMNS', 'KEEP_RULES', 'Samples', 'read_samples', 'fingerprint', 'p
            'rating_quantiles', 'keep_by_chance', 'sampling_weights', 'curate', 'show_best_and_worst', 'ratings_by',
            'plot_ratings_by']
 
-# %% ../nbs/07_curation.ipynb #6e8a2392
+# %% ../nbs/07_curation.ipynb #2abff08c
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from scipy.stats import binom
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, default_collate
 from tqdm import tqdm
 
 from .config import DataRaterError, lookup
@@ -30,7 +30,7 @@ from .corruptions import show_images
 from .datasets import BatchDataset, CorruptedSubset, fetch_batch, original_indices
 from .inner_loop import rate_many
 
-# %% ../nbs/07_curation.ipynb #37cc3ef7
+# %% ../nbs/07_curation.ipynb #a7a004ce
 class Samples(NamedTuple):
     "A batch read from a dataset, with what is known about it."
     x: Tensor  # (B, ...)
@@ -44,6 +44,8 @@ def read_samples(
     indices: Tensor,  # (B,)
 ) -> Samples:
     "Several samples at once; raises `DataRaterError` naming them if the dataset fails to give them."
+    if isinstance(dataset, DataLoader):
+        raise DataRaterError("got a DataLoader, whose order and batches are not the samples' own: give its dataset (loader.dataset)")
     try:
         if isinstance(dataset, CorruptedSubset):
             x, y, codes, fractions = dataset.batch_with_truth(indices)
@@ -168,7 +170,7 @@ def _as_rows(indices: Tensor, sources: Tensor, ratings: np.ndarray, samples: Sam
         "fraction": samples.fractions if samples.fractions is not None else nothing, "path": np.full(len(indices), None),
     })
 
-# %% ../nbs/07_curation.ipynb #713422f5
+# %% ../nbs/07_curation.ipynb #e8b57e36
 @dataclass(frozen=True, eq=False)
 class Ratings:
     "Ratings of a dataset's samples, or of those that were kept."
@@ -185,7 +187,7 @@ class Ratings:
         if len(dataset) != self.num_samples:
             raise DataRaterError(f"these are ratings of {self.num_samples} samples, the dataset has {len(dataset)}: give the dataset that was rated, with the same split and seed")
         if (found := fingerprint(dataset)) != self.fingerprint:
-            raise DataRaterError(f"these are ratings of a dataset with fingerprint {self.fingerprint}, this one has {found}: give the dataset that was rated, with the same split, seed and corruption")
+            raise DataRaterError(f"these are ratings of a dataset with fingerprint {self.fingerprint}, this one has {found}: give the dataset that was rated, with the same split, seed and corruption (open_rated makes it from a file of datarater score)")
         return Subset(dataset, self.table["index"].tolist())
 
 
@@ -205,7 +207,7 @@ def rate_dataset(
             bar.update(len(rows))
     return Ratings(pd.concat(parts, ignore_index=True).assign(path=paths_of(dataset)), len(dataset), own, dict(about or {}))
 
-# %% ../nbs/07_curation.ipynb #fc742944
+# %% ../nbs/07_curation.ipynb #3b875485
 def _checked_keep(keep: float, num_samples: int) -> int:
     "How many of `num_samples` a share is; raises unless it is in (0, 1] and at least one sample."
     if not isinstance(keep, (int, float)) or isinstance(keep, bool) or not 0 < keep <= 1:
@@ -215,42 +217,47 @@ def _checked_keep(keep: float, num_samples: int) -> int:
     return round(keep * num_samples)
 
 
+def _values(ratings: ArrayLike | Ratings) -> np.ndarray:  # (N,) float64
+    "Ratings as numbers."
+    return np.asarray(ratings.table["rating"] if isinstance(ratings, Ratings) else ratings, dtype=np.float64)
+
+
 def keep_best(
-    ratings: ArrayLike,  # (N,): higher = better data
+    ratings: ArrayLike | Ratings,  # (N,): higher = better data
     keep: float,  # share to keep, in (0, 1]
     seed: int = 0,  # breaks ties
 ) -> np.ndarray:  # (round(keep·N),) of positions, ascending
     "The best-rated share."
-    ratings = np.asarray(ratings, dtype=np.float64)
+    ratings = _values(ratings)
     lots = np.random.default_rng(seed).permutation(len(ratings))
     return np.sort(np.lexsort((lots, -ratings))[: _checked_keep(keep, len(ratings))])
 
-# %% ../nbs/07_curation.ipynb #a350dabd
+# %% ../nbs/07_curation.ipynb #41afda74
 def keep_best_of_each_class(
-    ratings: ArrayLike,  # (N,): higher = better data
+    ratings: ArrayLike | Ratings,  # (N,): higher = better data
     keep: float,  # share to keep of each class
     labels: ArrayLike,  # (N,)
     seed: int = 0,  # breaks ties
 ) -> np.ndarray:  # positions, ascending
     "The best-rated share of each class; raises `DataRaterError` if there are no class labels, or nothing is left of a class."
-    ratings, labels = np.asarray(ratings, dtype=np.float64), np.asarray(labels)
+    ratings, labels = _values(ratings), np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataRaterError(f"labels are {labels.dtype}: the best of each class needs class labels (int64); give another rule")
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     return np.sort(np.concatenate([own[keep_best(ratings[own], keep, seed)] for own in members]))
 
-# %% ../nbs/07_curation.ipynb #39b16ba1
+# %% ../nbs/07_curation.ipynb #1aff3b1a
 class BestOfBatchSampler(Sampler[list[int]]):
     "Batches of the best-rated of a larger random draw: for `DataLoader(dataset, batch_sampler=…)` (Calian et al. 2025, section 3)."
 
     def __init__(
         self,
-        ratings: ArrayLike,  # (N,): higher = better data
+        ratings: ArrayLike | Ratings,  # (N,): higher = better data
         batch_size: int,  # samples kept in each batch
         keep: float,  # share kept; round(batch_size/keep) are drawn
         generator: torch.Generator | None = None,  # source of the orders; default: PyTorch's global one
     ):
-        self.ratings, self.batch_size, self.generator = torch.as_tensor(np.asarray(ratings, dtype=np.float64)), batch_size, generator
+        self.ratings, self.batch_size, self.generator = torch.tensor(_values(ratings)), batch_size, generator
         _checked_keep(keep, len(self.ratings))
         self.num_drawn = round(batch_size / keep)
         if batch_size < 1 or self.num_drawn > len(self.ratings):
@@ -263,7 +270,7 @@ class BestOfBatchSampler(Sampler[list[int]]):
         order = torch.randperm(len(self.ratings), generator=self.generator)  # a last short draw is left out
         return (drawn[self.ratings[drawn].topk(self.batch_size).indices].tolist() for drawn in order.split(self.num_drawn)[: len(self)])
 
-# %% ../nbs/07_curation.ipynb #ff6b1dbd
+# %% ../nbs/07_curation.ipynb #8793a276
 def acceptance_probability(
     quantiles: ArrayLike,  # (N,): F(φ(x)), the share of ratings below each sample's, in [0, 1]
     batch_size: int,  # B: the batch that is imitated
@@ -275,13 +282,13 @@ def acceptance_probability(
     return binom.cdf(num_kept - 1, batch_size - 1, 1 - np.asarray(quantiles, dtype=np.float64))
 
 
-def rating_quantiles(ratings: ArrayLike) -> np.ndarray:  # (N,) in (0, 1)
+def rating_quantiles(ratings: ArrayLike | Ratings) -> np.ndarray:  # (N,) in (0, 1)
     "The share of ratings below each one, ties and itself counting half."
-    return (pd.Series(np.asarray(ratings, dtype=np.float64)).rank().to_numpy() - 0.5) / len(ratings)
+    return (pd.Series(_values(ratings)).rank().to_numpy() - 0.5) / len(ratings)
 
-# %% ../nbs/07_curation.ipynb #40b3519f
+# %% ../nbs/07_curation.ipynb #daf75e9c
 def keep_by_chance(
-    ratings: ArrayLike,  # (N,): higher = better data
+    ratings: ArrayLike | Ratings,  # (N,): higher = better data
     keep: float,  # expected share to keep
     batch_size: int = 128,  # B: the batch that is imitated; the larger, the nearer to a threshold; doubled until some K/B is the share to 1 %
     seed: int = 0,  # of the coins
@@ -296,15 +303,15 @@ def keep_by_chance(
         raise DataRaterError(f"by chance none of {len(chances)} samples was kept at keep={keep:g}: give a larger share")
     return kept
 
-# %% ../nbs/07_curation.ipynb #db106d62
+# %% ../nbs/07_curation.ipynb #855a0714
 def sampling_weights(
-    ratings: ArrayLike,  # (N,): higher = better data
-    temperature: float = 1.0,  # ratings are divided by it; the higher, the more alike the weights
+    ratings: ArrayLike | Ratings,  # (N,): higher = better data
+    temperature: float = 1.0,  # ratings are divided by it; the higher, the more alike the weights. 1: as in meta-training; ratings that hardly differ want less
 ) -> Tensor:  # (N,) float64, sums to 1
     "The softmax of the ratings over the whole dataset."
     if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
         raise DataRaterError(f"temperature={temperature!r} is not allowed: give a finite number above 0")
-    return (torch.as_tensor(np.asarray(ratings, dtype=np.float64)) / temperature).softmax(0)
+    return (torch.tensor(_values(ratings)) / temperature).softmax(0)
 
 # %% ../nbs/07_curation.ipynb #e34a591a
 KEEP_RULES: dict[str, Callable[..., np.ndarray]] = {  # name -> (table, keep, seed) to positions

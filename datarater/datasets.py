@@ -6,9 +6,9 @@
 __all__ = ['DATASETS', 'MNIST_FILES', 'BatchDataset', 'scale_bytes', 'TensorPairs', 'fetch_batch', 'original_indices',
            'CorruptedBatch', 'GroundTruth', 'CorruptedSubset', 'BatchLoader', 'BatchStream', 'checked_batch',
            'DataRaterDataset', 'split_indices', 'SplitDataRaterDataset', 'TensorDataRaterDataset', 'register_dataset',
-           'is_path', 'construct_dataset', 'get_dataset_loaders', 'make_loaders', 'DigitsDataRaterDataset',
-           'Synthetic1DataRaterDataset', 'data_folder', 'read_idx', 'find_mnist', 'MNISTDataRaterDataset',
-           'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
+           'is_path', 'absolute_if_path', 'construct_dataset', 'get_dataset_loaders', 'make_loaders',
+           'DigitsDataRaterDataset', 'Synthetic1DataRaterDataset', 'data_folder', 'read_idx', 'find_mnist',
+           'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
 
 # %% ../nbs/01_datasets.ipynb #d3ade040
 import gzip
@@ -144,7 +144,7 @@ def fetch_batch(
     rows = indices.tolist()
     items = dataset.__getitems__(rows) if hasattr(dataset, "__getitems__") else [dataset[row] for row in rows]
     if not (isinstance(items[0], (tuple, list)) and len(items[0]) == 2 and isinstance(items[0][0], Tensor) and items[0][0].is_floating_point()):
-        raise DataRaterError(f"the dataset gives {_describe(items[0])}, not (float tensor, target): convert its samples, for images with torchvision.transforms.ToTensor()")
+        raise DataRaterError(f"the dataset gives {_describe(items[0])}, not (float tensor, target): convert its samples, for images with torchvision.transforms.ToTensor() and then Normalize(0.5, 0.5), which gives [-1, 1]")
     samples, targets = default_collate(items)
     return samples, targets
 
@@ -561,6 +561,11 @@ def is_path(
     "Whether a dataset is named by a path: an unregistered name that ends in .npz, has a path separator, or is a folder here."
     separators = {os.sep, os.altsep} - {None}
     return name not in DATASETS and (name.lower().endswith(".npz") or any(separator in name for separator in separators) or (":" not in name and os.path.isdir(name)))
+
+
+def absolute_if_path(name: str) -> str:
+    "A dataset's name as it can be used from any folder."
+    return os.path.abspath(os.path.expanduser(name)) if is_path(name) else name
 
 
 def _reader_of(path: str) -> type:

@@ -281,7 +281,7 @@ def one_thread(device: str) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
 
-# %% ../nbs/08_downstream.ipynb #3a4af20a
+# %% ../nbs/08_downstream.ipynb #4ab5c856
 def prepare(plan: ComparisonPlan, seed: int) -> tuple[MethodInput, TrainingPlan]:
     "The task of one repeat, rated by the rater of its run, and how models are trained."
     run = plan.runs[seed % len(plan.runs)]
@@ -330,7 +330,8 @@ def compare_once(plan: ComparisonPlan, seed: int) -> list[dict[str, Any]]:
         rows = []
         for method in methods_for(plan, given.task):
             model, _ = train_model(given.task, METHODS[method](given), training, seed)
-            rows.append({"seed": seed, "run": seed % len(plan.runs), "method": method, **quality_of(model, given.task)})
+            size = {"num_steps": training.num_steps, "num_test": len(given.task.test_y)}
+            rows.append({"seed": seed, "run": seed % len(plan.runs), "method": method, **quality_of(model, given.task), **size})
     return rows
 
 # %% ../nbs/08_downstream.ipynb #371ab694
@@ -352,11 +353,11 @@ def in_processes(
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or an interruption nothing new is begun
 
-# %% ../nbs/08_downstream.ipynb #4df0ef49
+# %% ../nbs/08_downstream.ipynb #7b93852d
 @dataclass(frozen=True, eq=False)
 class Comparison:
     "What a comparison found."
-    rows: pd.DataFrame  # seed, run (its place in the plan), method, accuracy, loss, outer_loss
+    rows: pd.DataFrame  # seed, run (its place in the plan), method, accuracy, loss, outer_loss, num_steps, num_test
     plan: ComparisonPlan | None = None  # None for rows that were read from a file
 
     @property
@@ -400,12 +401,14 @@ def compare_downstream(
     parts = in_processes(partial(compare_once, plan), list(range(plan.num_seeds)), num_processes, "repeats", progress)
     return Comparison(pd.DataFrame([row for part in parts for row in part]), plan)
 
-# %% ../nbs/08_downstream.ipynb #5b6d622e
+# %% ../nbs/08_downstream.ipynb #457801b1
 def describe_comparison(comparison: Comparison) -> str:
     "The table as text; differences of accuracy in percentage points."
     is_accuracy = comparison.metric == "accuracy"
     unit, digits = (100, 2) if is_accuracy else (1, 4)
     lines = [f"{'test accuracy, %' if is_accuracy else 'test loss'}: mean ± std over {comparison.rows['seed'].nunique()} repeats; difference to baseline with 95 % interval; p after Holm's correction"]
+    if "num_steps" in comparison.rows:
+        lines.insert(0, f"{comparison.rows['num_steps'].max():,} training steps each, tested on {comparison.rows['num_test'].max():,} samples")
     for method, row in comparison.table().iterrows():
         std = f" ± {unit * row['std']:.{digits}f}" if not math.isnan(row["std"]) else ""
         line = f"{method:15} {unit * row['mean']:.{digits}f}{std}"

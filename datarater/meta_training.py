@@ -19,7 +19,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import cycle
 from pathlib import Path
@@ -38,7 +38,7 @@ from tqdm import tqdm
 from .attacks import Adversary
 from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, default_device, write_atomically
 from .corruptions import seeded_generator
-from .datasets import BatchStream, DataRaterDataset, checked_batch, construct_dataset, make_loaders
+from .datasets import BatchStream, DataRaterDataset, absolute_if_path, checked_batch, construct_dataset, make_loaders
 from .detection import detection_by_kind, detection_by_strength, is_trained_on, plot_detection_by_strength, precision_at_known_rate, rating_quality
 from .diagnostics import collapse_warning, gradient_agreement, plot_dashboard, rating_autocorrelation, rating_summary, weight_entropy
 from datarater.inner_loop import (
@@ -374,7 +374,7 @@ def make_run_dir(config: DataRaterConfig) -> Path:
     try:
         run_dir.mkdir(parents=True)
         try:
-            write_atomically(run_dir / "config.yaml", config_to_yaml(config))
+            write_atomically(run_dir / "config.yaml", config_to_yaml(replace(config, dataset_name=absolute_if_path(config.dataset_name))))
         except OSError:
             run_dir.rmdir()
             raise

@@ -6,7 +6,7 @@
 __all__ = ['SPLITS', 'check_output', 'write_ratings', 'read_ratings', 'digest_of', 'parts_folder', 'score_to_file',
            'dataset_to_rate', 'about_dataset', 'open_rated', 'score_run']
 
-# %% ../nbs/07b_score_files.ipynb #76e45c71
+# %% ../nbs/07b_score_files.ipynb #738b6039
 import hashlib
 import json
 import os
@@ -30,7 +30,7 @@ from tqdm import tqdm
 from . import __version__
 from .config import DataRaterConfig, DataRaterError, config_from_yaml, default_device, one_of, write_atomically
 from .curation import COLUMNS, Ratings, fingerprint, paths_of, rate_batches
-from .datasets import construct_dataset, is_path, make_loaders
+from .datasets import absolute_if_path, construct_dataset, is_path, make_loaders
 from .meta_training import existing, load_rater
 
 # %% ../nbs/07b_score_files.ipynb #624dc419
@@ -220,16 +220,14 @@ def dataset_to_rate(
         raise DataRaterError(f"the training loader of {config.dataset_name} is a {type(loader).__name__} without a map-style dataset: return a DataLoader over one, or rate it in Python with rate_dataset")
     return loader.dataset
 
-# %% ../nbs/07b_score_files.ipynb #bac44c91
+# %% ../nbs/07b_score_files.ipynb #4801394c
 _REMEMBERED = ("dataset_name", "data_dir", "seed", "train_split_ratio", "batch_size")
 
 
 def about_dataset(config: DataRaterConfig, split: str) -> dict[str, Any]:
     "What `open_rated` needs, as JSON knows it."
     corruption = asdict(config.corruption) if split == "train" else {}
-    settings = {name: getattr(config, name) for name in _REMEMBERED}
-    if is_path(config.dataset_name):
-        settings["dataset_name"] = os.path.abspath(os.path.expanduser(config.dataset_name))
+    settings = {name: getattr(config, name) for name in _REMEMBERED} | {"dataset_name": absolute_if_path(config.dataset_name)}
     return {"split": split, "dataset": {**settings, "corruption": corruption}}
 
 
@@ -244,7 +242,7 @@ def open_rated(
     config = DataRaterConfig(**{**settings, **moved}, device="cpu")
     return dataset_to_rate(config, ratings.about["split"])
 
-# %% ../nbs/07b_score_files.ipynb #2f561f64
+# %% ../nbs/07b_score_files.ipynb #b950bce9
 def score_run(
     run_dir: str | os.PathLike,  # a run's folder, with its rater
     output: str | os.PathLike,  # the Parquet file to write
@@ -258,6 +256,8 @@ def score_run(
     progress: bool = False,  # show a progress bar
 ) -> Ratings:
     "Rate a dataset with the rater of a run, into a file; raises `DataRaterError` for bad input, before anything is rated."
+    for name in ("config.yaml", "data_rater.pt"):
+        existing(Path(run_dir), name)
     check_output(output, overwrite)
     given = {"dataset_name": dataset_name, "data_dir": data_dir, "device": device or default_device()}
     config = config_from_yaml(existing(Path(run_dir), "config.yaml"), **{name: value for name, value in given.items() if value is not None})
