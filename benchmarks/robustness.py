@@ -23,7 +23,7 @@ from datarater.adversarial import AttackPlan, check_evaluation, measure_robustne
 from datarater.config import DataRaterConfig
 from datarater.datasets import construct_dataset, make_loaders
 from datarater.inner_loop import rate_many
-from datarater.meta_training import make_evaluation_set, run_meta_training
+from datarater.meta_training import EvaluationSet, make_evaluation_set, run_meta_training
 from datarater.models import construct_model
 from datarater.reference import fit_classifier
 
@@ -51,6 +51,15 @@ def profile_of(ratings: Tensor, fractions: Tensor) -> list[float]:
     "Mean rating by fraction (first: clean, then by `BINS`), less its mean over all."
     bins = np.where(fractions == 0, 0, np.digitize(fractions, BINS[1:-1]) + 1)
     return [round((ratings[bins == i].mean() - ratings.mean()).item(), 4) for i in range(len(BINS))]
+
+
+def data_of(seed: int, data_dir: str | None, meta_steps: int) -> tuple[Tensor, Tensor, Tensor, EvaluationSet]:
+    "Training images with their damage, labels and fractions of damage, and test images, of one seed."
+    config = DataRaterConfig(**settings_of({}, meta_steps, seed=seed, data_dir=data_dir))
+    dataset = construct_dataset(config)
+    train_loader, _, test_loader = make_loaders(dataset, config)
+    fractions = torch.as_tensor(train_loader.dataset.ground_truth().fractions, dtype=torch.float32)
+    return *whole(train_loader), fractions, make_evaluation_set(dataset, test_loader, config)
 
 
 def quality(model: nn.Module, test: tuple[Tensor, Tensor], corrupted: tuple[Tensor, Tensor], radii: tuple[float, ...]) -> dict[str, float]:
@@ -86,12 +95,7 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     "Everything for one seed."
     seed, data_dir, meta_steps = job
     torch.set_num_threads(1)
-    config = DataRaterConfig(**settings_of({}, meta_steps, seed=seed, data_dir=data_dir))
-    dataset = construct_dataset(config)
-    train_loader, _, test_loader = make_loaders(dataset, config)
-    evaluation = make_evaluation_set(dataset, test_loader, config)
-    x, y = whole(train_loader)
-    fractions = torch.as_tensor(train_loader.dataset.ground_truth().fractions, dtype=torch.float32)
+    x, y, fractions, evaluation = data_of(seed, data_dir, meta_steps)
     kept, profiles = choose(x, y, fractions, seed, meta_steps, data_dir=data_dir)
     plain, adversarial = {}, {}
     for name, chosen in kept.items():

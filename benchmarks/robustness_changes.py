@@ -14,15 +14,14 @@ from typing import Any
 
 import torch
 from provenance import command_line, write_result
-from robustness import ADVERSARIAL_BATCH_SIZE, ADVERSARIAL_TRAINING, ATTACK, BATCH_SIZE, BINS, NUM_TEST, OLDER, PGD_STEPS, RADII, TRAIN_STEPS, profile_of, quality, settings_of
-from runs import batches, configuration, spread, train_against_attack, whole
+from robustness import ADVERSARIAL_BATCH_SIZE, ADVERSARIAL_TRAINING, ATTACK, BATCH_SIZE, BINS, NUM_TEST, OLDER, PGD_STEPS, RADII, TRAIN_STEPS, data_of, profile_of, quality, settings_of
+from runs import batches, configuration, spread, train_against_attack
 from torch import Tensor, nn
 
 from datarater.adversarial import AttackPlan, measure_robustness
 from datarater.config import DataRaterConfig
-from datarater.datasets import construct_dataset, make_loaders
 from datarater.inner_loop import rate_many
-from datarater.meta_training import make_evaluation_set, run_meta_training
+from datarater.meta_training import run_meta_training
 from datarater.models import construct_model
 from datarater.reference import fit_classifier
 
@@ -75,12 +74,7 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     "Everything for one seed."
     seed, data_dir, meta_steps = job
     torch.set_num_threads(1)
-    config = DataRaterConfig(**settings_of({}, meta_steps, seed=seed, data_dir=data_dir))
-    dataset = construct_dataset(config)
-    train_loader, _, test_loader = make_loaders(dataset, config)
-    data = make_evaluation_set(dataset, test_loader, config)
-    x, y = whole(train_loader)
-    fractions = torch.as_tensor(train_loader.dataset.ground_truth().fractions, dtype=torch.float32)
+    x, y, fractions, data = data_of(seed, data_dir, meta_steps)
     kept, profiles = choose(x, y, fractions, seed, meta_steps, data_dir)
     plain, adversarial, eps = {}, {}, ADVERSARIAL_TRAINING["eps"]
     test_x, test_y = (tensor[:NUM_TEST] for tensor in data.clean)
@@ -93,6 +87,20 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     return {"seed": seed, "plain": plain, "adversarial": adversarial, "profiles": profiles, "kept": {name: describe(chosen, y, fractions) for name, chosen in kept.items()}}
 
 
+def write(runs: list[dict[str, Any]], meta_steps: int) -> None:
+    "Sum up the runs and write them."
+    results = {
+        training: {name: {column: spread([run[training][name][column] for run in runs]) for column in columns} for name, columns in runs[0][training].items()}
+        for training in ("plain", "adversarial")
+    }
+    content = {
+        "command": command_line(), "configuration": configuration(**settings_of({}, meta_steps)), "changes": CHANGES, "seeds": [run["seed"] for run in runs],
+        "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "adversarial_training": {**ADVERSARIAL_TRAINING, "batch_size": ADVERSARIAL_BATCH_SIZE},
+        "num_test": NUM_TEST, "pgd_steps": PGD_STEPS, "strong": STRONG, "fraction_edges": BINS.tolist(), **results, "runs": runs,
+    }
+    print(f"written: {write_result('robustness_changes', 'cpu', content).name}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -103,16 +111,7 @@ def main() -> None:
 
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         runs = list(pool.map(compare, [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds]))
-    results = {
-        training: {name: {column: spread([run[training][name][column] for run in runs]) for column in columns} for name, columns in runs[0][training].items()}
-        for training in ("plain", "adversarial")
-    }
-    content = {
-        "command": command_line(), "configuration": configuration(**settings_of({}, arguments.meta_steps)), "changes": CHANGES, "seeds": arguments.seeds,
-        "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "adversarial_training": {**ADVERSARIAL_TRAINING, "batch_size": ADVERSARIAL_BATCH_SIZE},
-        "num_test": NUM_TEST, "pgd_steps": PGD_STEPS, "strong": STRONG, "fraction_edges": BINS.tolist(), **results, "runs": runs,
-    }
-    print(f"written: {write_result('robustness_changes', 'cpu', content).name}")
+    write(runs, arguments.meta_steps)
 
 
 if __name__ == "__main__":

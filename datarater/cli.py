@@ -9,7 +9,6 @@ __all__ = ['train_parser', 'parse_train_arguments', 'describe_names', 'describe_
 
 # %% ../nbs/09_cli.ipynb #7b68635a
 import json
-import math
 import os
 import sys
 import warnings

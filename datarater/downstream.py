@@ -13,8 +13,7 @@ __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in
 import importlib.util
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
