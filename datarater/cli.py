@@ -190,7 +190,7 @@ def _interrupted(output: str) -> str:
     parts = parts_folder(output)
     return f"interrupted: what was rated is safe in {parts}; repeat the command to continue" if parts.exists() else "interrupted before anything was rated"
 
-
+# %% ../nbs/09_cli.ipynb #5ca1cb57
 def describe_ratings(ratings: Ratings) -> str:
     "Size, spread, and agreement with what is known of the damage."
     table = ratings.table
@@ -232,7 +232,7 @@ def curate_file(
     write_ratings(kept, output, overwrite)
     return f"{describe_choice(ratings, kept)}\nwritten: {output}"
 
-
+# %% ../nbs/09_cli.ipynb #60cee680
 def describe_choice(ratings: Ratings, kept: Ratings) -> str:
     "How many are kept, of which classes, and what is known of their damage."
     before, after = ratings.table, kept.table
@@ -312,7 +312,7 @@ def compare(
     save_figure(lambda ax: plot_comparison(comparison, ax), figure)
     return "\n".join([*lines, f"written: {output}, {figure.name}"])
 
-
+# %% ../nbs/09_cli.ipynb #f505701a
 def _share(text: str) -> float:
     "The number that a share is; 0 for auto."
     try:

@@ -172,7 +172,7 @@ def keep_ledger(
     function = partial(_ledger_once, (plan, num_looks, {run: meta_training_flops(plan, run) for run in dict.fromkeys(plan.runs[: plan.num_seeds])}))
     return in_processes(function, list(range(plan.num_seeds)), num_processes, "repeats", progress)
 
-
+# %% ../nbs/08a_compute.ipynb #b4145da1
 def _ledger_once(job: tuple[ComparisonPlan, int, dict[str, int]], seed: int) -> Ledger:
     "The ledger of one repeat."
     plan, num_looks, meta_training = job

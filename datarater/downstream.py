@@ -159,7 +159,7 @@ class TrainingPlan:
         if not isinstance(self.lr, (int, float)) or not 0 < self.lr < math.inf:
             raise DataRaterError(f"lr={self.lr!r} is not allowed: give a finite number above 0")
 
-
+# %% ../nbs/08_downstream.ipynb #b8789ffc
 def train_model(
     task: Task,
     stream: IndexStream,
@@ -307,7 +307,7 @@ def try_model(model_class: str, task: Task) -> None:
     for targets in (task.y, task.outer_y, task.test_y):
         check_targets(targets, outputs.shape[-1], task.loss_type, f"downstream model {model_class}")
 
-
+# %% ../nbs/08_downstream.ipynb #386960bf
 def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
     "The plan's methods, or the default ones that apply to the task; raises `DataRaterError` for one that was named and does not."
     missing = {"oracle": task.fractions is None, **dict.fromkeys(RIVALS, task.loss_type == "mse")}
@@ -379,7 +379,7 @@ class Comparison:
 
         return {"datarater_version": __version__, "plan": asdict(self.plan) if self.plan else None, "metric": self.metric, "table": plain(self.table().reset_index()), "rows": plain(self.rows)}
 
-
+# %% ../nbs/08_downstream.ipynb #266a7ef0
 def check_runs(plan: ComparisonPlan) -> None:
     "Raise unless every run has a rater, and all are about the same dataset and inner model."
     configs = [config_of(plan, run) for run in plan.runs]

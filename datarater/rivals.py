@@ -30,7 +30,7 @@ class RivalData(NamedTuple):
     outer_x: Tensor  # (M, ...) floats: clean held-out samples; M may be 0 for rivals that need none
     outer_y: Tensor  # (M,) int64
     model_class: str = "ToyCNN"  # what the rivals train: a registered name, or package.module:Name
-    num_steps: int = 500  # training steps that a rival may spend on a model
+    num_steps: int = 500  # training steps of a model; the table above says how many models a rival trains
     batch_size: int = 128
     lr: float = 1e-3  # of Adam
 

@@ -186,7 +186,7 @@ def score_to_file(
     shutil.rmtree(parts)
     return path
 
-
+# %% ../nbs/07b_score_files.ipynb #d6af7d04
 def _read_part(file: Path) -> pa.Table:
     try:
         return pq.read_table(file)
