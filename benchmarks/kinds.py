@@ -11,12 +11,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from provenance import command_line, write_result
-from runs import configuration, logits_of, run_all, spread, whole
+from runs import configuration, run_all, spread, whole
 
 from datarater.config import DataRaterConfig
 from datarater.datasets import BatchStream, get_dataset_loaders
 from datarater.models import construct_model
 from datarater.reference import fit_classifier
+from datarater.rivals import logits_of
 
 KINDS = ("pixel_noise", "gaussian_noise", "gaussian_blur", "occlusion")
 PROBABILITIES = (0.1, 0.5)

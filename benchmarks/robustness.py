@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from provenance import command_line, write_result
-from runs import batches, configuration, logits_of, spread, train_against_attack, whole
+from runs import batches, configuration, spread, train_against_attack, whole
 from torch import Tensor, nn
 
 from datarater.adversarial import AttackPlan, check_evaluation, measure_robustness
@@ -26,6 +26,7 @@ from datarater.inner_loop import rate_many
 from datarater.meta_training import EvaluationSet, make_evaluation_set, run_meta_training
 from datarater.models import construct_model
 from datarater.reference import fit_classifier
+from datarater.rivals import logits_of
 
 TRAIN_STEPS, BATCH_SIZE, NUM_TEST, PGD_STEPS, MILD = 375, 128, 1_000, 20, 0.25
 RADII = (0.05, 0.1, 0.15)

@@ -90,12 +90,6 @@ def train_against_attack(
     return model
 
 
-@torch.no_grad()
-def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    "(N, C), a thousand samples at a time."
-    return torch.cat([model(part) for part in x.split(1_000)])
-
-
 def configuration(**settings: Any) -> dict[str, Any]:
     "Every setting of a run as it is resolved, without those that say where it happens."
     return {name: value for name, value in dataclasses.asdict(DataRaterConfig(**settings)).items() if name not in ELSEWHERE}

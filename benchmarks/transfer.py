@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from provenance import command_line, write_result
-from runs import batches, configuration, logits_of, spread, whole
+from runs import batches, configuration, spread, whole
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from datarater.inner_loop import rate_many
 from datarater.meta_training import run_meta_training
 from datarater.models import ToyMLP, construct_model, register_model
 from datarater.reference import fit_classifier
+from datarater.rivals import logits_of
 
 DOWNSTREAM_STEPS = 375  # one epoch of the whole training set
 

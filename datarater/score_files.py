@@ -136,19 +136,19 @@ def parts_folder(path: str | os.PathLike) -> Path:
     return Path(path).with_name(f"{Path(path).name}.parts")
 
 
-def _write_part(rows: list[pd.DataFrame], part: Path, job: dict[str, Any]) -> None:
+def _write_part(rows: pd.DataFrame, part: Path, job: dict[str, Any]) -> None:
     "Write a part, whole or not at all; the first one makes the folder."
-    if not part.parent.exists():
-        part.parent.mkdir()
+    part.parent.mkdir(exist_ok=True)
+    if not (part.parent / "job.json").exists():
         write_atomically(part.parent / "job.json", json.dumps(job))
     with _replacing(part) as temporary:
-        pq.write_table(_as_arrow(pd.concat(rows, ignore_index=True)), temporary)
+        pq.write_table(_as_arrow(rows), temporary)
 
 
 def _check_job(folder: Path, job: dict[str, Any]) -> None:
     "Raise if the folder holds parts of another job."
-    if not folder.exists():
-        return
+    if not (folder / "job.json").exists() and not any(folder.glob("*.parquet")):
+        return  # nothing was begun, or it was stopped before the first part
     try:
         begun = dict(json.loads((folder / "job.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
@@ -180,7 +180,7 @@ def score_to_file(
             stop = min(start + part_size, total)
             if not part.exists():
                 rows = list(rate_batches(rater, dataset, start, stop, batch_size))
-                _write_part([pd.concat(rows).assign(path=None if paths is None else paths[start:stop])], part, job)
+                _write_part(pd.concat(rows, ignore_index=True).assign(path=None if paths is None else paths[start:stop]), part, job)
             bar.update(stop - start)
     _join(files, path, notes)
     shutil.rmtree(parts)
@@ -260,7 +260,7 @@ def score_run(
         existing(Path(run_dir), name)
     check_output(output, overwrite)
     given = {"dataset_name": dataset_name, "data_dir": data_dir, "device": device or default_device()}
-    config = config_from_yaml(existing(Path(run_dir), "config.yaml"), **{name: value for name, value in given.items() if value is not None})
+    config = config_from_yaml(Path(run_dir) / "config.yaml", **{name: value for name, value in given.items() if value is not None})
     split = split or ("train" if dataset_name is None and not is_path(config.dataset_name) else "all")
     if corruption_probability is not None:
         if split == "all":

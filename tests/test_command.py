@@ -147,7 +147,7 @@ class Images(torch.utils.data.Dataset):
 
 class Large(DataRaterDataset):
     def corrupt_samples(self, samples, corruption_fraction): return samples
-    def get_loaders(self, batch_size, train_split_ratio, train_corruption_config): raise NotImplementedError
+    def get_loaders(self, batch_size, train_split_ratio, train_corruption_config): return ()  # is only rated
     def pool(self): return Images()
 """
 
