@@ -46,6 +46,7 @@ class UnitRange(nn.Module):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         (self.low, self.high), self.dtype = value_range, like.dtype
         self.register_parameter("place", nn.Parameter(torch.zeros((), device=like.device), requires_grad=False))  # torchattacks asks the first parameter for the device
+        self.eval()  # the wrapper too: torchattacks takes its mode for that of the whole model and sets it again after each attack
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.model((self.low + x * (self.high - self.low)).to(self.dtype))
