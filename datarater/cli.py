@@ -31,7 +31,7 @@ from .curation import KEEP_RULES, Ratings, curate, show_best_and_worst
 from .datasets import DATASETS
 from .detection import detection_quality
 from .downstream import DEFAULT_METHODS, METHODS, ComparisonPlan, check_runs, compare_downstream, describe_comparison, plot_comparison
-from .meta_training import MetaTrainingResult, run_meta_training, save_figure, write_figure
+from .meta_training import MetaTrainingResult, run_meta_training, single_figure, write_figure
 from .models import MODELS
 from .score_files import SPLITS, check_output, open_rated, parts_folder, read_ratings, score_run, write_ratings
 
@@ -309,7 +309,7 @@ def compare(
         found["ledger"] = [entry.as_dict() for entry in keep_ledger(plan, num_processes=jobs, progress=progress)]
         lines.append(describe_ledgers(found["ledger"]))
     write_atomically(output, json.dumps({**comparison.as_dict(), **found}, indent=1, allow_nan=False) + "\n")
-    save_figure(lambda ax: plot_comparison(comparison, ax), figure)
+    write_figure(single_figure(lambda ax: plot_comparison(comparison, ax)), figure)
     return "\n".join([*lines, f"written: {output}, {figure.name}"])
 
 # %% ../nbs/09_cli.ipynb #f505701a

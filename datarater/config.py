@@ -244,7 +244,9 @@ class OuterSettings:
     meta_gradient: str = setting("auto", one_of("auto", "mixed", "reverse"))
     "estimator of the meta-gradient, one of auto, mixed, reverse; both are exact, they differ in time and memory; auto: by device"
     execution: str = setting("auto", one_of("auto", "loop", "vmap"))
-    "run the inner models one after another (loop) or as one batched computation (vmap); auto: by device"
+    "run the inner models one after another (loop) or as one batched computation (vmap); auto: by device and size"
+    compile: bool = setting(False)
+    "compile the meta-step with torch.compile, on a GPU into a CUDA graph; needs meta_gradient auto or mixed"
 
 # %% ../nbs/00_config.ipynb #b8411c6a
 ATTACK_NORMS = ("linf", "l2")
@@ -315,6 +317,8 @@ class RunSettings:
     "write outer_loss.csv, metrics.csv and plots into the run folder"
     eval_frequency: int = setting(100, COUNT)
     "meta-steps between evaluations"
+    autocast: bool = setting(False)
+    "rate and classify in bfloat16 when evaluating; meta-gradients stay in float32"
     recipe: str | None = setting(None, NAME)
     "named set of defaults; settings given explicitly override it"
 
@@ -330,6 +334,8 @@ class DataRaterConfig(RunSettings, AttackSettings, OuterSettings, InnerSettings,
             raise DataRaterError(f"corruption={self.corruption!r} is not allowed: give a DataCorruptionConfig (in YAML: its settings by name)")
         _check_settings(self)
         _check_units(self)
+        if self.compile and self.meta_gradient == "reverse":
+            raise DataRaterError("compile=True is not allowed with meta_gradient='reverse', whose second pass can't be compiled: give meta_gradient='mixed' or 'auto'")
         if self.outer_lr * self.outer_weight_decay >= 1:
             raise DataRaterError(f"outer_weight_decay={self.outer_weight_decay!r} with outer_lr={self.outer_lr!r} is not allowed: their product, by which each meta-step shrinks the rater, must be below 1")
         _check_device(self.device)

@@ -7,22 +7,28 @@ __all__ = ['LOSSES', 'Params', 'Batch', 'LossFunction', 'OptimizerState', 'INNER
            'EXECUTIONS', 'batch_weights', 'effective_sample_size', 'cross_entropy_loss', 'squared_error_loss',
            'resolve_loss_type', 'model_loss', 'weighted_gradient', 'SGD', 'Adam', 'as_it_is', 'detached', 'mean_loss',
            'Unrolled', 'reverse_weight_gradient', 'mixed_weight_gradient', 'population_weight_gradient',
-           'map_population', 'stack_trees', 'rate_many', 'MetaGradient', 'meta_gradient', 'resolve_engine']
+           'map_population', 'stack_trees', 'rate_many', 'MetaGradient', 'meta_gradient', 'work_per_tensor',
+           'resolve_engine', 'Compiler']
 
 # %% ../nbs/03_inner_loop.ipynb #e825247b
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vjp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.flop_counter import FlopCounterMode
 
 from .config import DataRaterError, lookup
+from .lean_layers import lean_layers
 from .models import rate
 
 # %% ../nbs/03_inner_loop.ipynb #d001dcb8
@@ -198,6 +204,7 @@ class Unrolled(NamedTuple):
     outer_parts: dict[str, Tensor]  # () each: parts of the outer loss, by name
 
 # %% ../nbs/03_inner_loop.ipynb #fa23e3c2
+@torch.enable_grad()
 def reverse_weight_gradient(
     loss_fn: LossFunction,
     optimizer: SGD | Adam,
@@ -211,23 +218,32 @@ def reverse_weight_gradient(
     outer_loss_fn: OuterLoss | None = None,  # default: the mean of loss_fn
 ) -> Unrolled:
     "dL_outer/dw by reverse mode over reverse mode: the oracle. Memory grows with T times the activations."
+    params, state = detached(inner_params), optimizer_state
+    steps = [w.detach().requires_grad_() for w in weights]  # T of (B,)
+    for step, w in enumerate(steps):
+        with lean_layers(from_constants=step == 0):
+            variables = _variables(params)
+            losses = loss_fn(variables, *view(detached(params), *_at(inner_batches, step)))
+            gradient = _gradient((w * losses).sum(), variables, create_graph=True)
+        params, state = optimizer.step(params, gradient, state)
+    with lean_layers():
+        variables = _variables(detached(params))
+        outer_loss, outer_parts = (outer_loss_fn or mean_loss(loss_fn))(variables, *outer_batch)
+        cotangents = _gradient(outer_loss.sum(), variables)
+        ends = {name: p for name, p in params.items() if p.requires_grad}  # without parameters that play no part
+        weight_gradient = torch.autograd.grad(tuple(ends.values()), steps, [cotangents[name] for name in ends], allow_unused=True, materialize_grads=True)
+    return Unrolled(outer_loss.detach(), torch.stack(weight_gradient), detached(params), detached(state), detached(outer_parts))
 
-    def train(weights: Tensor) -> tuple[Params, OptimizerState]:
-        params, state = inner_params, optimizer_state
-        for step in range(len(weights)):
-            gradient, _ = weighted_gradient(loss_fn, params, weights[step], view(detached(params), *_at(inner_batches, step)))
-            params, state = optimizer.step(params, gradient, state)
-        return params, state
 
-    params, train_vjp, state = vjp(train, weights, has_aux=True)
-    cotangent, outer_loss, outer_parts = _judge(outer_loss_fn or mean_loss(loss_fn), params, outer_batch)
-    return Unrolled(outer_loss, train_vjp(cotangent)[0], params, state, outer_parts)
+def _variables(params: Params) -> Params:
+    "The same parameters, all of them such that a gradient can be asked for."
+    return {name: p if p.requires_grad else p.detach().requires_grad_() for name, p in params.items()}
 
 
-def _judge(outer_loss_fn: OuterLoss, params: Params, outer_batch: tuple[Tensor, ...]) -> tuple[Params, Tensor, dict[str, Tensor]]:
-    "dL_outer/dθ_T, L_outer and its parts."
-    cotangent, (outer_loss, parts) = grad_and_value(outer_loss_fn, has_aux=True)(params, *outer_batch)
-    return cotangent, outer_loss, parts
+def _gradient(loss: Tensor, params: Params, create_graph: bool = False) -> Params:
+    "dloss/dparams by name, 0 for parameters that play no part in it."
+    gradients = torch.autograd.grad(loss, tuple(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
+    return dict(zip(params, gradients, strict=True))
 
 # %% ../nbs/03_inner_loop.ipynb #b48d9baa
 def _at(tree: Any, index: int) -> Any:
@@ -256,7 +272,7 @@ def mixed_weight_gradient(
         gradient, _ = weighted_gradient(loss_fn, params, weights[step], batch)
         tape.append((batch, params, gradient, state))
         params, state = optimizer.step(params, gradient, state)
-    params_cotangent, outer_loss, outer_parts = _judge(outer_loss_fn or mean_loss(loss_fn), params, outer_batch)
+    params_cotangent, (outer_loss, outer_parts) = grad_and_value(outer_loss_fn or mean_loss(loss_fn), has_aux=True)(params, *outer_batch)
     cotangents = params_cotangent, {name: torch.zeros_like(value) for name, value in state.items()}
     weight_gradients = []
     for step in reversed(range(len(weights))):
@@ -286,9 +302,7 @@ def _step_backward(
 # %% ../nbs/03_inner_loop.ipynb #9432a9f6
 def _derivative_along(direction: Params, function: Callable[[Params], Any], params: Params) -> Any:
     "The derivative of `function` at `params` along `direction`, by forward mode."
-    with warnings.catch_warnings():  # PyTorch 2.14 warns of a deprecation in its own code
-        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
-        return jvp(function, (params,), (direction,))[1]
+    return jvp(function, (params,), (direction,))[1]
 
 # %% ../nbs/03_inner_loop.ipynb #f3ad31e4
 ESTIMATORS: dict[str, Callable[..., Unrolled]] = {"mixed": mixed_weight_gradient, "reverse": reverse_weight_gradient}
@@ -304,21 +318,45 @@ def population_weight_gradient(
     outer_batches: tuple[Tensor, ...],  # (P, B, ...) each
     estimator: str = "reverse",  # a key of ESTIMATORS
     execution: str = "loop",  # "loop" or "vmap"
+    compiler: "Compiler | None" = None,  # to compile with; for "mixed" only
     **hooks: Any,  # view and outer_loss_fn, as the estimators take them
 ) -> Unrolled:  # every tensor with leading axis P
     "dL_outer/dw of every member of a population, and the population after its T steps."
-    member = partial(lookup(estimator, ESTIMATORS, "estimator", importable=False), loss_fn, optimizer, **hooks)
-    return map_population(execution, member, inner_params, optimizer_state, weights, inner_batches, outer_batches)
+    estimate = lookup(estimator, ESTIMATORS, "estimator", importable=False)
+    population = inner_params, optimizer_state, weights, inner_batches, outer_batches
+    if compiler is not None and estimator != "mixed":
+        raise DataRaterError(f"estimator {estimator!r} can't be compiled: PyTorch compiles no second derivative of its own making; use 'mixed'")
+    if (estimator, execution) == ("reverse", "vmap"):
+        with sdpa_kernel(SDPBackend.MATH):
+            return _reverse_at_once(loss_fn, optimizer, *population, **hooks)
+    return map_population(execution, partial(estimate, loss_fn, optimizer, **hooks), *population, compiler=compiler)
+
+
+def _reverse_at_once(
+    loss_fn: LossFunction, optimizer: SGD | Adam, inner_params: Params, optimizer_state: OptimizerState, weights: Tensor,
+    inner_batches: tuple[Tensor, ...], outer_batches: tuple[Tensor, ...], *, view: View = as_it_is, outer_loss_fn: OuterLoss | None = None,
+) -> Unrolled:
+    "`reverse` for a whole population: autograd around mapped functions."
+    mapped = SimpleNamespace(step=vmap(optimizer.step))
+    hooks = {"view": vmap(view), "outer_loss_fn": vmap(outer_loss_fn or mean_loss(loss_fn))}
+    by_step = weights.transpose(0, 1), tuple(tensor.transpose(0, 1) for tensor in inner_batches)  # (P, T, ...) -> (T, P, ...)
+    unrolled = reverse_weight_gradient(vmap(loss_fn), mapped, inner_params, optimizer_state, *by_step, outer_batches, **hooks)
+    return unrolled._replace(weight_gradient=unrolled.weight_gradient.transpose(0, 1))  # (T, P, B) -> (P, T, B)
 
 # %% ../nbs/03_inner_loop.ipynb #b9e5cb1f
 def map_population(
     execution: str,  # "loop" or "vmap"
     member: Callable[..., Any],  # takes one member's part of each tree, gives a tensor or a tree of tensors
     *trees: Any,  # (P, ...): tensors, or tuples or dictionaries of tensors
+    compiler: "Compiler | None" = None,  # to compile with what runs at once: one member, or all of them
 ) -> Any:  # (P, ...)
     "`member` of every member of a population, one by one or at once; raises `DataRaterError` for an unknown execution."
-    with sdpa_kernel(SDPBackend.MATH):
-        return lookup(execution, EXECUTIONS, "execution", importable=False)(member)(*trees)
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)  # PyTorch 2.14 in its own forward mode
+        mapped = lookup(execution, EXECUTIONS, "execution", importable=False)
+        if compiler is None:
+            return mapped(member)(*trees)
+        return compiler(vmap(member), *trees) if execution == "vmap" else _looped(partial(compiler, member))(*trees)
 
 
 def _looped(member: Callable[..., Any]) -> Callable[..., Any]:
@@ -347,7 +385,7 @@ def stack_trees(trees: Sequence[Any]) -> Any:
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 # %% ../nbs/03_inner_loop.ipynb #e6375a22
-_CPU_CHUNK = 256  # samples rated at a time on a CPU
+_CPU_CHUNK = 128  # samples rated at a time on a CPU
 
 
 def rate_many(
@@ -356,9 +394,10 @@ def rate_many(
     y: Tensor,  # (N, ...): used by label-aware raters only
     params: Params | None = None,  # to use in place of the rater's own
 ) -> Tensor:  # (N,)
-    "Ratings of any number of samples: at once on a GPU, chunk by chunk on a CPU, where activations that fit into the cache are faster."
+    "Ratings of any number of samples: at once on a GPU, chunk by chunk and with `lean_layers` on a CPU, where activations that fit into the cache are faster."
     size = _CPU_CHUNK if x.device.type == "cpu" else len(x)
-    return torch.cat([rate(rater, *chunk, params) for chunk in zip(x.split(size), y.split(size), strict=True)])
+    with lean_layers():
+        return torch.cat([rate(rater, *chunk, params) for chunk in zip(x.split(size), y.split(size), strict=True)])
 
 # %% ../nbs/03_inner_loop.ipynb #db7bee97
 class MetaGradient(NamedTuple):
@@ -387,6 +426,7 @@ def meta_gradient(
     temperature: float = 1.0,
     estimator: str = "reverse",
     execution: str = "loop",
+    compiler: "Compiler | None" = None,
     **hooks: Any,  # view and outer_loss_fn, as the estimators take them
 ) -> MetaGradient:
     "Gradient of each member's outer loss with respect to η, through T inner steps (Calian et al. 2025); raises `DataRaterError` for ratings cut off from η."
@@ -396,7 +436,7 @@ def meta_gradient(
     if not weights.requires_grad:
         raise DataRaterError(f"ratings of {type(rater).__name__} do not depend on its parameters: remove detach() or no_grad(), or let some parameters require gradients")
     unrolled = population_weight_gradient(
-        loss_fn, optimizer, inner_params, optimizer_state, weights.detach(), inner_batches, outer_batches, estimator, execution, **hooks
+        loss_fn, optimizer, inner_params, optimizer_state, weights.detach(), inner_batches, outer_batches, estimator, execution, compiler, **hooks
     )
     gradients = torch.autograd.grad(weights, tuple(copies.values()), unrolled.weight_gradient, allow_unused=True, materialize_grads=True)
     member_gradients = dict(zip(copies, gradients, strict=True))
@@ -411,11 +451,66 @@ def _rate_members(rater: nn.Module, copies: Params, x: Tensor, y: Tensor, execut
     return map_population(execution, member, copies, x, y)
 
 # %% ../nbs/03_inner_loop.ipynb #abb08128
+_SMALL_WORK = 6e6  # floating-point operations; below it, calling a layer takes a CPU longer than computing it
+
+
+def work_per_tensor(
+    loss_fn: LossFunction,
+    params: Params,  # θ of one inner model
+    batch: Batch,  # one batch (B, ...)
+) -> float:
+    "Floating-point operations of a forward pass, divided by the number of parameter tensors: how much a layer has to do."
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        loss_fn(params, *batch)
+    return counter.get_total_flops() / len(params)
+
+
 def resolve_engine(
     estimator: str,  # "auto" or a key of ESTIMATORS
     execution: str,  # "auto", "loop" or "vmap"
     device: str | torch.device,
+    *,
+    num_models: int,  # P
+    work: float,  # as `work_per_tensor` counts it
+    compiled: bool = False,  # whether the step is to be compiled
 ) -> tuple[str, str]:  # estimator, execution
-    "The estimator and execution that suit the device, where they were left to us."
-    is_cpu = torch.device(device).type == "cpu"
-    return ("reverse" if is_cpu else "mixed") if estimator == "auto" else estimator, ("loop" if is_cpu else "vmap") if execution == "auto" else execution
+    "The estimator and execution that suit device and shape, where they were left to us."
+    on_cpu = torch.device(device).type == "cpu"
+    suited = "reverse" if on_cpu and not compiled else "mixed", "loop" if on_cpu and (work > _SMALL_WORK or num_models == 1) else "vmap"
+    return tuple(suits if asked == "auto" else asked for asked, suits in zip((estimator, execution), suited, strict=True))
+
+# %% ../nbs/03_inner_loop.ipynb #6a960ea5
+class Compiler:
+    "Runs functions of tensors as compiled traces, one for each signature; where there is no compiler, as traces, with one warning."
+
+    def __init__(
+        self,
+        backend: str | Callable = "inductor",  # as `torch.compile` takes it
+    ):
+        self.backend, self.traces = backend, {}
+
+    def __call__(
+        self,
+        function: Callable[..., Any],  # always the same one: it is traced at its first call
+        *trees: Any,  # tensors, or tuples or dictionaries of tensors
+    ) -> Any:
+        "`function(*trees)`."
+        leaves, structure = tree_flatten(trees)
+        signature = str(structure), tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+        with torch.no_grad():
+            if signature not in self.traces:
+                self.traces[signature] = self._compile(function, trees, leaves[0].device)
+            return self.traces[signature](*trees)
+
+    def _compile(self, function: Callable[..., Any], trees: tuple, device: torch.device) -> Callable[..., Any]:
+        trace = make_fx(function)(*trees)
+        trace.graph.eliminate_dead_code()
+        trace.recompile()
+        as_graph = {"mode": "reduce-overhead"} if device.type == "cuda" and self.backend == "inductor" else {}
+        compiled = torch.compile(trace, backend=self.backend, dynamic=False, **as_graph)
+        try:
+            compiled(*trees)
+        except Exception as error:  # a missing or broken compiler can fail in any way
+            warnings.warn(f"running without torch.compile, which failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)
+            return trace
+        return (lambda *trees: tree_map(torch.clone, compiled(*trees))) if as_graph else compiled  # the next replay overwrites what a CUDA graph gave

@@ -4,23 +4,26 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS',
-           'RECENT_COLUMNS', 'seeded_globally', 'Parts', 'set_up', 'check_targets', 'try_models', 'EvaluationSet',
-           'gather', 'make_evaluation_set', 'inner_quality', 'MetaTrainingError', 'take_meta_step',
-           'plot_rating_against_corruption', 'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'existing',
-           'load_model', 'save_inner_model', 'load_inner_model', 'RunLog', 'curves', 'save_figure', 'write_figure',
-           'MetaTrainingResult', 'run_meta_training', 'train_rater', 'evaluate']
+           'RECENT_COLUMNS', 'seeded_globally', 'Parts', 'set_up', 'check_targets', 'try_models', 'choose_engine',
+           'EvaluationSet', 'gather', 'make_evaluation_set', 'evaluation_precision', 'inner_quality',
+           'MetaTrainingError', 'take_meta_step', 'plot_rating_against_corruption', 'plot_curve', 'make_run_dir',
+           'save_rater', 'load_rater', 'existing', 'load_model', 'save_inner_model', 'load_inner_model', 'RunLog',
+           'curves', 'single_figure', 'write_figure', 'MetaTrainingResult', 'run_meta_training', 'train_rater',
+           'evaluate']
 
 # %% ../nbs/05_meta_training.ipynb #d681012f
 import inspect
 import io
 import math
 import os
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -43,7 +46,7 @@ from .detection import detection_by_kind, detection_by_strength, is_trained_on, 
 from .diagnostics import collapse_warning, gradient_agreement, plot_dashboard, rating_autocorrelation, rating_summary, weight_entropy
 from datarater.inner_loop import (
     INNER_OPTIMIZERS, LOSSES, SGD, Adam, Batch, LossFunction, MetaGradient,
-    effective_sample_size, meta_gradient, model_loss, rate_many, resolve_engine, resolve_loss_type,
+    Compiler, effective_sample_size, meta_gradient, model_loss, rate_many, resolve_engine, resolve_loss_type, work_per_tensor,
 )
 from .models import check_model, construct_model, rate
 from .outer_loop import MetaOptimizer, Population, global_norms
@@ -68,6 +71,8 @@ class Parts:
     loss_fn: LossFunction
     loss_type: str
     num_outputs: int  # classes, or parts of a real target
+    engine: tuple[str, str]  # estimator and execution of the meta-gradient
+    compiler: Compiler | None
     optimizer: SGD | Adam
     population: Population
     meta_optimizer: MetaOptimizer
@@ -106,9 +111,10 @@ def set_up(config: DataRaterConfig) -> Parts:
         rater, config.num_inner_models, config.outer_lr, config.meta_update, config.outer_warmup_steps, config.outer_weight_decay, config.grad_clip_norm
     )
     averaged = _call(f"copying rater {config.data_rater_model_class}", lambda: AveragedModel(rater, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)))
+    loss_fn = model_loss(inner_model, loss_type)
     return Parts(
-        config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=model_loss(inner_model, loss_type),
-        loss_type=loss_type, num_outputs=num_outputs, optimizer=optimizer, population=population, meta_optimizer=meta_optimizer, evaluation=evaluation, adversary=adversary,
+        config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=loss_fn,
+        engine=choose_engine(config, loss_fn, inner_model, inner_batch), compiler=Compiler() if config.compile else None, loss_type=loss_type, num_outputs=num_outputs, optimizer=optimizer, population=population, meta_optimizer=meta_optimizer, evaluation=evaluation, adversary=adversary,
         averaged=averaged, last_good=_copy_of(averaged.module),
     )
 
@@ -151,11 +157,17 @@ def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module
         check_targets(targets, outputs.shape[-1], loss_type)
     params = {name: p.detach()[None] for name, p in inner_model.named_parameters() if p.requires_grad}  # P = T = 1
     inner, outer = (tuple(t[None, None] for t in inner_batch), tuple(t[None] for t in outer_batch))
-    engine = resolve_engine(config.meta_gradient, config.execution, config.device)
     loss_fn = model_loss(inner_model, loss_type)
+    engine = choose_engine(config, loss_fn, inner_model, inner_batch)
     what = f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}{' (execution=loop may help)' if engine[1] == 'vmap' else ''}"
     _call(what, lambda: meta_gradient(rater, loss_fn, SGD(1.0), params, {}, inner, outer, 1.0, *engine))
     return outputs.shape[-1]
+
+
+def choose_engine(config: DataRaterConfig, loss_fn: LossFunction, inner_model: nn.Module, batch: Batch) -> tuple[str, str]:
+    "Estimator and execution: those asked for, or those that suit device, inner model and batch."
+    work = work_per_tensor(loss_fn, dict(inner_model.named_parameters()), batch)
+    return resolve_engine(config.meta_gradient, config.execution, config.device, num_models=config.num_inner_models, work=work, compiled=config.compile)
 
 # %% ../nbs/05_meta_training.ipynb #9264e71a
 def _size_hint(model: nn.Module, x: Tensor) -> str:
@@ -241,6 +253,11 @@ def make_evaluation_set(dataset: DataRaterDataset, test_loader: Any, config: Dat
     return EvaluationSet((x, y), (corrupted.samples, corrupted.targets), corrupted.fractions.cpu().numpy(), names[corrupted.codes.cpu().numpy()])
 
 # %% ../nbs/05_meta_training.ipynb #13402ebb
+def evaluation_precision(config: DataRaterConfig) -> torch.autocast:
+    "Context of the forward passes of an evaluation: bfloat16 with `autocast`."
+    return torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.autocast)
+
+
 @torch.no_grad()
 def inner_quality(parts: Parts) -> dict[str, float]:
     "Mean loss, for class labels accuracy, and with an attack robust accuracy of the inner models on clean test samples."
@@ -248,7 +265,8 @@ def inner_quality(parts: Parts) -> dict[str, float]:
     losses, accuracies = [], []
     for p in range(parts.config.num_inner_models):
         params = {name: value[p] for name, value in parts.population.params.items()}
-        outputs = functional_call(parts.inner_model, params, (x,))
+        with evaluation_precision(parts.config):
+            outputs = functional_call(parts.inner_model, params, (x,)).to(x.dtype)
         losses.append(LOSSES[parts.loss_type](outputs, y).mean().item())
         if parts.loss_type == "cross_entropy":
             accuracies.append((outputs.argmax(-1) == y).double().mean().item())
@@ -260,8 +278,7 @@ def _robust_accuracy(parts: Parts, x: Tensor, y: Tensor) -> float:
     "Mean robust accuracy of the inner models; NaN where a run attacks nothing."
     if not parts.adversary.is_active:
         return math.nan
-    _, execution = resolve_engine("auto", parts.config.execution, parts.config.device)
-    return parts.adversary.robust_accuracy(parts.inner_model, parts.population.params, x, y, execution).mean().item()
+    return parts.adversary.robust_accuracy(parts.inner_model, parts.population.params, x, y, execution=parts.engine[1]).mean().item()
 
 # %% ../nbs/05_meta_training.ipynb #aa950c2b
 class MetaTrainingError(DataRaterError):
@@ -290,10 +307,9 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
     config = parts.config
     parts.population.replace_old()
     inner_batches, outer_batches = _draw(parts, meta_step)
-    estimator, execution = resolve_engine(config.meta_gradient, config.execution, config.device)
     step = meta_gradient(
         parts.rater, parts.loss_fn, parts.optimizer, parts.population.params, parts.population.state,
-        *parts.adversary.add_starts(inner_batches, outer_batches), config.softmax_temperature, estimator, execution, **parts.adversary.hooks(parts.loss_fn),
+        *parts.adversary.add_starts(inner_batches, outer_batches), config.softmax_temperature, *parts.engine, parts.compiler, **parts.adversary.hooks(parts.loss_fn),
     )
     member_norms = global_norms(step.member_gradients)
     _check_finite(parts, meta_step, step, member_norms)
@@ -301,21 +317,25 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
     update_norms = parts.meta_optimizer.step(step.member_gradients)
     parts.averaged.update_parameters(parts.rater)
     parts.population.grow_older(step, keep=config.model_update)
-    return {
-        "outer_loss": step.outer_loss.mean().item(), **{f"{name}_outer_loss": loss.mean().item() for name, loss in step.outer_parts.items()},
-        "meta_gradient_norm": global_norms({name: g[None] for name, g in step.rater_gradient.items()}).item(),
-        "member_norm_min": member_norms.min().item(), "member_norm_max": member_norms.max().item(), "agreement": gradient_agreement(step.member_gradients),
-        "update_norm": update_norms.mean().item(), "update_norm_min": update_norms.min().item(), "update_norm_max": update_norms.max().item(),
-        "ess": effective_sample_size(step.weights).mean().item(), "entropy": weight_entropy(step.weights).mean().item(),
+    to_log = {
+        "outer_loss": step.outer_loss.mean(), **{f"{name}_outer_loss": loss.mean() for name, loss in step.outer_parts.items()},
+        "meta_gradient_norm": global_norms({name: g[None] for name, g in step.rater_gradient.items()})[0],
+        "member_norm_min": member_norms.min(), "member_norm_max": member_norms.max(),
+        "update_norm": update_norms.mean(), "update_norm_min": update_norms.min(), "update_norm_max": update_norms.max(),
+        "ess": effective_sample_size(step.weights).mean(), "entropy": weight_entropy(step.weights).mean(),
     }
+    numbers = torch.stack([value.double() for value in to_log.values()]).tolist()  # one wait for the device, not one for each
+    return {**dict(zip(to_log, numbers, strict=True)), "agreement": gradient_agreement(step.member_gradients)}
 
 # %% ../nbs/05_meta_training.ipynb #d576a200
 def _check_finite(parts: Parts, meta_step: int, step: MetaGradient, member_norms: Tensor) -> None:
     "Raise if the meta-step went wrong for any member."
-    if not step.weights.isfinite().all():
+    weights_are_finite, *numbers = torch.cat([step.weights.isfinite().all()[None], step.outer_loss, member_norms]).tolist()
+    if not weights_are_finite:
         raise _rater_breakdown(parts, meta_step - 1)
-    for what, values in (("outer loss", step.outer_loss), ("norm of the meta-gradient", member_norms)):
-        for p, value in enumerate(values.tolist()):
+    num_models = len(member_norms)
+    for what, values in (("outer loss", numbers[:num_models]), ("norm of the meta-gradient", numbers[num_models:])):
+        for p, value in enumerate(values):
             if not math.isfinite(value):
                 raise _breakdown(parts, meta_step, f"the {what} of inner model {p} is {value}; a lower inner_lr or outer_lr may help")
 
@@ -459,6 +479,9 @@ EVALUATION_COLUMNS = [
 RECENT_COLUMNS = [name for name in EVALUATION_COLUMNS if name in STEP_COLUMNS and name != "meta_step"]  # means over the meta-steps since the last evaluation
 
 
+_DRAWING_SHARE = 0.05  # of a run's time
+
+
 @dataclass
 class RunLog:
     "The tables of a run, and the folder they are written to if `folder` is given."
@@ -469,6 +492,9 @@ class RunLog:
     by_kind: pd.DataFrame = field(default_factory=pd.DataFrame)  # of the last evaluation
     by_strength: pd.DataFrame = field(default_factory=pd.DataFrame)  # of the last evaluation
     ratings: np.ndarray | None = None  # of the last evaluation
+    due: dict[str, Callable[[], Figure]] = field(default_factory=dict)  # figures to draw, by file name
+    started: float = field(default_factory=time.perf_counter)
+    seconds_drawing: float = 0.0
 
     @property
     def history(self) -> pd.DataFrame:
@@ -487,16 +513,25 @@ class RunLog:
         return history.loc[history["meta_step"] > last, columns].mean().to_dict()
 
     def write(self) -> None:
-        "Write the tables and their figures, once there is an evaluation."
+        "Write the tables, once there is an evaluation, and as a rule their figures: at most a twentieth of the time goes into drawing; what is due then is drawn by `draw`."
         if self.folder is None or not self.evaluations:
             return
         write_atomically(self.folder / "outer_loss.csv", self.history.to_csv(index=False))
         write_atomically(self.folder / "metrics.csv", self.metrics.to_csv(index=False))
         write_atomically(self.folder / "detection_by_kind.csv", self.by_kind.to_csv())
         write_atomically(self.folder / "detection_by_strength.csv", self.by_strength.to_csv(index=False))
-        for name, draw in curves(self.history, self.metrics, self.by_strength).items():
-            save_figure(draw, self.folder / "plots" / f"{name}.png")
-        write_figure(plot_dashboard(self.history, self.metrics, Figure(figsize=(11, 6)), self.batch_size), self.folder / "plots" / "dashboard.png")
+        history, metrics = self.history, self.metrics
+        self.due |= {name: partial(single_figure, draw) for name, draw in curves(history, metrics, self.by_strength).items()}
+        self.due["dashboard"] = lambda: plot_dashboard(history, metrics, Figure(figsize=(11, 6)), self.batch_size)
+        if self.seconds_drawing <= _DRAWING_SHARE * (time.perf_counter() - self.started):
+            self.draw()
+
+    def draw(self) -> None:
+        "Draw and write the figures that are due."
+        start = time.perf_counter()
+        for name in list(self.due):
+            write_figure(self.due.pop(name)(), self.folder / "plots" / f"{name}.png")
+        self.seconds_drawing += time.perf_counter() - start
 
 # %% ../nbs/05_meta_training.ipynb #5d0ba4c2
 def curves(history: pd.DataFrame, metrics: pd.DataFrame, by_strength: pd.DataFrame) -> dict[str, Callable[[Axes], Axes]]:
@@ -519,11 +554,11 @@ def curves(history: pd.DataFrame, metrics: pd.DataFrame, by_strength: pd.DataFra
     return {name: draw for name, draw in drawings.items() if name not in left_out}
 
 
-def save_figure(draw: Callable[[Axes], Axes], path: Path) -> None:
-    "Draw on a new figure and write it as PNG; needs no display."
+def single_figure(draw: Callable[[Axes], Axes]) -> Figure:
+    "A new figure with one pair of axes, drawn on; needs no display."
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     draw(figure.subplots())
-    write_figure(figure, path)
+    return figure
 
 
 def write_figure(figure: Figure, path: Path) -> None:
@@ -567,6 +602,7 @@ def run_meta_training(
                     save_inner_model(parts, run_dir)
             with suppress(OSError):
                 log.write()
+                log.draw()
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(f"interrupted after meta-step {len(log.steps)}: the rater is in {run_dir}") from error
             if isinstance(error, MetaTrainingError):
@@ -575,6 +611,7 @@ def run_meta_training(
         if config.save_data_rater_checkpoint:
             save_rater(parts.averaged.module, run_dir)
             save_inner_model(parts, run_dir)
+        log.draw()
     return MetaTrainingResult(parts.averaged.module.eval(), run_dir, log.history, log.metrics, log.by_kind, log.by_strength, config)
 
 # %% ../nbs/05_meta_training.ipynb #31089ac8
@@ -594,8 +631,8 @@ def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, log both, and warn of collapse."
     data, config = parts.evaluation, parts.config
-    with torch.no_grad():
-        clean, corrupted = (rate_many(parts.averaged.module, *batch).cpu().numpy() for batch in (data.clean, data.corrupted))
+    with torch.no_grad(), evaluation_precision(config):
+        clean, corrupted = (rate_many(parts.averaged.module, *batch).float().cpu().numpy() for batch in (data.clean, data.corrupted))
     if not (np.isfinite(clean).all() and np.isfinite(corrupted).all()):
         raise _rater_breakdown(parts, meta_step)
     ratings = np.concatenate([clean, corrupted])
@@ -613,6 +650,5 @@ def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
         warnings.warn(f"meta-step {meta_step}: {collapse}", RuntimeWarning, stacklevel=2)
     if log.folder is not None and not math.isnan(quality["r2"]):  # kinds without degrees have no such picture
         title = f"meta-step {meta_step}: R² {quality['r2']:.2f}, AUROC {quality['auroc']:.3f}"
-        path = log.folder / "plots" / f"regression_step_{meta_step:06d}.png"
-        save_figure(lambda ax: plot_rating_against_corruption(data.fractions, corrupted, ax).set_title(title), path)
+        log.due[f"regression_step_{meta_step:06d}"] = partial(single_figure, lambda ax: plot_rating_against_corruption(data.fractions, corrupted, ax).set_title(title))
     log.write()

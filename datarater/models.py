@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MODELS', 'register_model', 'construct_model', 'check_model', 'he_initialise', 'ConvFeatures', 'ToyCNN', 'ToyMLP',
            'group_norm', 'ResidualBlock', 'ResidualNet', 'ResNet18', 'ResNetMnist', 'check_ratings', 'rate',
-           'TextureFeatures', 'DataRater', 'DataRaterResNet', 'DataRaterResNetMnist', 'at_label', 'LabelAwareDataRater',
-           'RegressionDataRater', 'LabelAwareRegressionDataRater']
+           'largest_and_mean', 'TextureFeatures', 'DataRater', 'DataRaterResNet', 'DataRaterResNetMnist', 'at_label',
+           'LabelAwareDataRater', 'RegressionDataRater', 'LabelAwareRegressionDataRater']
 
 # %% ../nbs/02_models.ipynb #78bc8a67
 import inspect
@@ -257,6 +257,49 @@ def rate(
     ratings = rater(*inputs) if params is None else functional_call(rater, params, inputs)
     return check_ratings(ratings, len(x), type(rater).__name__)
 
+# %% ../nbs/02_models.ipynb #446f4dc3
+class _BlockPools(torch.autograd.Function):
+    "(B, C, H, W) -> the largest value of each block, its mean, and the place of the largest."
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        largest, places = F.max_pool2d(x, size, return_indices=True)
+        return largest, F.avg_pool2d(x, size), places
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        x, ctx.size = inputs
+        ctx.shape, ctx.channels_last = x.shape, x.stride(1) == 1
+        ctx.mark_non_differentiable(output[2])
+        ctx.save_for_backward(output[2])
+
+    @staticmethod
+    def backward(ctx: Any, of_largest: Tensor, of_mean: Tensor, _: Any) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors  # (B, C, h, w): row-major places in H × W
+        (_, _, height, width), size = ctx.shape, ctx.size
+        h, w = of_mean.shape[2:]
+        to_rows = (lambda t: t.permute(0, 2, 3, 1)) if ctx.channels_last else (lambda t: t)  # as x lies in memory
+        axis = 1 if ctx.channels_last else 2  # of the rows
+        spread = to_rows(of_mean / size**2).unsqueeze(axis + 1).unsqueeze(axis + 3)
+        shape = list(spread.shape)
+        shape[axis + 1] = shape[axis + 3] = size
+        image = spread.expand(shape).flatten(axis + 2, axis + 3).flatten(axis, axis + 1)  # (B, h·size, w·size, C) or (B, C, h·size, w·size)
+        if (h * size, w * size) != (height, width):
+            image = F.pad(image, (0, 0) * ctx.channels_last + (0, width - w * size, 0, height - h * size))
+        flat = image.flatten(axis, axis + 1).scatter_add_(axis, to_rows(places).flatten(axis, axis + 1), to_rows(of_largest).flatten(axis, axis + 1))
+        image = flat.unflatten(axis, (height, width))
+        return image.permute(0, 3, 1, 2) if ctx.channels_last else image, None
+
+
+def largest_and_mean(
+    x: Tensor,  # (B, C, H, W)
+    size: int,  # of the blocks, in pixels; rows and columns left over at the end are left out
+) -> tuple[Tensor, Tensor]:  # (B, C, H // size, W // size) each
+    "`F.max_pool2d` and `F.avg_pool2d` of the same blocks, which take one pass back."
+    return _BlockPools.apply(x, size)[:2]
+
 # %% ../nbs/02_models.ipynb #0fcd5eb9
 class TextureFeatures(nn.Module):
     "Local maxima and means of small convolutions: (B, in_channels, H, W) -> (B, 64), for images of any size from 4×4."
@@ -273,9 +316,9 @@ class TextureFeatures(nn.Module):
         he_initialise(self.near, self.wide)
 
     def forward(self, x: Tensor) -> Tensor:
-        near = self.near(x).relu()  # (B, 16, H, W)
-        blocks = torch.cat([F.max_pool2d(near, 4), F.avg_pool2d(near, 4)], dim=1)  # (B, 16 + 16, H/4, W/4)
-        wide = self.wide(blocks).relu()  # (B, 32, H/4, W/4)
+        near = self.near(x).relu_()  # (B, 16, H, W)
+        blocks = torch.cat(largest_and_mean(near, 4), dim=1)  # (B, 16 + 16, H/4, W/4)
+        wide = self.wide(blocks).relu_()  # (B, 32, H/4, W/4)
         return torch.cat([wide, blocks], dim=1).mean((2, 3))  # (B, 32 + 16 + 16)
 
 # %% ../nbs/02_models.ipynb #7adcef5c

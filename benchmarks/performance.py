@@ -1,0 +1,305 @@
+"""Time and memory of the meta-gradient and of whole runs, side by side with other ways.
+
+    pip install -e ".[benchmarks]"
+    python benchmarks/performance.py [--device cpu] [--parts meta_step engines memory run rating compiled] [--repeats 15]
+
+writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them. The ways take turns in one process, and ratios are taken turn by turn,
+so that a machine whose speed drifts does no harm: medians and quartiles of paired ratios. Memory is measured in a process of its own for each case. All images are random.
+"""
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from peers import PEERS, RULES, Problem, by_loop, by_us, largest_difference, make_problem, train_plainly
+from provenance import ROOT, write_result
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datarater.config import DataRaterConfig
+from datarater.datasets import TensorDataRaterDataset, register_dataset
+from datarater.inner_loop import EXECUTIONS, Compiler, model_loss, population_weight_gradient, rate_many, resolve_engine, work_per_tensor
+from datarater.meta_training import Parts, RunLog, evaluate, set_up, take_meta_step
+
+MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
+GRID = [  # along each axis from one corner; the whole product would take days
+    *({**MAIN, "num_models": p, "optimizer": optimizer} for optimizer in ("sgd", "adam") for p in (1, 4, 8, 16)),
+    *({**MAIN, "num_models": 1, "num_steps": t, "optimizer": optimizer} for optimizer in ("sgd", "adam") for t in (1, 4, 8, 16, 32)),
+    *({**MAIN, "batch_size": 16, "optimizer": optimizer} for optimizer in ("sgd", "adam")),
+    *({**MAIN, "inner_model": "ResNet18", "num_models": 1, "num_steps": t, "batch_size": 16} for t in (1, 2, 4)),
+]
+MEMORY = [("ToyCNN", 128, (1, 2, 4, 8, 16, 32)), ("ResNet18", 32, (1, 2, 4, 8))]
+
+
+def synchronised(function: Callable[[], Any], device: str) -> float:
+    "Seconds that a call takes, until the device is done."
+    start = time.perf_counter()
+    function()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def take_turns(ways: dict[str, Callable[[], Any]], repeats: int, device: str) -> list[dict[str, float]]:
+    "Seconds of each way, turn by turn, after a first turn that is not counted."
+    return [{name: synchronised(way, device) for name, way in ways.items()} for _ in range(repeats + 1)][1:]
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return {"median": round(statistics.median(values), 4), "lower_quartile": round(low, 4), "upper_quartile": round(high, 4)}
+
+
+def over(turns: list[dict[str, float]], one: str, other: str) -> dict[str, float]:
+    "The ratio of two ways, turn by turn."
+    return summary([turn[one] / turn[other] for turn in turns])
+
+
+def engine_of(problem: Problem, device: str) -> tuple[str, str]:
+    "What a run with settings left to `auto` takes."
+    batch = problem.inner[0][0, 0], problem.inner[1][0, 0]
+    work = work_per_tensor(model_loss(problem.models[0], "cross_entropy"), dict(problem.models[0].named_parameters()), batch)
+    return resolve_engine("auto", "auto", device, num_models=len(problem.models), work=work)
+
+
+def meta_step(device: str, repeats: int) -> dict[str, Any]:
+    "Our meta-gradient, that of the peers, and plain training of the same inner steps."
+    for inner_model, optimizer in (("ToyCNN", "sgd"), ("ToyCNN", "adam"), ("ResNet18", "sgd")):
+        differences = largest_difference(inner_model, optimizer)
+        if max(differences.values()) > 1e-4:
+            raise SystemExit(f"the meta-gradients of {inner_model} with {optimizer} differ: {differences}; the comparison would mean nothing")
+    rows = []
+    for case in GRID:
+        problem = make_problem(**case, device=device)
+        engine = engine_of(problem, device)
+        ways = {"plain": lambda: train_plainly(problem), "ours": lambda: by_us(problem, *engine), "ours, without the rater": lambda: unrolled(problem, *engine)}
+        ways |= {name: lambda peer=peer: peer(problem) for name, peer in PEERS.items()}
+        turns = take_turns(ways, repeats if case["num_models"] * case["num_steps"] <= 16 and case["inner_model"] == "ToyCNN" else max(3, repeats // 5), device)
+        best = [min(turn[name] for name in PEERS) / turn["ours"] for turn in turns]
+        rows.append({**case, "engine": engine, "repeats": len(turns), "plain_seconds": summary([turn["plain"] for turn in turns]),
+                     "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"}, "best_peer_over_ours": summary(best)})
+        print(case, engine, {name: ratio["median"] for name, ratio in rows[-1]["over_plain"].items()}, "best peer / ours", rows[-1]["best_peer_over_ours"]["median"], flush=True)
+    return {"largest_difference_in_float64": {f"{m}, {o}": largest_difference(m, o) for m, o in (("ToyCNN", "sgd"), ("ToyCNN", "adam"), ("ResNet18", "sgd"))}, "rows": rows}
+
+
+def unrolled(problem: Problem, estimator: str, execution: str, compiler: Compiler | None = None) -> Any:
+    "Ours without the rater's own forward and backward pass."
+    weights = torch.full_like(problem.inner[0][:, :, :, 0, 0, 0], 1 / problem.inner[0].shape[2])  # (P, T, B)
+    loss_fn = model_loss(problem.models[0], "cross_entropy")
+    return population_weight_gradient(loss_fn, RULES[problem.optimizer], problem.params, problem.state, weights, problem.inner, problem.outer, estimator, execution, compiler)
+
+
+def engines(device: str, repeats: int) -> list[dict[str, Any]]:
+    "The estimators and executions of the unrolled steps, over sizes of the work."
+    rows = []
+    for inner_model, num_models, num_steps, batch_size in (("ToyCNN", 8, 2, 128), ("ToyCNN", 8, 2, 32), ("ToyCNN", 8, 2, 8), ("ResNetMnist", 4, 2, 128), ("ResNetMnist", 4, 2, 16)):
+        problem = make_problem(inner_model, num_models, num_steps, batch_size, "adam", device)
+        loss_fn = model_loss(problem.models[0], "cross_entropy")
+        work = work_per_tensor(loss_fn, dict(problem.models[0].named_parameters()), (problem.inner[0][0, 0], problem.inner[1][0, 0]))
+        ways = {f"{estimator}, {execution}": lambda e=(estimator, execution): unrolled(problem, *e) for estimator in ("reverse", "mixed") for execution in EXECUTIONS}
+        turns = take_turns(ways, max(3, repeats // 2), device)
+        rows.append({"inner_model": inner_model, "P": num_models, "T": num_steps, "B": batch_size, "optimizer": "adam", "work_per_tensor": work, "chosen": engine_of(problem, device),
+                     "repeats": len(turns), "over_reverse_loop": {name: over(turns, name, "reverse, loop") for name in ways}})
+        print({**rows[-1], "over_reverse_loop": {name: ratio["median"] for name, ratio in rows[-1]["over_reverse_loop"].items()}}, flush=True)
+    return rows
+
+
+def compiled(device: str, repeats: int) -> dict[str, Any]:
+    "The unrolled steps of `mixed`, compiled against as they are, and what compiling takes."
+    problem = make_problem(**MAIN, device=device)
+    execution = engine_of(problem, device)[1]
+    compiler = Compiler()
+    seconds = synchronised(lambda: unrolled(problem, "mixed", execution, compiler), device)
+    turns = take_turns({"compiled": lambda: unrolled(problem, "mixed", execution, compiler), "as it is": lambda: unrolled(problem, "mixed", execution)}, repeats, device)
+    return {**MAIN, "execution": execution, "seconds_to_compile": round(seconds, 1), "repeats": len(turns), "compiled_over_as_it_is": over(turns, "compiled", "as it is")}
+
+
+def memory(device: str, repeats: int) -> list[dict[str, Any]]:
+    "Peak memory of the unrolled steps, above what was there before, over T."
+    rows = []
+    for inner_model, batch_size, steps in MEMORY:
+        for num_steps in steps:
+            for estimator in ("reverse", "mixed"):
+                command = [sys.executable, __file__, "--device", device, "--probe", inner_model, str(batch_size), str(num_steps), estimator]
+                rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+                print(rows[-1], flush=True)
+    return rows
+
+
+def probe(device: str, inner_model: str, batch_size: str, num_steps: str, estimator: str) -> dict[str, Any]:
+    "The peak of one call, in this process."
+    problem = make_problem(inner_model, 1, int(num_steps), int(batch_size), "sgd", device)
+    unrolled(make_problem(inner_model, 1, 2, 1, "sgd", device), estimator, "loop")  # load whatever is loaded once
+    saved = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    if device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = resident("VmRSS")
+        unrolled(problem, estimator, "loop")
+        peak = resident("VmHWM") - before
+    else:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        unrolled(problem, estimator, "loop")
+        peak = torch.cuda.max_memory_allocated() - before
+    if estimator == "reverse":  # the transforms of `mixed` take no hooks
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            unrolled(problem, estimator, "loop")
+    copies = sum(value.nbytes for value in problem.params.values())
+    return {"inner_model": inner_model, "B": int(batch_size), "T": int(num_steps), "estimator": estimator, "peak_bytes": peak, "bytes_saved_by_autograd": sum(saved.values()) or None, "bytes_of_parameters": copies}
+
+
+def resident(name: str) -> int:
+    "A line of this process's status, in bytes."
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+@register_dataset("mnist_shaped")
+class MNISTShaped(TensorDataRaterDataset):
+    "Random images and labels in the sizes of MNIST."
+    num_classes = 10
+
+    def read_tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        parts = []
+        for num in (60_000, 10_000):
+            parts += [torch.randint(256, (num, 1, 28, 28), dtype=torch.uint8, generator=generator), torch.randint(10, (num,), generator=generator)]
+        return tuple(parts)
+
+
+class PerSampleDataset(Dataset):
+    "The plain way: one sample at a time, corrupted on access."
+
+    def __init__(self, images: Tensor, labels: Tensor, probability: float, low: float = 0.1, high: float = 0.9):
+        self.images, self.labels, self.probability, self.low, self.high = images, labels, probability, low, high
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, float]:
+        image, fraction = self.images[index].float() / 127.5 - 1, 0.0  # (1, 28, 28)
+        if torch.rand(()).item() < self.probability:
+            fraction = self.low + (self.high - self.low) * torch.rand(()).item()
+            chosen = torch.randperm(784)[: round(fraction * 784)]
+            image.view(-1)[chosen] = torch.rand(len(chosen)) * 2 - 1
+        return image, int(self.labels[index]), fraction
+
+
+def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        yield from loader
+
+
+def plain_run(parts: Parts, device: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    "A meta-step and an evaluation as scripts for this paper do them: sample by sample, `by_loop`, sample by sample."
+    config, rater = parts.config, parts.rater
+    train, val = parts.inner_stream.loader.dataset.original_subset, parts.outer_stream.loader.dataset
+    test, models = parts.evaluation.clean, [parts.population.make_model(p) for p in range(config.num_inner_models)]
+    loaders = [
+        endless(DataLoader(PerSampleDataset(part.samples[part.indices].cpu(), part.targets[part.indices].cpu(), probability), batch_size=config.batch_size, shuffle=True, drop_last=True))
+        for part, probability in ((train, config.corruption.corruption_probability), (val, 0.0))
+    ]
+    optimizer = torch.optim.Adam(rater.parameters(), lr=config.outer_lr)
+
+    def draw(loader: Iterator, num: int) -> tuple[Tensor, Tensor]:
+        batches = [next(loader) for _ in range(num)]
+        return tuple(torch.stack([batch[i] for batch in batches]).to(device) for i in (0, 1))
+
+    def step() -> None:
+        inner = tuple(part.unflatten(0, (config.num_inner_models, config.inner_steps)) for part in draw(loaders[0], config.num_inner_models * config.inner_steps))
+        by_loop(Problem(config.inner_model_class, config.inner_optimizer, models, rater, {}, {}, inner, draw(loaders[1], config.num_inner_models)))
+        torch.nn.utils.clip_grad_norm_(rater.parameters(), config.grad_clip_norm)
+        optimizer.step()
+
+    def evaluation() -> None:
+        samples = PerSampleDataset(((test[0].cpu() + 1) * 127.5).round().byte(), test[1].cpu(), 1.0, 0.0, 1.0)
+        with torch.no_grad():
+            rated = [(rater(image[None].to(device)).item(), fraction) for image, _, fraction in (samples[i] for i in range(len(samples)))]
+        statistics.correlation(*zip(*rated, strict=True))
+
+    return step, evaluation
+
+
+def run(device: str, repeats: int) -> dict[str, Any]:
+    "A whole run by part, per meta-step with an evaluation every hundred, against its bare meta-steps and against the plain way."
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # raters of noise may collapse
+        config = DataRaterConfig(recipe="mnist_v1", dataset_name="mnist_shaped", device=device, output_dir=folder)
+        parts, log = set_up(config), RunLog(Path(folder), config.batch_size)
+        num_inner = config.num_inner_models * config.inner_steps
+        fixed = make_problem("ToyCNN", config.num_inner_models, config.inner_steps, config.batch_size, "sgd", device)
+        plain_step, plain_evaluation = plain_run(parts, device)
+        steps = iter(range(1, 10**6))
+
+        def whole_step() -> None:
+            meta_step = next(steps)
+            log.steps.append({"meta_step": meta_step, **take_meta_step(parts, meta_step)})
+
+        ways = {
+            "bare": lambda: by_us(fixed, *parts.engine), "data": lambda: (parts.inner_stream.next(num_inner), parts.outer_stream.next(config.num_inner_models)),
+            "step": whole_step, "evaluation": lambda: evaluate(parts, log, len(log.steps)), "plain step": plain_step, "plain evaluation": plain_evaluation,
+        }
+        turns = take_turns(ways, repeats, device)
+    every = config.eval_frequency
+    for turn in turns:
+        turn["whole"], turn["plain whole"] = turn["step"] + turn["evaluation"] / every, turn["plain step"] + turn["plain evaluation"] / every
+    parts_of_it = {name: summary([turn[name] for turn in turns]) for name in ways}
+    return {"configuration": {name: getattr(config, name) for name in ("num_inner_models", "inner_steps", "batch_size", "inner_model_class", "data_rater_model_class", "eval_frequency")}, "repeats": repeats,
+            "seconds": parts_of_it, "whole_over_bare": over(turns, "whole", "bare"), "plain_over_whole": over(turns, "plain whole", "whole"),
+            "plain_evaluation_over_ours": over(turns, "plain evaluation", "evaluation")}
+
+
+def rating(device: str, repeats: int) -> dict[str, Any]:
+    "Images rated in a second: by `rate_many`, by the rater as it is in large batches, and one by one."
+    problem = make_problem("ToyCNN", 1, 1, 2000, "sgd", device)
+    x, y, rater = problem.inner[0][0, 0], problem.inner[1][0, 0], problem.rater
+
+    def without_gradient(function: Callable[[], Any]) -> Callable[[], Any]:
+        return torch.no_grad()(function)
+
+    ways = {"rate_many": without_gradient(lambda: rate_many(rater, x, y)), "batches of 1000": without_gradient(lambda: [rater(part) for part in x.split(1000)]),
+            "one by one": without_gradient(lambda: [rater(image[None]) for image in x])}
+    turns = take_turns(ways, repeats, device)
+    return {"images": len(x), "repeats": repeats, "images_per_second": {name: summary([len(x) / turn[name] for turn in turns]) for name in ways},
+            "batches_over_rate_many": over(turns, "batches of 1000", "rate_many"), "one_by_one_over_rate_many": over(turns, "one by one", "rate_many")}
+
+
+PARTS = {"meta_step": meta_step, "engines": engines, "compiled": compiled, "memory": memory, "run": run, "rating": rating}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--probe", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    if arguments.probe:
+        print(json.dumps(probe(arguments.device, *arguments.probe)))
+        return
+    name = f"performance_{'cpu' if arguments.device == 'cpu' else 'gpu'}"
+    for part in arguments.parts:
+        measured = PARTS[part](arguments.device, arguments.repeats)
+        path = ROOT / "results" / f"{name}.json"
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        kept = {key: value for key, value in kept.items() if key in PARTS}
+        path = write_result(name, arguments.device, {"command": "python benchmarks/performance.py", **kept, part: measured})
+        print(f"{part}: written to {path.name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
