@@ -3,6 +3,7 @@
 All take the same problem and leave the meta-gradient, summed over the population, in the rater's `.grad`. The last two need `pip install -e ".[benchmarks]"`.
 """
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -67,8 +68,8 @@ def train_plainly(problem: Problem) -> None:
                 value.copy_(start)
 
 
-def by_loop(problem: Problem) -> None:
-    "Reverse over reverse, one inner model after another, `backward()` through everything."
+def by_loop(problem: Problem, careful: bool = False) -> None:
+    "Reverse over reverse, one inner model after another, `backward()` through everything; if careful, only as far as the rater."
     problem.rater.zero_grad()
     rule = RULES[problem.optimizer]
     for p, model in enumerate(problem.models):
@@ -78,7 +79,8 @@ def by_loop(problem: Problem) -> None:
             loss = weighted(problem.rater, functional_call(model, params, (x,)), x, y)
             gradients = torch.autograd.grad(loss, list(params.values()), create_graph=True)
             params, state = rule.step(params, dict(zip(params, gradients, strict=True)), state)
-        F.cross_entropy(functional_call(model, params, (problem.outer[0][p],)), problem.outer[1][p]).backward()
+        loss = F.cross_entropy(functional_call(model, params, (problem.outer[0][p],)), problem.outer[1][p])
+        loss.backward(inputs=list(problem.rater.parameters()) if careful else None)
 
 
 def by_higher(problem: Problem) -> None:
@@ -107,7 +109,7 @@ def by_torchopt(problem: Problem) -> None:
         F.cross_entropy(functional_call(model, params, (problem.outer[0][p],)), problem.outer[1][p]).backward()
 
 
-PEERS = {"loop": by_loop, "higher": by_higher, "torchopt": by_torchopt}
+PEERS = {"loop": by_loop, "careful loop": partial(by_loop, careful=True), "higher": by_higher, "torchopt": by_torchopt}
 
 
 def by_us(problem: Problem, estimator: str = "reverse", execution: str = "loop", **options: object) -> None:

@@ -1,27 +1,31 @@
 """Time and memory of the meta-gradient and of whole runs, side by side with other ways.
 
     pip install -e ".[benchmarks]"
-    python benchmarks/performance.py [--device cpu] [--parts meta_step engines memory run rating compiled] [--repeats 15]
+    python benchmarks/performance.py [--device cpu] [--parts meta_step light_rater engines compiled memory run rating allocator] [--repeats 11]
 
-writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them. The ways take turns in one process, and ratios are taken turn by turn,
+writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them, if it is of the same commit. The ways take turns in one process, and ratios are taken turn by turn,
 so that a machine whose speed drifts does no harm: medians and quartiles of paired ratios. Memory is measured in a process of its own for each case. All images are random.
 """
 import argparse
+import gc
 import json
+import os
+import random
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from peers import PEERS, RULES, Problem, by_loop, by_us, largest_difference, make_problem, train_plainly
-from provenance import ROOT, write_result
-from torch import Tensor
+from provenance import COMMIT, ROOT, write_result
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from datarater.config import DataRaterConfig
@@ -49,8 +53,13 @@ def synchronised(function: Callable[[], Any], device: str) -> float:
 
 
 def take_turns(ways: dict[str, Callable[[], Any]], repeats: int, device: str) -> list[dict[str, float]]:
-    "Seconds of each way, turn by turn, after a first turn that is not counted."
-    return [{name: synchronised(way, device) for name, way in ways.items()} for _ in range(repeats + 1)][1:]
+    "Seconds of each way, turn by turn and each turn in another order, after a first one that is not counted."
+    turns, order = [], random.Random(0)
+    for _ in range(repeats + 1):
+        names = order.sample(list(ways), len(ways))
+        gc.collect()
+        turns.append({name: synchronised(ways[name], device) for name in names})
+    return turns[1:]
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -72,22 +81,23 @@ def engine_of(problem: Problem, device: str) -> tuple[str, str]:
 
 def meta_step(device: str, repeats: int) -> dict[str, Any]:
     "Our meta-gradient, that of the peers, and plain training of the same inner steps."
+    differences = {}
     for inner_model, optimizer in (("ToyCNN", "sgd"), ("ToyCNN", "adam"), ("ResNet18", "sgd")):
-        differences = largest_difference(inner_model, optimizer)
-        if max(differences.values()) > 1e-4:
-            raise SystemExit(f"the meta-gradients of {inner_model} with {optimizer} differ: {differences}; the comparison would mean nothing")
+        found = differences[f"{inner_model}, {optimizer}"] = largest_difference(inner_model, optimizer)
+        if max(found.values()) > (1e-10 if optimizer == "sgd" else 1e-4):
+            raise SystemExit(f"the meta-gradients of {inner_model} with {optimizer} differ: {found}; the comparison would mean nothing")
     rows = []
     for case in GRID:
         problem = make_problem(**case, device=device)
         engine = engine_of(problem, device)
         ways = {"plain": lambda: train_plainly(problem), "ours": lambda: by_us(problem, *engine), "ours, without the rater": lambda: unrolled(problem, *engine)}
         ways |= {name: lambda peer=peer: peer(problem) for name, peer in PEERS.items()}
-        turns = take_turns(ways, repeats if case["num_models"] * case["num_steps"] <= 16 and case["inner_model"] == "ToyCNN" else max(3, repeats // 5), device)
+        turns = take_turns(ways, repeats if case["num_models"] * case["num_steps"] <= 16 and case["inner_model"] == "ToyCNN" else max(5, repeats // 2), device)
         best = [min(turn[name] for name in PEERS) / turn["ours"] for turn in turns]
         rows.append({**case, "engine": engine, "repeats": len(turns), "plain_seconds": summary([turn["plain"] for turn in turns]),
                      "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"}, "best_peer_over_ours": summary(best)})
         print(case, engine, {name: ratio["median"] for name, ratio in rows[-1]["over_plain"].items()}, "best peer / ours", rows[-1]["best_peer_over_ours"]["median"], flush=True)
-    return {"largest_difference_in_float64": {f"{m}, {o}": largest_difference(m, o) for m, o in (("ToyCNN", "sgd"), ("ToyCNN", "adam"), ("ResNet18", "sgd"))}, "rows": rows}
+    return {"largest_difference_in_float64": differences, "rows": rows}
 
 
 def unrolled(problem: Problem, estimator: str, execution: str, compiler: Compiler | None = None) -> Any:
@@ -97,6 +107,17 @@ def unrolled(problem: Problem, estimator: str, execution: str, compiler: Compile
     return population_weight_gradient(loss_fn, RULES[problem.optimizer], problem.params, problem.state, weights, problem.inner, problem.outer, estimator, execution, compiler)
 
 
+def light_rater(device: str, repeats: int) -> dict[str, Any]:
+    "The main case with a rater that costs little beside the inner model."
+    problem = make_problem(**MAIN, device=device)
+    torch.manual_seed(0)
+    problem.rater = nn.Sequential(nn.Conv2d(1, 8, 5, stride=4), nn.GELU(), nn.Flatten(), nn.Linear(288, 1), nn.Flatten(0)).to(device)
+    engine = engine_of(problem, device)
+    ways = {"plain": lambda: train_plainly(problem), "ours": lambda: by_us(problem, *engine), **{name: lambda peer=peer: peer(problem) for name, peer in PEERS.items()}}
+    turns = take_turns(ways, repeats, device)
+    return {**MAIN, "engine": engine, "repeats": repeats, "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"}, "best_peer_over_ours": summary([min(turn[name] for name in PEERS) / turn["ours"] for turn in turns])}
+
+
 def engines(device: str, repeats: int) -> list[dict[str, Any]]:
     "The estimators and executions of the unrolled steps, over sizes of the work."
     rows = []
@@ -104,7 +125,7 @@ def engines(device: str, repeats: int) -> list[dict[str, Any]]:
         problem = make_problem(inner_model, num_models, num_steps, batch_size, "adam", device)
         loss_fn = model_loss(problem.models[0], "cross_entropy")
         work = work_per_tensor(loss_fn, dict(problem.models[0].named_parameters()), (problem.inner[0][0, 0], problem.inner[1][0, 0]))
-        ways = {f"{estimator}, {execution}": lambda e=(estimator, execution): unrolled(problem, *e) for estimator in ("reverse", "mixed") for execution in EXECUTIONS}
+        ways = {f"{estimator}, {execution}": lambda e=(estimator, execution): unrolled(problem, *e) for estimator in ("reverse", "recompute", "mixed") for execution in EXECUTIONS}
         turns = take_turns(ways, max(3, repeats // 2), device)
         rows.append({"inner_model": inner_model, "P": num_models, "T": num_steps, "B": batch_size, "optimizer": "adam", "work_per_tensor": work, "chosen": engine_of(problem, device),
                      "repeats": len(turns), "over_reverse_loop": {name: over(turns, name, "reverse, loop") for name in ways}})
@@ -127,7 +148,7 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
     rows = []
     for inner_model, batch_size, steps in MEMORY:
         for num_steps in steps:
-            for estimator in ("reverse", "mixed"):
+            for estimator in ("reverse", "recompute", "mixed"):
                 command = [sys.executable, __file__, "--device", device, "--probe", inner_model, str(batch_size), str(num_steps), estimator]
                 rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
                 print(rows[-1], flush=True)
@@ -154,7 +175,8 @@ def probe(device: str, inner_model: str, batch_size: str, num_steps: str, estima
         before = torch.cuda.memory_allocated()
         unrolled(problem, estimator, "loop")
         peak = torch.cuda.max_memory_allocated() - before
-    if estimator == "reverse":  # the transforms of `mixed` take no hooks
+    if estimator == "reverse":
+        torch.autograd.graph.disable_saved_tensors_hooks = lambda message: nullcontext()  # the estimator refuses them, for layers that would use them
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             unrolled(problem, estimator, "loop")
     copies = sum(value.nbytes for value in problem.params.values())
@@ -244,13 +266,17 @@ def run(device: str, repeats: int) -> dict[str, Any]:
         plain_step, plain_evaluation = plain_run(parts, device)
         steps = iter(range(1, 10**6))
 
+        def whole_evaluation() -> None:
+            evaluate(parts, log, len(log.steps))
+            log.draw()  # all figures each time, which a run puts off where it would take too long
+
         def whole_step() -> None:
             meta_step = next(steps)
             log.steps.append({"meta_step": meta_step, **take_meta_step(parts, meta_step)})
 
         ways = {
             "bare": lambda: by_us(fixed, *parts.engine), "data": lambda: (parts.inner_stream.next(num_inner), parts.outer_stream.next(config.num_inner_models)),
-            "step": whole_step, "evaluation": lambda: evaluate(parts, log, len(log.steps)), "plain step": plain_step, "plain evaluation": plain_evaluation,
+            "step": whole_step, "evaluation": whole_evaluation, "plain step": plain_step, "plain evaluation": plain_evaluation,
         }
         turns = take_turns(ways, repeats, device)
     every = config.eval_frequency
@@ -260,6 +286,26 @@ def run(device: str, repeats: int) -> dict[str, Any]:
     return {"configuration": {name: getattr(config, name) for name in ("num_inner_models", "inner_steps", "batch_size", "inner_model_class", "data_rater_model_class", "eval_frequency")}, "repeats": repeats,
             "seconds": parts_of_it, "whole_over_bare": over(turns, "whole", "bare"), "plain_over_whole": over(turns, "plain whole", "whole"),
             "plain_evaluation_over_ours": over(turns, "plain evaluation", "evaluation")}
+
+
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648"}  # glibc's: keep what is freed
+
+
+def allocator(device: str, repeats: int) -> dict[str, Any]:
+    "Our meta-gradient with an allocator that keeps what is freed, against one that gives it back, in processes that take turns."
+    turns = []
+    for _ in range(max(3, repeats // 3)):
+        command = [sys.executable, __file__, "--device", device, "--seconds"]
+        seconds = [float(subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **extra}).stdout.split()[-1]) for extra in ({}, ALLOCATOR)]
+        turns.append(dict(zip(("without", "with"), seconds, strict=True)))
+    return {**MAIN, "environment": ALLOCATOR, "repeats": len(turns), "with_over_without": over(turns, "with", "without")}
+
+
+def seconds_of_main(device: str) -> float:
+    "Median seconds of our meta-gradient, in this process."
+    problem = make_problem(**MAIN, device=device)
+    engine = engine_of(problem, device)
+    return statistics.median(turn["ours"] for turn in take_turns({"ours": lambda: by_us(problem, *engine)}, 7, device))
 
 
 def rating(device: str, repeats: int) -> dict[str, Any]:
@@ -277,26 +323,30 @@ def rating(device: str, repeats: int) -> dict[str, Any]:
             "batches_over_rate_many": over(turns, "batches of 1000", "rate_many"), "one_by_one_over_rate_many": over(turns, "one by one", "rate_many")}
 
 
-PARTS = {"meta_step": meta_step, "engines": engines, "compiled": compiled, "memory": memory, "run": run, "rating": rating}
+PARTS = {"meta_step": meta_step, "light_rater": light_rater, "engines": engines, "compiled": compiled, "memory": memory, "run": run, "rating": rating, "allocator": allocator}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--probe", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     if arguments.probe:
         print(json.dumps(probe(arguments.device, *arguments.probe)))
         return
+    if arguments.seconds:
+        print(seconds_of_main(arguments.device))
+        return
     name = f"performance_{'cpu' if arguments.device == 'cpu' else 'gpu'}"
     for part in arguments.parts:
         measured = PARTS[part](arguments.device, arguments.repeats)
         path = ROOT / "results" / f"{name}.json"
-        kept = json.loads(path.read_text()) if path.exists() else {}
-        kept = {key: value for key, value in kept.items() if key in PARTS}
+        before = json.loads(path.read_text()) if path.exists() else {}
+        kept = {key: value for key, value in before.items() if key in PARTS} if before.get("commit") == COMMIT else {}  # parts of one commit only
         path = write_result(name, arguments.device, {"command": "python benchmarks/performance.py", **kept, part: measured})
         print(f"{part}: written to {path.name}", flush=True)
 

@@ -241,8 +241,8 @@ class OuterSettings:
     "largest global norm of the meta-gradient; with meta_update=per_model, of each inner model's; a huge value such as 1e9 never clips"
     softmax_temperature: float = setting(1.0, POSITIVE)
     "ratings are divided by it before the softmax that makes weights"
-    meta_gradient: str = setting("auto", one_of("auto", "mixed", "reverse"))
-    "estimator of the meta-gradient, one of auto, mixed, reverse; both are exact, they differ in time and memory; auto: by device"
+    meta_gradient: str = setting("auto", one_of("auto", "mixed", "recompute", "reverse"))
+    "estimator of the meta-gradient, one of auto, mixed, recompute, reverse; all are exact, they differ in time and memory; auto: by device"
     execution: str = setting("auto", one_of("auto", "loop", "vmap"))
     "run the inner models one after another (loop) or as one batched computation (vmap); auto: by device and size"
     compile: bool = setting(False)
@@ -334,8 +334,8 @@ class DataRaterConfig(RunSettings, AttackSettings, OuterSettings, InnerSettings,
             raise DataRaterError(f"corruption={self.corruption!r} is not allowed: give a DataCorruptionConfig (in YAML: its settings by name)")
         _check_settings(self)
         _check_units(self)
-        if self.compile and self.meta_gradient == "reverse":
-            raise DataRaterError("compile=True is not allowed with meta_gradient='reverse', whose second pass can't be compiled: give meta_gradient='mixed' or 'auto'")
+        if self.compile and self.meta_gradient not in ("auto", "mixed"):
+            raise DataRaterError(f"compile=True is not allowed with meta_gradient={self.meta_gradient!r}, whose second pass can't be compiled: give meta_gradient='mixed' or 'auto'")
         if self.outer_lr * self.outer_weight_decay >= 1:
             raise DataRaterError(f"outer_weight_decay={self.outer_weight_decay!r} with outer_lr={self.outer_lr!r} is not allowed: their product, by which each meta-step shrinks the rater, must be below 1")
         _check_device(self.device)

@@ -73,6 +73,7 @@ class Parts:
     num_outputs: int  # classes, or parts of a real target
     engine: tuple[str, str]  # estimator and execution of the meta-gradient
     compiler: Compiler | None
+    hooks: dict[str, Any]  # the attacks, as `meta_gradient` takes them
     optimizer: SGD | Adam
     population: Population
     meta_optimizer: MetaOptimizer
@@ -95,7 +96,7 @@ def set_up(config: DataRaterConfig) -> Parts:
     rater_seed = int(torch.randint(2**31, (), generator=seeded_generator(config.seed, "rater")))
     rater = _build_model(config.data_rater_model_class, "rater", rater_seed, config.device)
     inner_model = _build_model(config.inner_model_class, "inner model", rater_seed, config.device)
-    num_outputs = try_models(config, rater, inner_model, inner_batch, outer_batch, loss_type)
+    num_outputs, engine = try_models(config, rater, inner_model, inner_batch, outer_batch, loss_type)
     evaluation = make_evaluation_set(dataset, test_loader, config)
     adversary.check(evaluation.clean[0], loss_type)
     for _, targets in (evaluation.clean, evaluation.corrupted):
@@ -113,9 +114,9 @@ def set_up(config: DataRaterConfig) -> Parts:
     averaged = _call(f"copying rater {config.data_rater_model_class}", lambda: AveragedModel(rater, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)))
     loss_fn = model_loss(inner_model, loss_type)
     return Parts(
-        config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=loss_fn,
-        engine=choose_engine(config, loss_fn, inner_model, inner_batch), compiler=Compiler() if config.compile else None, loss_type=loss_type, num_outputs=num_outputs, optimizer=optimizer, population=population, meta_optimizer=meta_optimizer, evaluation=evaluation, adversary=adversary,
-        averaged=averaged, last_good=_copy_of(averaged.module),
+        config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=loss_fn, loss_type=loss_type, num_outputs=num_outputs,
+        engine=engine, compiler=Compiler() if config.compile else None, hooks=adversary.hooks(loss_fn), optimizer=optimizer, population=population, meta_optimizer=meta_optimizer,
+        evaluation=evaluation, adversary=adversary, averaged=averaged, last_good=_copy_of(averaged.module),
     )
 
 # %% ../nbs/05_meta_training.ipynb #59078db8
@@ -139,8 +140,8 @@ def check_targets(targets: Tensor, num_outputs: int, loss_type: str, model: str 
         raise DataRaterError(f"labels go from {targets.min()} to {targets.max()}, but {model} has {num_outputs} outputs: give labels from 0 to {num_outputs - 1}, or a model made for more classes")
 
 # %% ../nbs/05_meta_training.ipynb #2fa1d501
-def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module, inner_batch: Batch, outer_batch: Batch, loss_type: str) -> int:
-    "Run both models and one meta-gradient on real batches; returns the number of the inner model's outputs, raises `DataRaterError` for what does not fit."
+def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module, inner_batch: Batch, outer_batch: Batch, loss_type: str) -> tuple[int, tuple[str, str]]:
+    "Run both models and one meta-gradient on real batches; returns the number of the inner model's outputs, and estimator and execution. Raises `DataRaterError` for what does not fit."
     x, y = outer_batch
     if hasattr(rater, "num_classes") and loss_type == "cross_entropy":
         for _, targets in (inner_batch, outer_batch):
@@ -161,12 +162,12 @@ def try_models(config: DataRaterConfig, rater: nn.Module, inner_model: nn.Module
     engine = choose_engine(config, loss_fn, inner_model, inner_batch)
     what = f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}{' (execution=loop may help)' if engine[1] == 'vmap' else ''}"
     _call(what, lambda: meta_gradient(rater, loss_fn, SGD(1.0), params, {}, inner, outer, 1.0, *engine))
-    return outputs.shape[-1]
+    return outputs.shape[-1], engine
 
 
 def choose_engine(config: DataRaterConfig, loss_fn: LossFunction, inner_model: nn.Module, batch: Batch) -> tuple[str, str]:
     "Estimator and execution: those asked for, or those that suit device, inner model and batch."
-    work = work_per_tensor(loss_fn, dict(inner_model.named_parameters()), batch)
+    work = _call(f"inner model {config.inner_model_class}, given a training batch,", lambda: work_per_tensor(loss_fn, dict(inner_model.named_parameters()), batch))
     return resolve_engine(config.meta_gradient, config.execution, config.device, num_models=config.num_inner_models, work=work, compiled=config.compile)
 
 # %% ../nbs/05_meta_training.ipynb #9264e71a
@@ -266,7 +267,9 @@ def inner_quality(parts: Parts) -> dict[str, float]:
     for p in range(parts.config.num_inner_models):
         params = {name: value[p] for name, value in parts.population.params.items()}
         with evaluation_precision(parts.config):
-            outputs = functional_call(parts.inner_model, params, (x,)).to(x.dtype)
+            outputs = functional_call(parts.inner_model, params, (x,))
+        if parts.config.autocast:
+            outputs = outputs.float()
         losses.append(LOSSES[parts.loss_type](outputs, y).mean().item())
         if parts.loss_type == "cross_entropy":
             accuracies.append((outputs.argmax(-1) == y).double().mean().item())
@@ -309,7 +312,7 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
     inner_batches, outer_batches = _draw(parts, meta_step)
     step = meta_gradient(
         parts.rater, parts.loss_fn, parts.optimizer, parts.population.params, parts.population.state,
-        *parts.adversary.add_starts(inner_batches, outer_batches), config.softmax_temperature, *parts.engine, parts.compiler, **parts.adversary.hooks(parts.loss_fn),
+        *parts.adversary.add_starts(inner_batches, outer_batches), config.softmax_temperature, *parts.engine, parts.compiler, **parts.hooks,
     )
     member_norms = global_norms(step.member_gradients)
     _check_finite(parts, meta_step, step, member_norms)
@@ -513,7 +516,7 @@ class RunLog:
         return history.loc[history["meta_step"] > last, columns].mean().to_dict()
 
     def write(self) -> None:
-        "Write the tables, once there is an evaluation, and as a rule their figures: at most a twentieth of the time goes into drawing; what is due then is drawn by `draw`."
+        "Write the tables, once there is an evaluation, and as a rule their figures: those are left for later while drawing has taken more than a twentieth of the time."
         if self.folder is None or not self.evaluations:
             return
         write_atomically(self.folder / "outer_loss.csv", self.history.to_csv(index=False))
@@ -529,9 +532,12 @@ class RunLog:
     def draw(self) -> None:
         "Draw and write the figures that are due."
         start = time.perf_counter()
-        for name in list(self.due):
-            write_figure(self.due.pop(name)(), self.folder / "plots" / f"{name}.png")
-        self.seconds_drawing += time.perf_counter() - start
+        try:
+            for name in list(self.due):
+                write_figure(self.due[name](), self.folder / "plots" / f"{name}.png")
+                del self.due[name]
+        finally:
+            self.seconds_drawing += time.perf_counter() - start
 
 # %% ../nbs/05_meta_training.ipynb #5d0ba4c2
 def curves(history: pd.DataFrame, metrics: pd.DataFrame, by_strength: pd.DataFrame) -> dict[str, Callable[[Axes], Axes]]:
@@ -600,7 +606,7 @@ def run_meta_training(
                 save_rater(parts.averaged.module, run_dir)
                 with suppress(OSError):  # what comes after the rater must not hide what went wrong
                     save_inner_model(parts, run_dir)
-            with suppress(OSError):
+            with suppress(Exception):
                 log.write()
                 log.draw()
             if isinstance(error, KeyboardInterrupt):
@@ -632,7 +638,7 @@ def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, log both, and warn of collapse."
     data, config = parts.evaluation, parts.config
     with torch.no_grad(), evaluation_precision(config):
-        clean, corrupted = (rate_many(parts.averaged.module, *batch).float().cpu().numpy() for batch in (data.clean, data.corrupted))
+        clean, corrupted = (rate_many(parts.averaged.module, *batch).double().cpu().numpy() for batch in (data.clean, data.corrupted))
     if not (np.isfinite(clean).all() and np.isfinite(corrupted).all()):
         raise _rater_breakdown(parts, meta_step)
     ratings = np.concatenate([clean, corrupted])

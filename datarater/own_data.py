@@ -221,6 +221,7 @@ class ImageFolderDataRaterDataset(SplitDataRaterDataset):
     root: str | os.PathLike | None = None  # a subclass may say it here
     image_size: int = 28  # height and width in pixels
     in_channels: int = 1  # 1 for grey images, 3 for colour
+    num_workers: int = 0  # processes that read ahead; draws on the fly then depend on this number too
 
     def __init__(
         self,
@@ -254,7 +255,7 @@ class ImageFolderDataRaterDataset(SplitDataRaterDataset):
         return self.sources["train"].num_classes
 
     def make_loader(self, part: BatchDataset, batch_size: int, **options: Any) -> DataLoader:
-        return DataLoader(part, batch_size, **options)
+        return DataLoader(part, batch_size, num_workers=self.num_workers, persistent_workers=self.num_workers > 0, **options)
 
 # %% ../nbs/01a_own_data.ipynb #2ddf5808
 def find_parts(
