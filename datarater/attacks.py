@@ -209,7 +209,7 @@ class Adversary:
         self.settings, self.value_range, self.seed = settings, value_range, seed
         self.attacks_inner, self.attacks_outer = settings.inner_attack != "none", settings.attack
         self.is_active = self.attacks_inner or self.attacks_outer
-        self._generator = seeded_generator(seed, "attack")
+        self.generator = seeded_generator(seed, "attack")
         self._ball = dict(eps=settings.attack_eps, norm=settings.attack_norm, value_range=value_range)
 
     def pgd(self, num_steps: int) -> Perturb:
@@ -233,7 +233,7 @@ class Adversary:
 
     def _draw(self, x: Tensor, num_axes: int) -> Tensor:
         "Starts for samples with `num_axes` axes before their own."
-        return random_start(x.flatten(0, num_axes - 1), **self._ball, generator=self._generator).view_as(x)
+        return random_start(x.flatten(0, num_axes - 1), **self._ball, generator=self.generator).view_as(x)
 
     def robust_accuracy(
         self,

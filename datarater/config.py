@@ -15,6 +15,7 @@ import numbers
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from functools import wraps
@@ -315,6 +316,8 @@ class RunSettings:
     "save the trained rater as data_rater.pt in the run folder"
     log: bool = setting(False)
     "write outer_loss.csv, metrics.csv and plots into the run folder"
+    checkpoint_frequency: int = setting(100, COUNT)
+    "meta-steps between checkpoints, from which a run can be resumed; one is also written when the run ends or is interrupted"
     eval_frequency: int = setting(100, COUNT)
     "meta-steps between evaluations"
     autocast: bool = setting(False)
@@ -418,9 +421,21 @@ def write_atomically(
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    "Have a rename on disk too, where folders can be opened."
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 # %% ../nbs/00_config.ipynb #fde429ef
 def config_to_yaml(config: DataRaterConfig) -> str:

@@ -4,29 +4,32 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'MNIST_FILES', 'BatchDataset', 'scale_bytes', 'TensorPairs', 'fetch_batch', 'original_indices',
-           'CorruptedBatch', 'GroundTruth', 'CorruptedSubset', 'BatchLoader', 'BatchStream', 'checked_batch',
-           'DataRaterDataset', 'split_indices', 'SplitDataRaterDataset', 'TensorDataRaterDataset', 'register_dataset',
-           'is_path', 'absolute_if_path', 'construct_dataset', 'get_dataset_loaders', 'make_loaders',
-           'DigitsDataRaterDataset', 'Synthetic1DataRaterDataset', 'data_folder', 'read_idx', 'find_mnist',
-           'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
+           'CorruptedBatch', 'GroundTruth', 'CorruptedSubset', 'BatchLoader', 'global_states', 'set_global_states',
+           'seeded_globally', 'OwnGlobals', 'generators_of', 'random_states', 'BatchStream', 'checked_batch',
+           'stream_state', 'go_on', 'DataRaterDataset', 'split_indices', 'SplitDataRaterDataset',
+           'TensorDataRaterDataset', 'register_dataset', 'is_path', 'absolute_if_path', 'construct_dataset',
+           'get_dataset_loaders', 'make_loaders', 'DigitsDataRaterDataset', 'Synthetic1DataRaterDataset', 'data_folder',
+           'read_idx', 'find_mnist', 'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
 
 # %% ../nbs/01_datasets.ipynb #d3ade040
 import gzip
 import inspect
 import math
 import os
+import random
 import struct
 import tarfile
 import tempfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
@@ -310,6 +313,83 @@ class BatchLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return map(self.dataset.batch, self.index_batches())
 
+# %% ../nbs/01_datasets.ipynb #79f1c1f3
+def global_states() -> dict[str, Any]:
+    "The states of PyTorch's (CPU), Python's and NumPy's global generators, as tensors, tuples and numbers."
+    name, keys, *rest = np.random.get_state()
+    return {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": (name, keys.tolist(), *rest)}
+
+
+def set_global_states(
+    states: dict[str, Any],  # as `global_states` gave them
+) -> None:
+    "Put the global generators into these states."
+    torch.set_rng_state(states["torch"])
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+
+
+@contextmanager
+def seeded_globally(seed: int) -> Iterator[None]:
+    "Seed all global generators inside the block, CUDA's too; put back their states at its end."
+    outside = global_states()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        set_global_states(outside)
+
+# %% ../nbs/01_datasets.ipynb #5de83c2a
+class OwnGlobals:
+    "States of the global generators that belong to somebody, and are in place while they are in use."
+
+    def __init__(
+        self,
+        generator: torch.Generator | None,  # seeds them; None: none of its own, the caller's are used
+    ):
+        self.states: dict[str, Any] | None = None
+        if generator is not None:
+            with seeded_globally(int(torch.randint(2**31, (), generator=generator))):
+                self.states = global_states()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        "Inside the block the global generators are these; what is drawn moves these alone."
+        if self.states is None:
+            yield
+            return
+        outside = global_states()
+        set_global_states(self.states)
+        try:
+            yield
+        finally:
+            self.states = global_states()
+            set_global_states(outside)
+
+# %% ../nbs/01_datasets.ipynb #ece595da
+def generators_of(item: Any, depth: int = 0) -> list[torch.Generator]:
+    "The generators that a loader, its samplers and its datasets carry, in a fixed order."
+    if depth > 8 or item is None or isinstance(item, (Tensor, str, int, float)):
+        return []
+    own = [item.generator] if isinstance(getattr(item, "generator", None), torch.Generator) else []
+    inner = [getattr(item, name, None) for name in ("sampler", "batch_sampler", "dataset", "original_subset", "datasets")]
+    found = own + [g for part in inner for each in (part if isinstance(part, (list, tuple)) else [part]) for g in generators_of(each, depth + 1)]
+    return list({id(g): g for g in found}.values())
+
+
+def random_states(loader: Any) -> dict[str, Any]:
+    "The states of all generators that a loader may draw from."
+    return {"generators": [g.get_state() for g in generators_of(loader)], "globals": global_states()}
+
+
+def _set_random_states(loader: Any, states: dict[str, Any]) -> None:
+    for generator, state in zip(generators_of(loader), states["generators"], strict=True):
+        generator.set_state(state)
+    set_global_states(states["globals"])
+
 # %% ../nbs/01_datasets.ipynb #587406e4
 class BatchStream:
     "Full batches without end; raises `DataRaterError` where the loader cannot give one."
@@ -318,9 +398,12 @@ class BatchStream:
         self,
         loader: BatchLoader | Iterable,  # ours, or any iterable of (x, y) that can be iterated again
         device: str | torch.device | None = None,  # where batches are put; default: where they are
+        generator: torch.Generator | None = None,  # seeds global generators of the stream's own; default: those of the caller are used
     ):
-        self.loader, self.device = loader, device
-        self._batches = _full_index_batches(loader) if isinstance(loader, BatchLoader) else _full_batches(loader)
+        self.loader, self.device, self.globals = loader, device, OwnGlobals(generator)
+        self.one_pass = _full_index_batches if isinstance(loader, BatchLoader) else _full_batches
+        self.number, self.position, self.rest = -1, 0, None  # of the present pass: its number, full batches read, those still to come
+        self.start: dict[str, Any] = {}  # states of the generators when it began
 
     def next(
         self,
@@ -329,11 +412,12 @@ class BatchStream:
         "The next `num` batches, stacked."
         if num < 1:
             raise DataRaterError(f"asked for {num} batches: ask for at least 1")
-        batches = list(islice(self._batches, num))
-        if isinstance(self.loader, BatchLoader):
-            pair = (tensor.unflatten(0, (num, -1)) for tensor in self.loader.dataset.batch(torch.cat(batches)))
-        else:
-            pair = map(torch.stack, zip(*batches))
+        with self.globals.in_use():
+            batches = [self._read() for _ in range(num)]
+            if isinstance(self.loader, BatchLoader):
+                pair = [tensor.unflatten(0, (num, -1)) for tensor in self.loader.dataset.batch(torch.cat(batches))]
+            else:
+                pair = map(torch.stack, zip(*batches))
         samples, targets = (tensor.to(self.device) for tensor in pair)
         return samples, targets
 
@@ -342,29 +426,48 @@ class BatchStream:
         samples, targets = self.next(1)
         return samples[0], targets[0]
 
+    def _read(self) -> Any:
+        "The next full batch, or its indices; begins a new pass where one ends."
+        batch = None if self.rest is None else next(self.rest, None)
+        while batch is None:
+            self._begin(self.number + 1)
+            batch = next(self.rest, None)
+        self.position += 1
+        return batch
+
+    def _begin(self, number: int) -> None:
+        for part in (self.loader, getattr(self.loader, "sampler", None)):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(number)
+        self.number, self.position, self.start = number, 0, random_states(self.loader)
+        self.rest = self.one_pass(self.loader)
+
 # %% ../nbs/01_datasets.ipynb #8e229332
 def _full_index_batches(loader: BatchLoader) -> Iterator[Tensor]:
-    "Index batches of full size, pass after pass."
+    "Index batches of full size, of one pass."
     if len(loader.dataset) < loader.batch_size:
         raise DataRaterError(f"no full batch: batch_size is {loader.batch_size}, the dataset has {len(loader.dataset)} samples: give more data or a smaller batch_size")
-    while True:
-        yield from (indices for indices in loader.index_batches() if len(indices) == loader.batch_size)
+    return (indices for indices in loader.index_batches() if len(indices) == loader.batch_size)
 
 
 def _full_batches(loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
-    "Checked batches of full size, pass after pass, from a foreign loader."
+    "Checked batches of full size, of one pass of a foreign loader."
     batch_size = getattr(loader, "batch_size", None)  # unknown for a plain iterable: then the first batch tells
-    while True:
-        sizes = []
+    sizes = []
+    try:
         for batch in loader:
             samples, targets = checked_batch(batch)
             batch_size = batch_size or len(samples)
             sizes.append(len(samples))
             if len(samples) == batch_size:
                 yield samples, targets
-        if batch_size not in sizes:
-            detail = f"its batches have {max(sizes)} samples at most, not {batch_size}" if sizes else "it is empty, or cannot be iterated a second time"
-            raise DataRaterError(f"the loader gives no full batch: {detail}; give more data, a smaller batch_size, or a loader that starts anew")
+    except DataRaterError:
+        raise
+    except Exception as error:  # a loader may fail in any way
+        raise DataRaterError(f"the loader failed after {len(sizes)} batches with {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if batch_size not in sizes:
+        detail = f"its batches have {max(sizes)} samples at most, not {batch_size}" if sizes else "it is empty, or cannot be iterated a second time"
+        raise DataRaterError(f"the loader gives no full batch: {detail}; give more data, a smaller batch_size, or a loader that starts anew")
 
 
 def checked_batch(batch: Any) -> tuple[Tensor, Tensor]:
@@ -375,6 +478,27 @@ def checked_batch(batch: Any) -> tuple[Tensor, Tensor]:
     if not all(part.isfinite().all() for part in batch):
         raise DataRaterError("the loader gives NaN or infinity: remove or repair these samples")
     return batch[0], batch[1]
+
+# %% ../nbs/01_datasets.ipynb #04630d46
+def stream_state(stream: BatchStream) -> dict[str, Any]:
+    "Where a stream is, as tensors, tuples and numbers."
+    with stream.globals.in_use():
+        return {"number": stream.number, "position": stream.position, "start": stream.start, "now": random_states(stream.loader)}
+
+
+def go_on(
+    stream: BatchStream,  # over equal data; changed in place
+    state: dict[str, Any],  # of the stream that was stopped
+) -> None:
+    "Go on where another stream was; exact if the loader draws from generators of its own, or the global ones, or by `set_epoch`."
+    with stream.globals.in_use():
+        stream.number, stream.position, stream.rest = -1, 0, None
+        if state["number"] >= 0:
+            _set_random_states(stream.loader, state["start"])
+            stream._begin(state["number"])
+            for _ in range(state["position"]):
+                stream._read()
+        _set_random_states(stream.loader, state["now"])
 
 # %% ../nbs/01_datasets.ipynb #00137260
 class DataRaterDataset(ABC):

@@ -4,24 +4,27 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS',
-           'RECENT_COLUMNS', 'seeded_globally', 'Parts', 'set_up', 'check_targets', 'try_models', 'choose_engine',
-           'EvaluationSet', 'gather', 'make_evaluation_set', 'evaluation_precision', 'inner_quality',
-           'MetaTrainingError', 'take_meta_step', 'plot_rating_against_corruption', 'plot_curve', 'make_run_dir',
-           'save_rater', 'load_rater', 'existing', 'load_model', 'save_inner_model', 'load_inner_model', 'RunLog',
-           'curves', 'single_figure', 'write_figure', 'MetaTrainingResult', 'run_meta_training', 'train_rater',
-           'evaluate']
+           'RECENT_COLUMNS', 'FREE_SETTINGS', 'MAX_SKIPPED', 'Parts', 'set_up', 'check_targets', 'try_models',
+           'choose_engine', 'EvaluationSet', 'gather', 'make_evaluation_set', 'evaluation_precision', 'inner_quality',
+           'MetaTrainingError', 'take_meta_step', 'NotFinite', 'plot_rating_against_corruption', 'plot_curve',
+           'make_run_dir', 'save_rater', 'load_rater', 'existing', 'load_model', 'save_inner_model', 'load_inner_model',
+           'RunLog', 'curves', 'single_figure', 'write_figure', 'run_state', 'restore_run', 'check_same_past', 'Run',
+           'MetaTrainingResult', 'run_meta_training', 'train_rater', 'resume_meta_training', 'evaluate']
 
 # %% ../nbs/05_meta_training.ipynb #d681012f
 import inspect
 import io
+import json
 import math
 import os
+import shlex
+import signal
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import cycle
@@ -41,7 +44,10 @@ from tqdm import tqdm
 from .attacks import Adversary
 from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, default_device, write_atomically
 from .corruptions import seeded_generator
-from .datasets import BatchStream, DataRaterDataset, absolute_if_path, checked_batch, construct_dataset, make_loaders
+from .checkpoints import Interruption, Stopped, check_like, load_checkpoint, locked, save_checkpoint
+from datarater.datasets import (
+    BatchStream, DataRaterDataset, absolute_if_path, checked_batch, construct_dataset, go_on, make_loaders, seeded_globally, stream_state,
+)
 from .detection import detection_by_kind, detection_by_strength, is_trained_on, plot_detection_by_strength, precision_at_known_rate, rating_quality
 from .diagnostics import collapse_warning, gradient_agreement, plot_dashboard, rating_autocorrelation, rating_summary, weight_entropy
 from datarater.inner_loop import (
@@ -50,14 +56,6 @@ from datarater.inner_loop import (
 )
 from .models import check_model, construct_model, rate
 from .outer_loop import MetaOptimizer, Population, global_norms
-
-# %% ../nbs/05_meta_training.ipynb #64854682
-@contextmanager
-def seeded_globally(seed: int) -> Iterator[None]:
-    "Seed PyTorch's global generators inside the block; put back their state at its end."
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 # %% ../nbs/05_meta_training.ipynb #da0073d5
 @dataclass
@@ -87,7 +85,9 @@ def set_up(config: DataRaterConfig) -> Parts:
     "Build and try every part of a run; raises `DataRaterError` for whatever is wrong with it. Writes nothing."
     dataset = construct_dataset(config)
     train_loader, val_loader, test_loader = make_loaders(dataset, config)
-    inner_stream, outer_stream = (BatchStream(loader, device=config.device) for loader in (train_loader, val_loader))
+    inner_stream, outer_stream = (
+        BatchStream(loader, device=config.device, generator=seeded_generator(config.seed, name)) for loader, name in ((train_loader, "inner stream"), (val_loader, "outer stream"))
+    )
     inner_batch, outer_batch = (stream.one() for stream in (inner_stream, outer_stream))  # to try the models on
     loss_type = resolve_loss_type(config.loss_type, outer_batch[1])
     adversary = Adversary(config, dataset.value_range, config.seed)
@@ -340,12 +340,17 @@ def _check_finite(parts: Parts, meta_step: int, step: MetaGradient, member_norms
     for what, values in (("outer loss", numbers[:num_models]), ("norm of the meta-gradient", numbers[num_models:])):
         for p, value in enumerate(values):
             if not math.isfinite(value):
-                raise _breakdown(parts, meta_step, f"the {what} of inner model {p} is {value}; a lower inner_lr or outer_lr may help")
+                raise NotFinite(f"the {what} of inner model {p} is {value}; a lower inner_lr or outer_lr may help")
 
 
-def _breakdown(parts: Parts, meta_step: int, what: str) -> MetaTrainingError:
-    "The error that ends a run at a meta-step."
-    return MetaTrainingError(f"meta-step {meta_step}: {what}; the rater is kept as it was after meta-step {meta_step - 1}", meta_step, parts.averaged.module)
+class NotFinite(Exception):
+    "A meta-step that must be skipped, because one member's numbers are no numbers; nothing has been updated."
+
+
+def _breakdown(parts: Parts, meta_step: int, what: str, good_steps: int | None = None) -> MetaTrainingError:
+    "The error that ends a run at a meta-step; `good_steps`: how many came before the trouble, by default all."
+    kept = meta_step - 1 if good_steps is None else good_steps
+    return MetaTrainingError(f"meta-step {meta_step}: {what}; the rater is kept as it was after meta-step {kept}", meta_step, parts.averaged.module)
 
 
 def _rater_breakdown(parts: Parts, meta_step: int) -> MetaTrainingError:
@@ -397,13 +402,17 @@ def make_run_dir(config: DataRaterConfig) -> Path:
     try:
         run_dir.mkdir(parents=True)
         try:
-            write_atomically(run_dir / "config.yaml", config_to_yaml(replace(config, dataset_name=absolute_if_path(config.dataset_name))))
+            _write_config(config, run_dir)
         except OSError:
             run_dir.rmdir()
             raise
     except OSError as error:
         raise DataRaterError(f"cannot write to output_dir={config.output_dir!r} ({error.strerror or error}): give a folder you may write to") from error
     return run_dir
+
+
+def _write_config(config: DataRaterConfig, run_dir: Path) -> None:
+    write_atomically(run_dir / "config.yaml", config_to_yaml(replace(config, dataset_name=absolute_if_path(config.dataset_name))))
 
 # %% ../nbs/05_meta_training.ipynb #24383b0b
 def save_rater(rater: nn.Module, run_dir: Path) -> Path:
@@ -472,7 +481,7 @@ def load_inner_model(
 
 # %% ../nbs/05_meta_training.ipynb #add4fe7c
 STEP_COLUMNS = [
-    "meta_step", "outer_loss", "clean_outer_loss", "adversarial_outer_loss", "meta_gradient_norm", "member_norm_min", "member_norm_max", "agreement", "update_norm", "update_norm_min", "update_norm_max", "ess", "entropy",
+    "meta_step", "skipped", "outer_loss", "clean_outer_loss", "adversarial_outer_loss", "meta_gradient_norm", "member_norm_min", "member_norm_max", "agreement", "update_norm", "update_norm_min", "update_norm_max", "ess", "entropy",
 ]
 EVALUATION_COLUMNS = [
     "meta_step", "r2", "spearman", "auroc", "auroc_in_range", "average_precision", "precision", "inner_accuracy", "inner_robust_accuracy", "inner_loss",
@@ -482,7 +491,8 @@ EVALUATION_COLUMNS = [
 RECENT_COLUMNS = [name for name in EVALUATION_COLUMNS if name in STEP_COLUMNS and name != "meta_step"]  # means over the meta-steps since the last evaluation
 
 
-_DRAWING_SHARE = 0.05  # of a run's time
+_DRAWING_SHARE = 0.05  # of a run's time; beyond it only what can't be drawn later from the tables
+_ALWAYS_DRAWN = "regression_step_"
 
 
 @dataclass
@@ -509,6 +519,28 @@ class RunLog:
         "A row per evaluation."
         return pd.DataFrame(self.evaluations, columns=EVALUATION_COLUMNS)
 
+    def state_dict(self) -> dict[str, Any]:
+        "The tables, as tensors and strings."
+        ratings = torch.tensor([]) if self.ratings is None else torch.tensor(self.ratings)
+        return {
+            "steps": torch.tensor(self.history.to_numpy(np.float64)), "evaluations": torch.tensor(self.metrics.to_numpy(np.float64)), "ratings": ratings,
+            "by_kind": self.by_kind.reset_index().to_dict("list"), "by_strength": self.by_strength.to_dict("list"),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        "Take over the tables of another log; raises `DataRaterError` for what are none."
+        try:
+            for name, columns in (("steps", STEP_COLUMNS), ("evaluations", EVALUATION_COLUMNS)):
+                rows = [dict(zip(columns, row, strict=True)) for row in state[name].tolist()]
+                if [row["meta_step"] for row in rows] != sorted(row["meta_step"] for row in rows) or name == "steps" and any(row["meta_step"] != i for i, row in enumerate(rows, 1)):
+                    raise ValueError(f"{name} are out of order")
+                setattr(self, name, [{**row, "meta_step": int(row["meta_step"])} for row in rows])
+            self.ratings = state["ratings"].numpy() if len(state["ratings"]) else None
+            by_kind = pd.DataFrame(state["by_kind"])
+            self.by_kind, self.by_strength = by_kind.set_index(by_kind.columns[0]), pd.DataFrame(state["by_strength"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataRaterError(f"checkpoint: its tables can't be read ({error}): it is damaged, or of another version") from error
+
     def recent(self, columns: list[str]) -> dict[str, float]:
         "Means over the meta-steps since the last evaluation; NaN before the first meta-step."
         last = self.evaluations[-1]["meta_step"] if self.evaluations else 0
@@ -516,24 +548,32 @@ class RunLog:
         return history.loc[history["meta_step"] > last, columns].mean().to_dict()
 
     def write(self) -> None:
-        "Write the tables, once there is an evaluation, and as a rule their figures: those are left for later while drawing has taken more than a twentieth of the time."
+        "Write the tables, once there is an evaluation, and as a rule their figures: those that the tables can give again wait while drawing has taken more than a twentieth of the time. Warns where the disk refuses."
         if self.folder is None or not self.evaluations:
             return
+        try:
+            self._write_tables()
+            self._add_figures()
+            self.draw(_ALWAYS_DRAWN if self.seconds_drawing > _DRAWING_SHARE * (time.perf_counter() - self.started) else "")
+        except OSError as error:
+            warnings.warn(f"cannot write tables or figures to {self.folder} ({error.strerror or error}); the run goes on", RuntimeWarning, stacklevel=2)
+
+    def _write_tables(self) -> None:
         write_atomically(self.folder / "outer_loss.csv", self.history.to_csv(index=False))
         write_atomically(self.folder / "metrics.csv", self.metrics.to_csv(index=False))
         write_atomically(self.folder / "detection_by_kind.csv", self.by_kind.to_csv())
         write_atomically(self.folder / "detection_by_strength.csv", self.by_strength.to_csv(index=False))
+
+    def _add_figures(self) -> None:
         history, metrics = self.history, self.metrics
         self.due |= {name: partial(single_figure, draw) for name, draw in curves(history, metrics, self.by_strength).items()}
         self.due["dashboard"] = lambda: plot_dashboard(history, metrics, Figure(figsize=(11, 6)), self.batch_size)
-        if self.seconds_drawing <= _DRAWING_SHARE * (time.perf_counter() - self.started):
-            self.draw()
 
-    def draw(self) -> None:
-        "Draw and write the figures that are due."
+    def draw(self, only: str = "") -> None:
+        "Draw and write the figures that are due, or those whose names begin with a word."
         start = time.perf_counter()
         try:
-            for name in list(self.due):
+            for name in [name for name in self.due if name.startswith(only)]:
                 write_figure(self.due[name](), self.folder / "plots" / f"{name}.png")
                 del self.due[name]
         finally:
@@ -574,6 +614,102 @@ def write_figure(figure: Figure, path: Path) -> None:
     figure.savefig(buffer, format="png", dpi=100)
     write_atomically(path, buffer.getvalue())
 
+# %% ../nbs/05_meta_training.ipynb #6e71b540
+FREE_SETTINGS = {  # may be changed when a run is resumed: they say how far, how fast, where, and what is written, not what is computed
+    "meta_steps", "eval_frequency", "checkpoint_frequency", "log", "save_data_rater_checkpoint", "attack_eval_steps", "autocast",
+    "meta_gradient", "execution", "compile", "device", "data_dir", "output_dir", "recipe",
+}
+
+
+def run_state(parts: Parts, log: RunLog) -> dict[str, Any]:
+    "All of a run that changes from step to step, and its settings, as tensors, containers, numbers and strings."
+    return {
+        "settings": json.dumps(asdict(replace(parts.config, dataset_name=absolute_if_path(parts.config.dataset_name)))),
+        "rater": parts.rater.state_dict(), "averaged": parts.averaged.state_dict(), "meta_optimizer": parts.meta_optimizer.state_dict(), "population": parts.population.state_dict(),
+        "attack": parts.adversary.generator.get_state(), "inner_stream": stream_state(parts.inner_stream), "outer_stream": stream_state(parts.outer_stream), "log": log.state_dict(),
+    }
+
+
+def restore_run(
+    parts: Parts,  # just set up
+    log: RunLog,  # empty
+    state: dict[str, Any],  # as `run_state` gave it
+) -> None:
+    "Put a run where another one was; raises `DataRaterError` for a state that does not fit, or a setting that would change the past."
+    like = run_state(parts, log)
+    if state.keys() != like.keys():
+        raise DataRaterError("checkpoint: it is not that of a run of this version")
+    check_same_past(state["settings"], like["settings"])
+    for name in ("rater", "averaged", "meta_optimizer", "population", "attack"):
+        check_like(state[name], like[name], name)
+    log.load_state_dict(state["log"])
+    parts.rater.load_state_dict(state["rater"])
+    parts.averaged.load_state_dict(state["averaged"])
+    parts.meta_optimizer.load_state_dict(state["meta_optimizer"])
+    parts.population.load_state_dict(state["population"])
+    parts.adversary.generator.set_state(state["attack"])
+    parts.last_good = _copy_of(parts.averaged.module)
+    for name in ("inner_stream", "outer_stream"):
+        try:
+            go_on(getattr(parts, name), state[name])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataRaterError(f"checkpoint: {name} does not fit these data ({' '.join(str(error).split())}): they or their loader have changed") from error
+
+# %% ../nbs/05_meta_training.ipynb #7b576e1e
+def check_same_past(saved: str, now: str) -> None:
+    "Raise `DataRaterError` if settings, as JSON, differ in what has shaped the steps already taken."
+    try:
+        saved, now = json.loads(saved), json.loads(now)
+        changed = [name for name in now if name not in FREE_SETTINGS and saved[name] != now[name]]
+    except (TypeError, ValueError, KeyError) as error:
+        raise DataRaterError(f"checkpoint: its settings can't be read ({error}): it is damaged, or of another version") from error
+    if changed:
+        name = changed[0]
+        raise DataRaterError(f"{name}={now[name]!r} is not allowed: the run was begun with {saved[name]!r}, and its past would be another; leave it, or start a new run")
+
+# %% ../nbs/05_meta_training.ipynb #5cd65626
+@dataclass
+class Run:
+    "A run in its folder: its parts, its tables, and who may ask it to stop."
+    parts: Parts
+    log: RunLog
+    folder: Path
+    interruption: Interruption
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def command(self) -> str:
+        "What continues the run from a shell."
+        return f"datarater train --resume={shlex.quote(str(self.folder))}"
+
+    def save(
+        self,
+        must: bool,  # raise `DataRaterError` where the disk refuses, instead of a warning
+    ) -> None:
+        "Write a checkpoint; the one before stays until it is whole."
+        try:
+            save_checkpoint(self.checkpoint, run_state(self.parts, self.log))
+        except OSError as error:
+            trouble = f"cannot write {self.checkpoint} ({error.strerror or error})"
+            if must:
+                raise DataRaterError(f"{trouble}: make room, then go on from the last one: {self.command}") from error
+            warnings.warn(f"{trouble}; the run goes on", RuntimeWarning, stacklevel=2)
+
+    def restore(self) -> None:
+        "Go on from the folder's checkpoint, and write the configuration where it was changed."
+        restore_run(self.parts, self.log, load_checkpoint(self.checkpoint))
+        if len(self.log.steps) > self.parts.config.meta_steps:
+            raise DataRaterError(f"meta_steps={self.parts.config.meta_steps} is not allowed: the run has taken {len(self.log.steps)} already; give at least as many")
+        _write_config(self.parts.config, self.folder)
+
+    def save_models(self) -> None:
+        "Write the rater and the oldest inner model."
+        save_rater(self.parts.averaged.module, self.folder)
+        save_inner_model(self.parts, self.folder)
+
 # %% ../nbs/05_meta_training.ipynb #c426c49d
 @dataclass(frozen=True)
 class MetaTrainingResult:
@@ -590,48 +726,92 @@ class MetaTrainingResult:
 def run_meta_training(
     config: DataRaterConfig,
     progress: bool = True,  # show a progress bar
+    resume_from: str | os.PathLike | None = None,  # the folder of a run with this configuration (see `resume_meta_training`); None: a new run
 ) -> MetaTrainingResult:
     """Meta-train a DataRater and write its run folder.
 
     Raises `DataRaterError` for bad input, before anything is written, and `MetaTrainingError` if training breaks down; the last good rater is then in the run folder.
+    Asked to stop by Ctrl-C or SIGTERM, it finishes the step, writes a checkpoint and raises `Stopped`, a `KeyboardInterrupt`.
     """
     with seeded_globally(config.seed):
         parts = set_up(config)
-        run_dir = make_run_dir(config)
-        log = RunLog(run_dir if config.log else None, config.batch_size)
-        try:
-            train_rater(parts, log, progress)
-        except BaseException as error:
-            if config.save_data_rater_checkpoint or isinstance(error, (MetaTrainingError, KeyboardInterrupt)):
-                save_rater(parts.averaged.module, run_dir)
-                with suppress(OSError):  # what comes after the rater must not hide what went wrong
-                    save_inner_model(parts, run_dir)
-            with suppress(Exception):
-                log.write()
-                log.draw()
-            if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(f"interrupted after meta-step {len(log.steps)}: the rater is in {run_dir}") from error
-            if isinstance(error, MetaTrainingError):
-                raise MetaTrainingError(f"{error}, in {run_dir}", error.meta_step, error.rater) from error
-            raise
-        if config.save_data_rater_checkpoint:
-            save_rater(parts.averaged.module, run_dir)
-            save_inner_model(parts, run_dir)
-        log.draw()
-    return MetaTrainingResult(parts.averaged.module.eval(), run_dir, log.history, log.metrics, log.by_kind, log.by_strength, config)
+        run_dir = make_run_dir(config) if resume_from is None else Path(resume_from)
+        with locked(run_dir), Interruption() as interruption:
+            run = Run(parts, RunLog(run_dir if config.log else None, config.batch_size), run_dir, interruption)
+            if resume_from is not None:
+                run.restore()
+            try:
+                train_rater(run, progress)
+            except BaseException as error:
+                _rescue(run, error)
+                raise
+            if config.save_data_rater_checkpoint:
+                run.save_models()
+            run.log.draw()
+    return MetaTrainingResult(parts.averaged.module.eval(), run_dir, run.log.history, run.log.metrics, run.log.by_kind, run.log.by_strength, config)
+
+
+def _rescue(run: "Run", error: BaseException) -> None:
+    "Write what can still be written when a run ends before its time; raises the error that says where it is."
+    if run.parts.config.save_data_rater_checkpoint or isinstance(error, (MetaTrainingError, KeyboardInterrupt)):
+        with suppress(OSError):  # what comes now must not hide what went wrong
+            run.save_models()
+    run.log.write()
+    with suppress(OSError):
+        run.log.draw()
+    if isinstance(error, KeyboardInterrupt):
+        raise Stopped(f"stopped after meta-step {len(run.log.steps)}; to go on: {run.command}", run.interruption.signal_number or signal.SIGINT) from error
+    if isinstance(error, MetaTrainingError):
+        raise MetaTrainingError(f"{error}, in {run.folder}", error.meta_step, error.rater) from error
 
 # %% ../nbs/05_meta_training.ipynb #31089ac8
-def train_rater(parts: Parts, log: RunLog, progress: bool) -> None:
-    "All meta-steps of a run, with an evaluation before the first, every `eval_frequency`, and after the last."
-    config = parts.config
-    evaluate(parts, log, meta_step=0)
-    with tqdm(total=config.meta_steps, desc="meta-training", disable=not progress) as bar:
-        for meta_step in range(1, config.meta_steps + 1):
-            log.steps.append({"meta_step": meta_step, **take_meta_step(parts, meta_step)})
-            if meta_step % config.eval_frequency == 0 or meta_step == config.meta_steps:
+MAX_SKIPPED = 3  # meta-steps in a row
+
+
+def train_rater(run: "Run", progress: bool) -> None:
+    "The meta-steps that a run still has before it, with an evaluation before the first, every `eval_frequency`, and after the last, and its checkpoints."
+    parts, log, config = run.parts, run.log, run.parts.config
+    if not log.evaluations:
+        evaluate(parts, log, meta_step=0)
+    with tqdm(total=config.meta_steps, initial=len(log.steps), desc="meta-training", disable=not progress) as bar:
+        for meta_step in range(len(log.steps) + 1, config.meta_steps + 1):
+            log.steps.append({"meta_step": meta_step, **_step_or_skip(parts, log, meta_step)})
+            is_last = meta_step == config.meta_steps
+            if meta_step % config.eval_frequency == 0 or is_last:
                 evaluate(parts, log, meta_step)
-            bar.set_postfix(outer_loss=f"{log.steps[-1]['outer_loss']:.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}", refresh=False)
+            if meta_step % config.checkpoint_frequency == 0 or is_last or run.interruption.signal_number:
+                run.save(must=is_last or run.interruption.signal_number is not None)
+            if run.interruption.signal_number and not is_last:
+                raise KeyboardInterrupt
+            bar.set_postfix(outer_loss=f"{log.steps[-1].get('outer_loss', math.nan):.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}", refresh=False)
             bar.update()
+
+
+def _step_or_skip(parts: Parts, log: RunLog, meta_step: int) -> dict[str, float]:
+    "A meta-step; one whose numbers are not finite is skipped, unless too many before it were: then `MetaTrainingError`."
+    try:
+        return {"skipped": 0.0, **take_meta_step(parts, meta_step)}
+    except NotFinite as trouble:
+        skipped = 1
+        while skipped <= len(log.steps) and log.steps[-skipped]["skipped"]:
+            skipped += 1
+        if skipped >= MAX_SKIPPED:
+            raise _breakdown(parts, meta_step, f"{trouble} ({skipped} meta-steps in a row)", good_steps=meta_step - skipped) from trouble
+        warnings.warn(f"meta-step {meta_step} is skipped: {trouble}", RuntimeWarning, stacklevel=2)
+        parts.population.grow_older(None, keep=False)
+        return {"skipped": 1.0}
+
+# %% ../nbs/05_meta_training.ipynb #b1760b7e
+def resume_meta_training(
+    run_dir: str | os.PathLike,  # the folder of a run that was stopped, died, or is to be longer
+    progress: bool = True,  # show a progress bar
+    **changes: Any,  # settings to change, of those that concern the future only: meta_steps, eval_frequency, device, …
+) -> MetaTrainingResult:
+    "Go on with a run from its last checkpoint; on the CPU it ends in the same bits as if it had never stopped. Raises `DataRaterError` for a folder without a checkpoint, or a change of what has shaped the past."
+    run_dir = Path(run_dir)
+    if not (run_dir / "checkpoint.pt").is_file():
+        raise DataRaterError(f"{run_dir} has no checkpoint.pt: give the folder of a run, which has one after its first checkpoint_frequency meta-steps")
+    return run_meta_training(config_from_yaml(run_dir / "config.yaml", **changes), progress, resume_from=run_dir)
 
 # %% ../nbs/05_meta_training.ipynb #14e4059f
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
@@ -652,7 +832,7 @@ def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     log.ratings = ratings
     fractions, kinds = np.concatenate([np.zeros(len(clean)), data.fractions]), np.concatenate([np.full(len(clean), "clean"), data.kinds])
     log.by_kind, log.by_strength = detection_by_kind(ratings, kinds, fractions), detection_by_strength(ratings, fractions)
-    if meta_step > 0 and (collapse := collapse_warning(log.steps[-1]["ess"], config.batch_size, summary["rating_std"], config.softmax_temperature)):
+    if meta_step > 0 and (collapse := collapse_warning(log.steps[-1].get("ess", math.nan), config.batch_size, summary["rating_std"], config.softmax_temperature)):
         warnings.warn(f"meta-step {meta_step}: {collapse}", RuntimeWarning, stacklevel=2)
     if log.folder is not None and not math.isnan(quality["r2"]):  # kinds without degrees have no such picture
         title = f"meta-step {meta_step}: R² {quality['r2']:.2f}, AUROC {quality['auroc']:.3f}"

@@ -8,6 +8,7 @@ __all__ = ['first_lifetimes', 'next_lifetime', 'Population', 'MetaOptimizer', 'g
 # %% ../nbs/03a_outer_loop.ipynb #3d2f5356
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,18 @@ class Population:
             self.params, self.state = step.inner_params, step.optimizer_state
         self.ages = [age + 1 for age in self.ages]
 
+    def state_dict(self) -> dict[str, Any]:
+        "All that changes from step to step, as tensors and numbers."
+        return {"params": self.params, "state": self.state, "ages": self.ages, "lifetimes": self.lifetimes, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        "Become the population that had this state."
+        for name in ("params", "state"):
+            now = getattr(self, name)
+            setattr(self, name, {key: value.to(now[key].device) for key, value in state[name].items()})
+        self.ages, self.lifetimes = list(state["ages"]), list(state["lifetimes"])
+        self.generator.set_state(state["generator"])
+
 # %% ../nbs/03a_outer_loop.ipynb #fd00d25d
 class MetaOptimizer:
     "Adam for the rater: `shared` by all members of the population, or one for each member (`per_model`), whose updates are averaged (Calian et al. 2025)."
@@ -112,6 +125,22 @@ class MetaOptimizer:
             p.copy_(self.copies[name].mean(0))
             self.copies[name].copy_(p)  # (...) -> (P, ...): all copies meet again
         return norms
+
+    def state_dict(self) -> dict[str, Any]:
+        "All that changes from step to step, as tensors and numbers."
+        moments = {name: {key: self.adam.state[copy].get(key, torch.zeros_like(copy)) for key in ("exp_avg", "exp_avg_sq")} for name, copy in self.copies.items()}
+        return {"copies": {name: copy.detach() for name, copy in self.copies.items()}, "moments": moments, "num_steps": self.schedule.last_epoch}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        "Go on as the optimiser that had this state; the rater's own parameters are left to their owner."
+        self.schedule.last_epoch = state["num_steps"]
+        for group, lr, share in zip(self.adam.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True):
+            group["lr"] = lr * share(state["num_steps"])
+        for name, copy in self.copies.items():
+            copy.copy_(state["copies"][name])
+            if state["num_steps"]:
+                self.adam.state[copy] = {"step": torch.tensor(float(state["num_steps"])), **{key: value.to(copy.device) for key, value in state["moments"][name].items()}}
 
 # %% ../nbs/03a_outer_loop.ipynb #fc2bc7c2
 def global_norms(tree: Params) -> Tensor:

@@ -8,6 +8,15 @@ from tree import notebook_names
 MNIST_LEFT_OUT = "needs MNIST and DATARATER_DATA is not set"
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--num_kills", type=int, default=20, help="how often the crash test kills a trainer (default: 20)")
+
+
+@pytest.fixture
+def num_kills(request) -> int:
+    return request.config.getoption("num_kills")
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     "The folder DATARATER_DATA, which holds MNIST/raw; a test that asks for it is left out when the variable is not set."
