@@ -86,7 +86,7 @@ def _settings_of(given: Namespace) -> dict[str, Any]:
 
 def train(given: Namespace, progress: bool) -> MetaTrainingResult:
     "A new run, or one that goes on."
-    if not given.get("resume"):
+    if given.get("resume") is None:
         return run_meta_training(_config_of(given), progress)
     if given.get("config"):
         raise DataRaterError("--config is not allowed beside --resume: the run has its own config.yaml; give the settings that change as flags")

@@ -324,6 +324,8 @@ def set_global_states(
     states: dict[str, Any],  # as `global_states` gave them
 ) -> None:
     "Put the global generators into these states."
+    if not 0 <= states["numpy"][2] <= 624 or len(states["numpy"][1]) != 624:  # NumPy would believe it, and read beyond its memory
+        raise ValueError("no state of NumPy's generator")
     torch.set_rng_state(states["torch"])
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
@@ -496,8 +498,10 @@ def go_on(
         if state["number"] >= 0:
             _set_random_states(stream.loader, state["start"])
             stream._begin(state["number"])
-            for _ in range(state["position"]):
+            while stream.position < state["position"]:
                 stream._read()
+                if stream.number != state["number"]:
+                    raise DataRaterError("checkpoint: the place in the data lies beyond their end: they have changed")
         _set_random_states(stream.loader, state["now"])
 
 # %% ../nbs/01_datasets.ipynb #00137260

@@ -9,10 +9,12 @@ __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES'
            'MetaTrainingError', 'take_meta_step', 'NotFinite', 'plot_rating_against_corruption', 'plot_curve',
            'make_run_dir', 'save_rater', 'load_rater', 'existing', 'load_model', 'save_inner_model', 'load_inner_model',
            'RunLog', 'curves', 'single_figure', 'write_figure', 'run_state', 'restore_run', 'check_same_past', 'Run',
-           'MetaTrainingResult', 'run_meta_training', 'train_rater', 'resume_meta_training', 'evaluate']
+           'MetaTrainingResult', 'run_meta_training', 'train_rater', 'RequestedStop', 'resume_meta_training',
+           'evaluate']
 
 # %% ../nbs/05_meta_training.ipynb #d681012f
 import inspect
+import hashlib
 import io
 import json
 import math
@@ -77,6 +79,7 @@ class Parts:
     meta_optimizer: MetaOptimizer
     adversary: Adversary
     last_good: dict[str, Tensor]  # the state dict of `averaged.module` before the last update
+    fingerprint: str  # of the data: the evaluation set and the first batches
     averaged: AveragedModel  # `.module` is the moving average of the rater: what is evaluated, saved and given back
     evaluation: "EvaluationSet"
 
@@ -116,10 +119,19 @@ def set_up(config: DataRaterConfig) -> Parts:
     return Parts(
         config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=loss_fn, loss_type=loss_type, num_outputs=num_outputs,
         engine=engine, compiler=Compiler() if config.compile else None, hooks=adversary.hooks(loss_fn), optimizer=optimizer, population=population, meta_optimizer=meta_optimizer,
-        evaluation=evaluation, adversary=adversary, averaged=averaged, last_good=_copy_of(averaged.module),
+        evaluation=evaluation, adversary=adversary, fingerprint=_digest(*inner_batch, *outer_batch, *evaluation.clean, *evaluation.corrupted), averaged=averaged, last_good=_copy_of(averaged.module),
     )
 
 # %% ../nbs/05_meta_training.ipynb #59078db8
+def _digest(*tensors: Tensor) -> str:
+    "A hash of the contents of tensors."
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy())
+    return found.hexdigest()
+
+
 def _build_model(name: str, role: str, seed: int, device: str) -> nn.Module:
     "Construct, check and move a model."
     model = construct_model(name, seed=seed)
@@ -412,7 +424,11 @@ def make_run_dir(config: DataRaterConfig) -> Path:
 
 
 def _write_config(config: DataRaterConfig, run_dir: Path) -> None:
-    write_atomically(run_dir / "config.yaml", config_to_yaml(replace(config, dataset_name=absolute_if_path(config.dataset_name))))
+    data_dir = None if config.data_dir is None else os.path.abspath(config.data_dir)
+    content = config_to_yaml(replace(config, dataset_name=absolute_if_path(config.dataset_name), data_dir=data_dir))
+    path = run_dir / "config.yaml"
+    if not path.exists() or path.read_text() != content:
+        write_atomically(path, content)
 
 # %% ../nbs/05_meta_training.ipynb #24383b0b
 def save_rater(rater: nn.Module, run_dir: Path) -> Path:
@@ -544,8 +560,7 @@ class RunLog:
     def recent(self, columns: list[str]) -> dict[str, float]:
         "Means over the meta-steps since the last evaluation; NaN before the first meta-step."
         last = self.evaluations[-1]["meta_step"] if self.evaluations else 0
-        history = self.history
-        return history.loc[history["meta_step"] > last, columns].mean().to_dict()
+        return pd.DataFrame(self.steps[last:], columns=STEP_COLUMNS)[columns].mean().to_dict()  # the step at index i has number i + 1
 
     def write(self) -> None:
         "Write the tables, once there is an evaluation, and as a rule their figures: those that the tables can give again wait while drawing has taken more than a twentieth of the time. Warns where the disk refuses."
@@ -618,7 +633,7 @@ def write_figure(figure: Figure, path: Path) -> None:
 FREE_SETTINGS = {  # may be changed when a run is resumed: they say how far, how fast, where, and what is written, not what is computed
     "meta_steps", "eval_frequency", "checkpoint_frequency", "log", "save_data_rater_checkpoint", "attack_eval_steps", "autocast",
     "meta_gradient", "execution", "compile", "device", "data_dir", "output_dir", "recipe",
-}
+}  # of data_dir what counts is in it, and that is compared
 
 
 def run_state(parts: Parts, log: RunLog) -> dict[str, Any]:
@@ -626,7 +641,7 @@ def run_state(parts: Parts, log: RunLog) -> dict[str, Any]:
     return {
         "settings": json.dumps(asdict(replace(parts.config, dataset_name=absolute_if_path(parts.config.dataset_name)))),
         "rater": parts.rater.state_dict(), "averaged": parts.averaged.state_dict(), "meta_optimizer": parts.meta_optimizer.state_dict(), "population": parts.population.state_dict(),
-        "attack": parts.adversary.generator.get_state(), "inner_stream": stream_state(parts.inner_stream), "outer_stream": stream_state(parts.outer_stream), "log": log.state_dict(),
+        "last_good": parts.last_good, "data": parts.fingerprint, "attack": parts.adversary.generator.get_state(), "inner_stream": stream_state(parts.inner_stream), "outer_stream": stream_state(parts.outer_stream), "log": log.state_dict(),
     }
 
 
@@ -640,20 +655,28 @@ def restore_run(
     if state.keys() != like.keys():
         raise DataRaterError("checkpoint: it is not that of a run of this version")
     check_same_past(state["settings"], like["settings"])
-    for name in ("rater", "averaged", "meta_optimizer", "population", "attack"):
+    if state["data"] != like["data"]:
+        raise DataRaterError("the data are not those that the run was begun with: give back the old ones, or start a new run")
+    for name in ("rater", "averaged", "last_good", "meta_optimizer", "population", "attack"):
         check_like(state[name], like[name], name)
+    try:
+        _put_in_place(parts, log, state)
+    except DataRaterError:
+        raise
+    except Exception as error:  # a spoilt state can fail anywhere
+        raise DataRaterError(f"checkpoint: it can't be put in place ({type(error).__name__}: {' '.join(str(error).split())[:200]}): it is damaged, or the loader has changed") from error
+
+
+def _put_in_place(parts: Parts, log: RunLog, state: dict[str, Any]) -> None:
     log.load_state_dict(state["log"])
     parts.rater.load_state_dict(state["rater"])
     parts.averaged.load_state_dict(state["averaged"])
     parts.meta_optimizer.load_state_dict(state["meta_optimizer"])
     parts.population.load_state_dict(state["population"])
     parts.adversary.generator.set_state(state["attack"])
-    parts.last_good = _copy_of(parts.averaged.module)
+    parts.last_good = {name: value.to(parts.last_good[name].device) for name, value in state["last_good"].items()}
     for name in ("inner_stream", "outer_stream"):
-        try:
-            go_on(getattr(parts, name), state[name])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataRaterError(f"checkpoint: {name} does not fit these data ({' '.join(str(error).split())}): they or their loader have changed") from error
+        go_on(getattr(parts, name), state[name])
 
 # %% ../nbs/05_meta_training.ipynb #7b576e1e
 def check_same_past(saved: str, now: str) -> None:
@@ -661,7 +684,7 @@ def check_same_past(saved: str, now: str) -> None:
     try:
         saved, now = json.loads(saved), json.loads(now)
         changed = [name for name in now if name not in FREE_SETTINGS and saved[name] != now[name]]
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise DataRaterError(f"checkpoint: its settings can't be read ({error}): it is damaged, or of another version") from error
     if changed:
         name = changed[0]
@@ -675,6 +698,7 @@ class Run:
     log: RunLog
     folder: Path
     interruption: Interruption
+    saved: int = 0  # meta-steps in the last checkpoint
 
     @property
     def checkpoint(self) -> Path:
@@ -683,7 +707,7 @@ class Run:
     @property
     def command(self) -> str:
         "What continues the run from a shell."
-        return f"datarater train --resume={shlex.quote(str(self.folder))}"
+        return f"datarater train --resume={shlex.quote(str(self.folder.absolute()))}"
 
     def save(
         self,
@@ -692,18 +716,35 @@ class Run:
         "Write a checkpoint; the one before stays until it is whole."
         try:
             save_checkpoint(self.checkpoint, run_state(self.parts, self.log))
+            self.saved = len(self.log.steps)
         except OSError as error:
             trouble = f"cannot write {self.checkpoint} ({error.strerror or error})"
             if must:
-                raise DataRaterError(f"{trouble}: make room, then go on from the last one: {self.command}") from error
+                raise DataRaterError(f"{trouble}: make room, then go on from the checkpoint of meta-step {self.saved}: {self.command}") from error
             warnings.warn(f"{trouble}; the run goes on", RuntimeWarning, stacklevel=2)
 
     def restore(self) -> None:
-        "Go on from the folder's checkpoint, and write the configuration where it was changed."
+        "Go on from the folder's checkpoint, and bring the folder's other files to where it is."
         restore_run(self.parts, self.log, load_checkpoint(self.checkpoint))
+        self.saved = len(self.log.steps)
         if len(self.log.steps) > self.parts.config.meta_steps:
             raise DataRaterError(f"meta_steps={self.parts.config.meta_steps} is not allowed: the run has taken {len(self.log.steps)} already; give at least as many")
-        _write_config(self.parts.config, self.folder)
+        try:
+            _write_config(self.parts.config, self.folder)
+            if (self.folder / "data_rater.pt").exists():  # of a later step than the checkpoint, or an earlier one
+                self.save_models()
+        except OSError as error:
+            raise DataRaterError(f"cannot write to {self.folder} ({error.strerror or error}): make room, or make it a folder you may write to") from error
+
+    def finish(self) -> None:
+        "Write what a finished run leaves; raises `DataRaterError` where the disk refuses."
+        try:
+            if self.parts.config.save_data_rater_checkpoint or (self.folder / "data_rater.pt").exists():
+                self.save_models()
+            self.log.write()
+            self.log.draw()
+        except OSError as error:
+            raise DataRaterError(f"cannot write the results to {self.folder} ({error.strerror or error}): make room, then: {self.command}") from error
 
     def save_models(self) -> None:
         "Write the rater and the oldest inner model."
@@ -745,22 +786,23 @@ def run_meta_training(
             except BaseException as error:
                 _rescue(run, error)
                 raise
-            if config.save_data_rater_checkpoint:
-                run.save_models()
-            run.log.draw()
+            run.finish()
+        if interruption.signal_number:  # it came in the last step, and is its caller's too
+            raise Stopped(f"the run is finished, in {run_dir}", interruption.signal_number)
     return MetaTrainingResult(parts.averaged.module.eval(), run_dir, run.log.history, run.log.metrics, run.log.by_kind, run.log.by_strength, config)
 
 
 def _rescue(run: "Run", error: BaseException) -> None:
     "Write what can still be written when a run ends before its time; raises the error that says where it is."
-    if run.parts.config.save_data_rater_checkpoint or isinstance(error, (MetaTrainingError, KeyboardInterrupt)):
+    if isinstance(error, MetaTrainingError):
         with suppress(OSError):  # what comes now must not hide what went wrong
             run.save_models()
-    run.log.write()
-    with suppress(OSError):
-        run.log.draw()
+    with suppress(Exception):
+        run.log.write()
     if isinstance(error, KeyboardInterrupt):
-        raise Stopped(f"stopped after meta-step {len(run.log.steps)}; to go on: {run.command}", run.interruption.signal_number or signal.SIGINT) from error
+        where = "" if isinstance(error, RequestedStop) else f", in the middle of the next; the checkpoint is that of meta-step {run.saved}"
+        how = f"to go on: {run.command}" if run.checkpoint.exists() else "before its first checkpoint, so there is nothing to go on from"
+        raise Stopped(f"stopped after meta-step {len(run.log.steps)}{where}; {how}", run.interruption.signal_number or signal.SIGINT) from error
     if isinstance(error, MetaTrainingError):
         raise MetaTrainingError(f"{error}, in {run.folder}", error.meta_step, error.rater) from error
 
@@ -779,12 +821,19 @@ def train_rater(run: "Run", progress: bool) -> None:
             is_last = meta_step == config.meta_steps
             if meta_step % config.eval_frequency == 0 or is_last:
                 evaluate(parts, log, meta_step)
-            if meta_step % config.checkpoint_frequency == 0 or is_last or run.interruption.signal_number:
-                run.save(must=is_last or run.interruption.signal_number is not None)
-            if run.interruption.signal_number and not is_last:
-                raise KeyboardInterrupt
+            stop = run.interruption.signal_number is not None
+            if meta_step % config.checkpoint_frequency == 0 or is_last or stop:
+                run.save(must=is_last or stop)
+            if stop and not is_last:
+                raise RequestedStop
             bar.set_postfix(outer_loss=f"{log.steps[-1].get('outer_loss', math.nan):.4f}", auroc=f"{log.evaluations[-1]['auroc']:.3f}", refresh=False)
             bar.update()
+    if log.evaluations[-1]["meta_step"] != config.meta_steps:  # stopped at what is now the end
+        evaluate(parts, log, config.meta_steps)
+
+
+class RequestedStop(KeyboardInterrupt):
+    "A stop between two steps, after a checkpoint."
 
 
 def _step_or_skip(parts: Parts, log: RunLog, meta_step: int) -> dict[str, float]:
@@ -808,7 +857,10 @@ def resume_meta_training(
     **changes: Any,  # settings to change, of those that concern the future only: meta_steps, eval_frequency, device, …
 ) -> MetaTrainingResult:
     "Go on with a run from its last checkpoint; on the CPU it ends in the same bits as if it had never stopped. Raises `DataRaterError` for a folder without a checkpoint, or a change of what has shaped the past."
-    run_dir = Path(run_dir)
+    run_dir = Path(run_dir).expanduser()
+    for name in ("recipe", "output_dir"):
+        if name in changes:
+            raise DataRaterError(f"{name} is not allowed when a run is resumed: it says how a run begins; leave it out")
     if not (run_dir / "checkpoint.pt").is_file():
         raise DataRaterError(f"{run_dir} has no checkpoint.pt: give the folder of a run, which has one after its first checkpoint_frequency meta-steps")
     return run_meta_training(config_from_yaml(run_dir / "config.yaml", **changes), progress, resume_from=run_dir)

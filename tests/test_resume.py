@@ -80,7 +80,7 @@ def kill_often(folder: Path, num_kills: int) -> dict[str, int]:
     while done["kills"] < num_kills:
         place, run_dir, status = folder / f"run {done['runs compared']}", None, -1
         while status != 0:
-            blow = draw.uniform(0.2, 0.8) * seconds if done["kills"] < num_kills else None
+            blow = draw.uniform(0.0, 1.0) * seconds if done["kills"] < num_kills else None
             status = trainers.run({**SETTINGS, "output_dir": str(place)}, run_dir, blow)
             if status != 0:
                 assert status == signal.SIGKILL
