@@ -3,7 +3,7 @@
     pip install -e ".[benchmarks]"
     python benchmarks/performance.py [--device cpu] [--parts meta_step light_rater engines compiled memory run rating allocator] [--repeats 7]
 
-writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them, if it is of the same commit. The ways take turns in one process, and ratios are taken turn by turn,
+writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them, and its commit. The ways take turns in one process, and ratios are taken turn by turn,
 so that a machine whose speed drifts does no harm: medians and quartiles of paired ratios. Memory is measured in a process of its own for each case. All images are random.
 """
 import argparse
@@ -347,8 +347,9 @@ def main() -> None:
         measured = PARTS[part](arguments.device, arguments.repeats)
         path = ROOT / "results" / f"{name}.json"
         before = json.loads(path.read_text()) if path.exists() else {}
-        kept = {key: value for key, value in before.items() if key in PARTS} if before.get("commit") == COMMIT else {}  # parts of one commit only
-        path = write_result(name, arguments.device, {"command": "python benchmarks/performance.py", **kept, part: measured})
+        commits = {**before.get("commits", {}), part: COMMIT}
+        kept = {key: value for key, value in before.items() if key in PARTS}
+        path = write_result(name, arguments.device, {"command": "python benchmarks/performance.py", "commits": commits, **kept, part: measured})
         print(f"{part}: written to {path.name}", flush=True)
 
 

@@ -6,9 +6,9 @@
 __all__ = ['LOSSES', 'Params', 'Batch', 'LossFunction', 'OptimizerState', 'INNER_OPTIMIZERS', 'View', 'OuterLoss', 'ESTIMATORS',
            'EXECUTIONS', 'batch_weights', 'effective_sample_size', 'cross_entropy_loss', 'squared_error_loss',
            'resolve_loss_type', 'model_loss', 'weighted_gradient', 'SGD', 'Adam', 'as_it_is', 'detached', 'mean_loss',
-           'Unrolled', 'reverse_weight_gradient', 'mixed_weight_gradient', 'products_by_jvp',
-           'recompute_weight_gradient', 'products_by_autograd', 'population_weight_gradient', 'map_population',
-           'stack_trees', 'rate_many', 'MetaGradient', 'meta_gradient', 'work_per_tensor', 'resolve_engine', 'Compiler']
+           'Unrolled', 'reverse_weight_gradient', 'mixed_weight_gradient', 'recompute_weight_gradient',
+           'population_weight_gradient', 'map_population', 'stack_trees', 'rate_many', 'MetaGradient', 'meta_gradient',
+           'work_per_tensor', 'resolve_engine', 'Compiler']
 
 # %% ../nbs/03_inner_loop.ipynb #e825247b
 import warnings
@@ -298,7 +298,7 @@ def mixed_weight_gradient(
     cotangents = params_cotangent, {name: torch.zeros_like(value) for name, value in state.items()}
     weight_gradients = []
     for step in reversed(range(len(weights))):
-        cotangents, weight_gradient = _step_backward(optimizer, loss_fn, weights[step], tape.pop(), cotangents, products_by_jvp, is_first=step == 0)
+        cotangents, weight_gradient = _step_backward(optimizer, loss_fn, weights[step], tape.pop(), cotangents, is_first=step == 0)
         weight_gradients.append(weight_gradient)
     return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, outer_parts)
 
@@ -309,27 +309,19 @@ def _step_backward(
     weights: Tensor,  # (B,): w_t
     saved: tuple[Batch, Params, Params, OptimizerState],  # what the model saw at step t, θ_t, g_t, s_t
     cotangents: tuple[Params, OptimizerState],  # of θ_{t+1}, s_{t+1}
-    products: Callable[..., tuple[Params | None, Tensor]],  # how H_t v and <v, ∇ℓ_i> are computed
     is_first: bool,  # t = 0: nobody asks for the cotangents of (θ_0, s_0), nor for H_0 v
 ) -> tuple[tuple[Params, OptimizerState] | None, Tensor]:  # cotangents of (θ_t, s_t), and dL/dw_t (B,)
     "Go back through one inner step."
     batch, params, gradient, state = saved
     _, step_vjp = vjp(optimizer.step, params, gradient, state)
     params_cotangent, v, state_cotangent = step_vjp(cotangents)
-    hessian_v, weight_gradient = products(loss_fn, params, weights, batch, v, is_first)
     if is_first:
-        return None, weight_gradient
+        return None, _derivative_along(v, lambda params: loss_fn(params, *batch), params)
+    hessian_v, weight_gradient = _derivative_along(v, lambda params: weighted_gradient(loss_fn, params, weights, batch), params)
     params_cotangent = {name: cotangent + hessian_v[name] for name, cotangent in params_cotangent.items()}
     return (params_cotangent, state_cotangent), weight_gradient
 
 # %% ../nbs/03_inner_loop.ipynb #9432a9f6
-def products_by_jvp(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, v: Params, is_first: bool) -> tuple[Params | None, Tensor]:
-    "H v and <v, ∇ℓ_i> (B,) by one forward-mode product; of the first step the second alone."
-    if is_first:
-        return None, _derivative_along(v, lambda params: loss_fn(params, *batch), params)
-    return _derivative_along(v, lambda params: weighted_gradient(loss_fn, params, weights, batch), params)
-
-
 def _derivative_along(direction: Params, function: Callable[[Params], Any], params: Params) -> Any:
     "The derivative of `function` at `params` along `direction`, by forward mode."
     with warnings.catch_warnings():  # PyTorch 2.14 warns of a deprecation in its own code
@@ -353,30 +345,44 @@ def recompute_weight_gradient(
     params, state, tape = detached(inner_params), optimizer_state, []
     for step, w in enumerate(weights):
         batch = view(params, *_at(inner_batches, step))
-        variables = _variables(params)
-        with torch.enable_grad():
-            gradient = _gradient((w * _losses(loss_fn, variables, batch)).sum(), variables)
-        tape.append((batch, params, gradient, state))
+        gradient, _ = _recorded_gradient(loss_fn, params, w, batch, create_graph=False)
+        tape.append((batch, params, state))
         params, state = optimizer.step(params, gradient, state)
     outer_loss, outer_parts, params_cotangent = _judge(outer_loss_fn or mean_loss(loss_fn), params, outer_batch)
     cotangents = params_cotangent, {name: torch.zeros_like(value) for name, value in state.items()}
     weight_gradients = []
     for step in reversed(range(len(weights))):
-        cotangents, weight_gradient = _step_backward(optimizer, loss_fn, weights[step], tape.pop(), cotangents, products_by_autograd, is_first=step == 0)
+        cotangents, weight_gradient = _made_again_backward(optimizer, loss_fn, weights[step], tape.pop(), cotangents, is_first=step == 0)
         weight_gradients.append(weight_gradient)
     return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, outer_parts)
 
 
 @torch.enable_grad()
-def products_by_autograd(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, v: Params, is_first: bool) -> tuple[Params | None, Tensor]:
-    "H v and <v, ∇ℓ_i> (B,) by going backwards through the gradient; of the first step the second alone."
+def _recorded_gradient(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, create_graph: bool, is_first: bool = False) -> tuple[Params, tuple[Tensor, Params]]:
+    "The inner gradient by autograd, and the variables, w and θ, that it can be differentiated in; of the first step in w alone."
     variables, w = _variables(params), weights.detach().requires_grad_()
     losses = _losses(loss_fn, variables, batch)
     with constants() if is_first else nullcontext():
-        gradient = _gradient((w * losses).sum(), variables, create_graph=True)
+        return _gradient((w * losses).sum(), variables, create_graph), (w, variables)
+
+
+def _made_again_backward(
+    optimizer: SGD | Adam,
+    loss_fn: LossFunction,
+    weights: Tensor,  # (B,): w_t
+    saved: tuple[Batch, Params, OptimizerState],  # what the model saw at step t, θ_t, s_t
+    cotangents: tuple[Params, OptimizerState],  # of θ_{t+1}, s_{t+1}
+    is_first: bool,  # t = 0: nobody asks for the cotangents of (θ_0, s_0)
+) -> tuple[tuple[Params, OptimizerState] | None, Tensor]:  # cotangents of (θ_t, s_t), and dL/dw_t (B,)
+    "Make one inner step again, and go back through it."
+    batch, params, state = saved
+    gradient, (w, variables) = _recorded_gradient(loss_fn, params, weights, batch, True, is_first)
+    _, step_vjp = vjp(optimizer.step, params, detached(gradient), state)
+    params_cotangent, v, state_cotangent = step_vjp(cotangents)
     wanted = {} if is_first else variables
     weight_gradient, *hessian_v = _pull_back(gradient, v, (w, *wanted.values()))
-    return dict(zip(wanted, hessian_v, strict=True)) or None, weight_gradient
+    params_cotangent = {name: params_cotangent[name] + value for name, value in zip(wanted, hessian_v, strict=True)}
+    return None if is_first else (params_cotangent, state_cotangent), weight_gradient
 
 
 ESTIMATORS: dict[str, Callable[..., Unrolled]] = {"mixed": mixed_weight_gradient, "recompute": recompute_weight_gradient, "reverse": reverse_weight_gradient}
