@@ -1,7 +1,7 @@
 """Time and memory of the meta-gradient and of whole runs, side by side with other ways.
 
     pip install -e ".[benchmarks]"
-    python benchmarks/performance.py [--device cpu] [--parts meta_step light_rater engines compiled memory run rating allocator] [--repeats 7]
+    python benchmarks/performance.py [--device cpu] [--parts meta_step light_rater engines compiled memory run rating] [--repeats 7]
 
 writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them, and its commit. The ways take turns in one process, and ratios are taken turn by turn,
 so that a machine whose speed drifts does no harm: medians and quartiles of paired ratios. Memory is measured in a process of its own for each case. All images are random.
@@ -9,7 +9,6 @@ so that a machine whose speed drifts does no harm: medians and quartiles of pair
 import argparse
 import gc
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -289,26 +288,6 @@ def run(device: str, repeats: int) -> dict[str, Any]:
             "plain_evaluation_over_ours": over(turns, "plain evaluation", "evaluation")}
 
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648"}  # glibc's: keep what is freed
-
-
-def allocator(device: str, repeats: int) -> dict[str, Any]:
-    "Our meta-gradient with an allocator that keeps what is freed, against one that gives it back, in processes that take turns."
-    turns = []
-    for _ in range(max(3, repeats // 3)):
-        command = [sys.executable, __file__, "--device", device, "--seconds"]
-        seconds = [float(subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **extra}).stdout.split()[-1]) for extra in ({}, ALLOCATOR)]
-        turns.append(dict(zip(("without", "with"), seconds, strict=True)))
-    return {**MAIN, "environment": ALLOCATOR, "repeats": len(turns), "with_over_without": over(turns, "with", "without")}
-
-
-def seconds_of_main(device: str) -> float:
-    "Median seconds of our meta-gradient, in this process."
-    problem = make_problem(**MAIN, device=device)
-    engine = engine_of(problem, device)
-    return statistics.median(turn["ours"] for turn in take_turns({"ours": lambda: by_us(problem, *engine)}, 7, device))
-
-
 def rating(device: str, repeats: int) -> dict[str, Any]:
     "Images rated in a second: by `rate_many`, by the rater as it is in large batches, and one by one."
     problem = make_problem("ToyCNN", 1, 1, 2000, "sgd", device)
@@ -324,7 +303,7 @@ def rating(device: str, repeats: int) -> dict[str, Any]:
             "batches_over_rate_many": over(turns, "batches of 1000", "rate_many"), "one_by_one_over_rate_many": over(turns, "one by one", "rate_many")}
 
 
-PARTS = {"meta_step": meta_step, "light_rater": light_rater, "engines": engines, "compiled": compiled, "memory": memory, "run": run, "rating": rating, "allocator": allocator}
+PARTS = {"meta_step": meta_step, "light_rater": light_rater, "engines": engines, "compiled": compiled, "memory": memory, "run": run, "rating": rating}
 
 
 def main() -> None:
@@ -333,14 +312,10 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--probe", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     if arguments.probe:
         print(json.dumps(probe(arguments.device, *arguments.probe)))
-        return
-    if arguments.seconds:
-        print(seconds_of_main(arguments.device))
         return
     name = f"performance_{'cpu' if arguments.device == 'cpu' else 'gpu'}"
     for part in arguments.parts:
