@@ -18,7 +18,7 @@ import pytest
 
 SETTINGS = dict(
     dataset_name="digits", train_split_ratio=0.7, batch_size=8, num_inner_models=2, inner_steps=2, inner_optimizer="adam", model_update=True, meta_refresh_steps=5, refresh="random",
-    meta_update="per_model", ema_decay=0.9, meta_steps=40, eval_frequency=20, checkpoint_frequency=2, log=True, save_data_rater_checkpoint=True, device="cpu",
+    meta_update="per_model", ema_decay=0.9, meta_steps=24, eval_frequency=12, checkpoint_frequency=2, log=True, save_data_rater_checkpoint=True, device="cpu",
 )
 
 # One process that imports everything once, and forks a trainer each time it is told to.
