@@ -76,6 +76,7 @@ def test_killed_many_times(tmp_path, num_kills):
 def kill_often(folder: Path, num_kills: int) -> dict[str, int]:
     "Kill trainers until there were `num_kills`; raises where a run does not end as one that never was killed. Returns what was done."
     trainers, draw = Trainers(), random.Random(0)
+    assert trainers.run({**SETTINGS, "output_dir": str(folder / "first")}, None, None) == 0  # imports everything
     start = time.monotonic()
     assert trainers.run({**SETTINGS, "output_dir": str(folder / "whole")}, None, None) == 0
     seconds, whole = time.monotonic() - start, only_run(folder / "whole")
