@@ -49,7 +49,7 @@ def load_checkpoint(
     except OSError as error:
         raise DataRaterError(f"cannot read the checkpoint {path} ({error.strerror or error}): give the folder of a run that has one") from error
     except Exception as error:  # a damaged file can fail anywhere inside torch.load
-        raise DataRaterError(f"{path} is no intact checkpoint ({type(error).__name__}): it is damaged, or something else under this name") from error
+        raise DataRaterError(f"{path} is no intact checkpoint ({type(error).__name__}: {' '.join(str(error).split())[:100]}): give an intact one, or start a new run") from error
     if not isinstance(content, dict) or set(content) != {"format", "state"} or not isinstance(content["state"], dict):
         raise DataRaterError(f"{path} is no checkpoint of a run: give the folder that `datarater train` made")
     if type(content["format"]) is not int or content["format"] != FORMAT:

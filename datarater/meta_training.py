@@ -13,8 +13,8 @@ __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES'
            'evaluate']
 
 # %% ../nbs/05_meta_training.ipynb #d681012f
-import inspect
 import hashlib
+import inspect
 import io
 import json
 import math
@@ -720,7 +720,8 @@ class Run:
         except OSError as error:
             trouble = f"cannot write {self.checkpoint} ({error.strerror or error})"
             if must:
-                raise DataRaterError(f"{trouble}: make room, then go on from the checkpoint of meta-step {self.saved}: {self.command}") from error
+                how = f"then go on from that of meta-step {self.saved}: {self.command}" if self.checkpoint.exists() else "and start a new run; there is none to go on from"
+                raise DataRaterError(f"{trouble}: make room, {how}") from error
             warnings.warn(f"{trouble}; the run goes on", RuntimeWarning, stacklevel=2)
 
     def restore(self) -> None:
