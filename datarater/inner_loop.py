@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'Params', 'Batch', 'LossFunction', 'OptimizerState', 'INNER_OPTIMIZERS', 'View', 'OuterLoss', 'ESTIMATORS',
            'EXECUTIONS', 'batch_weights', 'effective_sample_size', 'cross_entropy_loss', 'squared_error_loss',
            'resolve_loss_type', 'model_loss', 'weighted_gradient', 'SGD', 'Adam', 'as_it_is', 'detached', 'mean_loss',
-           'Unrolled', 'reverse_weight_gradient', 'mixed_weight_gradient', 'recompute_weight_gradient',
+           'Unrolled', 'reverse_weight_gradient', 'StepByStep', 'mixed_weight_gradient', 'recompute_weight_gradient',
            'population_weight_gradient', 'map_population', 'stack_trees', 'rate_many', 'MetaGradient', 'meta_gradient',
            'work_per_tensor', 'resolve_engine', 'Compiler']
 
@@ -275,6 +275,79 @@ def _at(tree: Any, index: int) -> Any:
     return {k: v[index] for k, v in tree.items()} if isinstance(tree, dict) else tuple(_at(item, index) for item in tree)
 
 # %% ../nbs/03_inner_loop.ipynb #bd4bff39
+class StepByStep(NamedTuple):
+    "How an estimator that holds the graph of one step at a time does its parts."
+    gradient: Callable[..., tuple[Params, Any]]  # (loss_fn, θ_t, w_t, batch) -> g_t, and what to keep of it
+    judge: Callable[..., tuple[Tensor, dict[str, Tensor], Params]]  # (outer_loss_fn, θ_T, outer batch) -> L_outer, its parts, dL_outer/dθ_T
+    again: Callable[..., tuple[Params, Callable[[Params], Any]]]  # (loss_fn, θ_t, w_t, batch, kept, is_first) -> g_t, and v -> (H_t v, <v, ∇ℓ_i>); of the first step, the second alone is used
+
+    def unroll(
+        self, loss_fn: LossFunction, optimizer: SGD | Adam, inner_params: Params, optimizer_state: OptimizerState, weights: Tensor,
+        inner_batches: tuple[Tensor, ...], outer_batch: tuple[Tensor, ...], view: View, outer_loss_fn: OuterLoss | None,
+    ) -> Unrolled:
+        "Forwards through the steps, and back through them."
+        params, state, tape = detached(inner_params), optimizer_state, []
+        for step in range(len(weights)):
+            batch = view(params, *_at(inner_batches, step))
+            gradient, kept = self.gradient(loss_fn, params, weights[step], batch)
+            tape.append((batch, params, state, kept))
+            params, state = optimizer.step(params, gradient, state)
+        outer_loss, outer_parts, params_cotangent = self.judge(outer_loss_fn or mean_loss(loss_fn), params, outer_batch)
+        cotangents = params_cotangent, {name: torch.zeros_like(value) for name, value in state.items()}
+        weight_gradients = []
+        for step in reversed(range(len(weights))):
+            cotangents, weight_gradient = self.step_backward(loss_fn, optimizer, weights[step], tape.pop(), cotangents, is_first=step == 0)
+            weight_gradients.append(weight_gradient)
+        return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, outer_parts)
+
+    def step_backward(
+        self,
+        loss_fn: LossFunction,
+        optimizer: SGD | Adam,
+        weights: Tensor,  # (B,): w_t
+        saved: tuple[Batch, Params, OptimizerState, Any],  # what the model saw at step t, θ_t, s_t, and what was kept of g_t
+        cotangents: tuple[Params, OptimizerState],  # of θ_{t+1}, s_{t+1}
+        is_first: bool,  # t = 0: nobody asks for the cotangents of (θ_0, s_0), nor for H_0 v
+    ) -> tuple[tuple[Params, OptimizerState] | None, Tensor]:  # cotangents of (θ_t, s_t), and dL/dw_t (B,)
+        "Go back through one inner step."
+        batch, params, state, kept = saved
+        gradient, products = self.again(loss_fn, params, weights, batch, kept, is_first)
+        _, step_vjp = vjp(optimizer.step, params, gradient, state)
+        params_cotangent, v, state_cotangent = step_vjp(cotangents)
+        hessian_v, weight_gradient = products(v)
+        if is_first:
+            return None, weight_gradient
+        return ({name: cotangent + hessian_v[name] for name, cotangent in params_cotangent.items()}, state_cotangent), weight_gradient
+
+# %% ../nbs/03_inner_loop.ipynb #30e10d8b
+def _kept_gradient(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch) -> tuple[Params, Params]:
+    "The gradient, to be kept."
+    gradient, _ = weighted_gradient(loss_fn, params, weights, batch)
+    return gradient, gradient
+
+
+def _judge_by_transform(outer_loss_fn: OuterLoss, params: Params, outer_batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor], Params]:
+    cotangent, (outer_loss, outer_parts) = grad_and_value(outer_loss_fn, has_aux=True)(params, *outer_batch)
+    return outer_loss, outer_parts, cotangent
+
+
+def _products_by_jvp(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, gradient: Params, is_first: bool) -> tuple[Params, Callable[[Params], Any]]:
+    "The kept gradient, and both products by one forward-mode product."
+    def products(v: Params) -> tuple[Params | None, Tensor]:
+        if is_first:
+            return None, _derivative_along(v, lambda params: loss_fn(params, *batch), params)
+        return _derivative_along(v, lambda params: weighted_gradient(loss_fn, params, weights, batch), params)
+
+    return gradient, products
+
+# %% ../nbs/03_inner_loop.ipynb #9432a9f6
+def _derivative_along(direction: Params, function: Callable[[Params], Any], params: Params) -> Any:
+    "The derivative of `function` at `params` along `direction`, by forward mode."
+    with warnings.catch_warnings():  # PyTorch 2.14 warns of a deprecation in its own code
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
+        return jvp(function, (params,), (direction,))[1]
+
+# %% ../nbs/03_inner_loop.ipynb #bf322153
 def mixed_weight_gradient(
     loss_fn: LossFunction,
     optimizer: SGD | Adam,
@@ -288,47 +361,36 @@ def mixed_weight_gradient(
     outer_loss_fn: OuterLoss | None = None,  # default: the mean of loss_fn
 ) -> Unrolled:
     "dL_outer/dw by forward mode over reverse mode, one step at a time. Memory grows with T by parameters and optimiser state only."
-    params, state, tape = inner_params, optimizer_state, []
-    for step in range(len(weights)):
-        batch = view(detached(params), *_at(inner_batches, step))
-        gradient, _ = weighted_gradient(loss_fn, params, weights[step], batch)
-        tape.append((batch, params, gradient, state))
-        params, state = optimizer.step(params, gradient, state)
-    params_cotangent, (outer_loss, outer_parts) = grad_and_value(outer_loss_fn or mean_loss(loss_fn), has_aux=True)(params, *outer_batch)
-    cotangents = params_cotangent, {name: torch.zeros_like(value) for name, value in state.items()}
-    weight_gradients = []
-    for step in reversed(range(len(weights))):
-        cotangents, weight_gradient = _step_backward(optimizer, loss_fn, weights[step], tape.pop(), cotangents, is_first=step == 0)
-        weight_gradients.append(weight_gradient)
-    return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, outer_parts)
-
-# %% ../nbs/03_inner_loop.ipynb #30e10d8b
-def _step_backward(
-    optimizer: SGD | Adam,
-    loss_fn: LossFunction,
-    weights: Tensor,  # (B,): w_t
-    saved: tuple[Batch, Params, Params, OptimizerState],  # what the model saw at step t, θ_t, g_t, s_t
-    cotangents: tuple[Params, OptimizerState],  # of θ_{t+1}, s_{t+1}
-    is_first: bool,  # t = 0: nobody asks for the cotangents of (θ_0, s_0), nor for H_0 v
-) -> tuple[tuple[Params, OptimizerState] | None, Tensor]:  # cotangents of (θ_t, s_t), and dL/dw_t (B,)
-    "Go back through one inner step."
-    batch, params, gradient, state = saved
-    _, step_vjp = vjp(optimizer.step, params, gradient, state)
-    params_cotangent, v, state_cotangent = step_vjp(cotangents)
-    if is_first:
-        return None, _derivative_along(v, lambda params: loss_fn(params, *batch), params)
-    hessian_v, weight_gradient = _derivative_along(v, lambda params: weighted_gradient(loss_fn, params, weights, batch), params)
-    params_cotangent = {name: cotangent + hessian_v[name] for name, cotangent in params_cotangent.items()}
-    return (params_cotangent, state_cotangent), weight_gradient
-
-# %% ../nbs/03_inner_loop.ipynb #9432a9f6
-def _derivative_along(direction: Params, function: Callable[[Params], Any], params: Params) -> Any:
-    "The derivative of `function` at `params` along `direction`, by forward mode."
-    with warnings.catch_warnings():  # PyTorch 2.14 warns of a deprecation in its own code
-        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
-        return jvp(function, (params,), (direction,))[1]
+    return StepByStep(_kept_gradient, _judge_by_transform, _products_by_jvp).unroll(loss_fn, optimizer, inner_params, optimizer_state, weights, inner_batches, outer_batch, view, outer_loss_fn)
 
 # %% ../nbs/03_inner_loop.ipynb #f3ad31e4
+@torch.enable_grad()
+def _recorded_gradient(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, create_graph: bool = False, is_first: bool = False) -> tuple[Params, tuple[Tensor, Params]]:
+    "The inner gradient by autograd, and the variables, w and θ, that it can be differentiated in; of the first step in w alone."
+    variables, w = _variables(params), weights.detach().requires_grad_()
+    losses = _losses(loss_fn, variables, batch)
+    with constants() if is_first else nullcontext():
+        return _gradient((w * losses).sum(), variables, create_graph), (w, variables)
+
+
+def _gradient_to_forget(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch) -> tuple[Params, None]:
+    "The gradient, of which nothing is kept."
+    gradient, _ = _recorded_gradient(loss_fn, params, weights, batch)
+    return gradient, None
+
+
+def _products_by_autograd(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, kept: None, is_first: bool) -> tuple[Params, Callable[[Params], Any]]:
+    "The gradient made again, and both products by going backwards through it."
+    gradient, (w, variables) = _recorded_gradient(loss_fn, params, weights, batch, True, is_first)
+    wanted = {} if is_first else variables
+
+    def products(v: Params) -> tuple[Params, Tensor]:
+        weight_gradient, *hessian_v = _pull_back(gradient, v, (w, *wanted.values()))
+        return dict(zip(wanted, hessian_v, strict=True)), weight_gradient
+
+    return detached(gradient), products
+
+# %% ../nbs/03_inner_loop.ipynb #229734a7
 def recompute_weight_gradient(
     loss_fn: LossFunction,
     optimizer: SGD | Adam,
@@ -342,47 +404,7 @@ def recompute_weight_gradient(
     outer_loss_fn: OuterLoss | None = None,  # default: the mean of loss_fn
 ) -> Unrolled:
     "dL_outer/dw by reverse mode over reverse mode, one step at a time, each made a second time on the way back. Memory grows with T by parameters and optimiser state only."
-    params, state, tape = detached(inner_params), optimizer_state, []
-    for step, w in enumerate(weights):
-        batch = view(params, *_at(inner_batches, step))
-        gradient, _ = _recorded_gradient(loss_fn, params, w, batch, create_graph=False)
-        tape.append((batch, params, state))
-        params, state = optimizer.step(params, gradient, state)
-    outer_loss, outer_parts, params_cotangent = _judge(outer_loss_fn or mean_loss(loss_fn), params, outer_batch)
-    cotangents = params_cotangent, {name: torch.zeros_like(value) for name, value in state.items()}
-    weight_gradients = []
-    for step in reversed(range(len(weights))):
-        cotangents, weight_gradient = _made_again_backward(optimizer, loss_fn, weights[step], tape.pop(), cotangents, is_first=step == 0)
-        weight_gradients.append(weight_gradient)
-    return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, outer_parts)
-
-
-@torch.enable_grad()
-def _recorded_gradient(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, create_graph: bool, is_first: bool = False) -> tuple[Params, tuple[Tensor, Params]]:
-    "The inner gradient by autograd, and the variables, w and θ, that it can be differentiated in; of the first step in w alone."
-    variables, w = _variables(params), weights.detach().requires_grad_()
-    losses = _losses(loss_fn, variables, batch)
-    with constants() if is_first else nullcontext():
-        return _gradient((w * losses).sum(), variables, create_graph), (w, variables)
-
-
-def _made_again_backward(
-    optimizer: SGD | Adam,
-    loss_fn: LossFunction,
-    weights: Tensor,  # (B,): w_t
-    saved: tuple[Batch, Params, OptimizerState],  # what the model saw at step t, θ_t, s_t
-    cotangents: tuple[Params, OptimizerState],  # of θ_{t+1}, s_{t+1}
-    is_first: bool,  # t = 0: nobody asks for the cotangents of (θ_0, s_0)
-) -> tuple[tuple[Params, OptimizerState] | None, Tensor]:  # cotangents of (θ_t, s_t), and dL/dw_t (B,)
-    "Make one inner step again, and go back through it."
-    batch, params, state = saved
-    gradient, (w, variables) = _recorded_gradient(loss_fn, params, weights, batch, True, is_first)
-    _, step_vjp = vjp(optimizer.step, params, detached(gradient), state)
-    params_cotangent, v, state_cotangent = step_vjp(cotangents)
-    wanted = {} if is_first else variables
-    weight_gradient, *hessian_v = _pull_back(gradient, v, (w, *wanted.values()))
-    params_cotangent = {name: params_cotangent[name] + value for name, value in zip(wanted, hessian_v, strict=True)}
-    return None if is_first else (params_cotangent, state_cotangent), weight_gradient
+    return StepByStep(_gradient_to_forget, _judge, _products_by_autograd).unroll(loss_fn, optimizer, inner_params, optimizer_state, weights, inner_batches, outer_batch, view, outer_loss_fn)
 
 
 ESTIMATORS: dict[str, Callable[..., Unrolled]] = {"mixed": mixed_weight_gradient, "recompute": recompute_weight_gradient, "reverse": reverse_weight_gradient}
