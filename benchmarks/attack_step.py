@@ -8,8 +8,9 @@ meta-steps take turns, and ratios are taken turn by turn. The images are random 
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from meta_step import seconds, summary  # registers mnist_shaped
+from performance import summary, take_turns  # registers mnist_shaped
 from provenance import command_line, write_result
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +24,10 @@ def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
     "A meta-step with that many attack steps (0: a clean one), and its floating-point operations."
     settings = {"attack": True, "attack_steps": attack_steps, "attack_step_size": 8 / 255} if attack_steps else {}
     parts = set_up(DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", **settings))
-    countable = replace(parts, loss_fn=lambda params, x, y: parts.loss_fn(params, 1 * x, y))  # the counter wants no leaf of the graph as a module's input
+    differentiate = parts.differentiate.function
+    rater, loss_fn, optimizer = differentiate.args
+    countable_loss = lambda params, x, y: loss_fn(params, 1 * x, y)  # the counter wants no leaf of the graph as a module's input
+    countable = replace(parts, differentiate=partial(differentiate.func, rater, countable_loss, optimizer, **differentiate.keywords))
     with FlopCounterMode(display=False) as counter:
         take_meta_step(countable, 1)
     return lambda: take_meta_step(parts, 1), counter.get_total_flops()
@@ -35,7 +39,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
 
     steps, flops = zip(*(meta_step(attack_steps) for attack_steps in (0, *ATTACK_STEPS)), strict=True)
-    times = [[seconds(step) for step in steps] for _ in range(repeats + 1)][1:]  # the first is a warm-up
+    times = take_turns(dict(enumerate(steps)), repeats, "cpu")
     over_clean = {
         str(attack_steps): {"measured": summary([turn[i] / turn[0] for turn in times]), "counted": round(flops[i] / flops[0], 3)}
         for i, attack_steps in enumerate(ATTACK_STEPS, start=1)

@@ -247,7 +247,9 @@ class OuterSettings:
     execution: str = setting("auto", one_of("auto", "loop", "vmap"))
     "run the inner models one after another (loop) or as one batched computation (vmap); auto: by device and size"
     compile: bool = setting(False)
-    "compile the meta-step with torch.compile, on a GPU into a CUDA graph; needs meta_gradient auto or mixed"
+    "compile the meta-step with torch.compile; needs meta_gradient auto or mixed"
+    cuda_graph: bool = setting(True)
+    "on a GPU, record the meta-step once and play it back, which saves the time of Python and kernel launches; False for models that do more than work on tensors (no effect on a CPU)"
 
 # %% ../nbs/00_config.ipynb #b8411c6a
 ATTACK_NORMS = ("linf", "l2")

@@ -7,13 +7,13 @@ __all__ = ['LOSSES', 'Params', 'Batch', 'LossFunction', 'OptimizerState', 'INNER
            'EXECUTIONS', 'batch_weights', 'effective_sample_size', 'cross_entropy_loss', 'squared_error_loss',
            'resolve_loss_type', 'model_loss', 'weighted_gradient', 'SGD', 'Adam', 'as_it_is', 'detached', 'mean_loss',
            'Unrolled', 'reverse_weight_gradient', 'StepByStep', 'mixed_weight_gradient', 'recompute_weight_gradient',
-           'population_weight_gradient', 'map_population', 'stack_trees', 'rate_many', 'MetaGradient', 'meta_gradient',
-           'work_per_tensor', 'resolve_engine', 'Compiler']
+           'exact_kernels', 'population_weight_gradient', 'map_population', 'stack_trees', 'rate_many', 'MetaGradient',
+           'meta_gradient', 'work_per_tensor', 'resolve_engine', 'Compiler', 'Recorded']
 
 # %% ../nbs/03_inner_loop.ipynb #e825247b
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vjp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import DataRaterError, lookup
@@ -409,7 +409,26 @@ def recompute_weight_gradient(
 
 ESTIMATORS: dict[str, Callable[..., Unrolled]] = {"mixed": mixed_weight_gradient, "recompute": recompute_weight_gradient, "reverse": reverse_weight_gradient}
 
+# %% ../nbs/03_inner_loop.ipynb #fa2d5c91
+@contextmanager
+def exact_kernels() -> Iterator[None]:
+    "Context of a meta-gradient: attention in the form that has a second derivative, convolutions in all 24 bits of a float32. A choice made operation by operation, by PyTorch's `fp32_precision`, is left alone."
+    cudnn = torch.backends.cudnn
+    try:
+        allow_tf32 = cudnn.allow_tf32
+    except RuntimeError:  # chosen operation by operation
+        allow_tf32 = None
+    with sdpa_kernel(SDPBackend.MATH):
+        try:
+            if allow_tf32:
+                cudnn.allow_tf32 = False
+            yield
+        finally:
+            if allow_tf32:
+                cudnn.allow_tf32 = True
+
 # %% ../nbs/03_inner_loop.ipynb #36a6abff
+@exact_kernels()
 def population_weight_gradient(
     loss_fn: LossFunction,
     optimizer: SGD | Adam,
@@ -429,8 +448,7 @@ def population_weight_gradient(
     if compiler is not None and estimator != "mixed":
         raise DataRaterError(f"estimator {estimator!r} can't be compiled, for autograd finds its second pass anew each time: give 'mixed'")
     if estimator != "mixed" and execution == "vmap":
-        with sdpa_kernel(SDPBackend.MATH):
-            return _autograd_at_once(estimate, loss_fn, optimizer, *population, **hooks)
+        return _autograd_at_once(estimate, loss_fn, optimizer, *population, **hooks)
     return map_population(execution, partial(estimate, loss_fn, optimizer, **hooks), *population, compiler=compiler)
 
 
@@ -446,6 +464,7 @@ def _autograd_at_once(
     return unrolled._replace(weight_gradient=unrolled.weight_gradient.transpose(0, 1))  # (T, P, B) -> (P, T, B)
 
 # %% ../nbs/03_inner_loop.ipynb #b9e5cb1f
+@exact_kernels()
 def map_population(
     execution: str,  # "loop" or "vmap"
     member: Callable[..., Any],  # takes one member's part of each tree, gives a tensor or a tree of tensors
@@ -453,12 +472,11 @@ def map_population(
     compiler: "Compiler | None" = None,  # to compile with what runs at once: one member, or all of them
 ) -> Any:  # (P, ...)
     "`member` of every member of a population, one by one or at once; raises `DataRaterError` for an unknown execution."
-    with sdpa_kernel(SDPBackend.MATH):
-        mapped = lookup(execution, EXECUTIONS, "execution", importable=False)
-        if compiler is None:
-            return mapped(member)(*trees)
-        compiled = partial(compiler, mapped if execution == "vmap" else None, member)
-        return compiled(*trees) if execution == "vmap" else _looped(compiled)(*trees)
+    mapped = lookup(execution, EXECUTIONS, "execution", importable=False)
+    if compiler is None:
+        return mapped(member)(*trees)
+    compiled = partial(compiler, mapped if execution == "vmap" else None, member)
+    return compiled(*trees) if execution == "vmap" else _looped(compiled)(*trees)
 
 
 def _looped(member: Callable[..., Any]) -> Callable[..., Any]:
@@ -517,6 +535,7 @@ class MetaGradient(NamedTuple):
         return {name: g.mean(0) for name, g in self.member_gradients.items()}
 
 # %% ../nbs/03_inner_loop.ipynb #caf6cac4
+@exact_kernels()
 def meta_gradient(
     rater: nn.Module,  # φ_η; its parameters are those differentiated
     loss_fn: LossFunction,
@@ -600,21 +619,73 @@ class Compiler:
         "`function(*trees)`, or `mapped(function)(*trees)`."
         leaves, structure = tree_flatten(trees)
         identity = (function.func, function.args, tuple(sorted(function.keywords.items()))) if isinstance(function, partial) else function
-        signature = mapped, identity, str(structure), tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+        signature = mapped, identity, _signature(leaves, structure)
         with torch.no_grad():
             if signature not in self.traces:
-                self.traces[signature] = self._compile(mapped(function) if mapped else function, trees, leaves[0].device)
+                self.traces[signature] = self._compile(mapped(function) if mapped else function, trees)
             return self.traces[signature](*trees)
 
-    def _compile(self, function: Callable[..., Any], trees: tuple, device: torch.device) -> Callable[..., Any]:
+    def _compile(self, function: Callable[..., Any], trees: tuple) -> Callable[..., Any]:
         trace = make_fx(function)(*trees)
         trace.graph.eliminate_dead_code()
         trace.recompile()
-        as_graph = {"mode": "reduce-overhead"} if device.type == "cuda" and self.backend == "inductor" else {}
-        compiled = torch.compile(trace, backend=self.backend, dynamic=False, **as_graph)
+        compiled = torch.compile(trace, backend=self.backend, dynamic=False)
         try:
             compiled(*trees)
         except Exception as error:  # a missing or broken compiler can fail in any way
             warnings.warn(f"running without torch.compile, which failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)
             return trace
-        return (lambda *trees: tree_map(torch.clone, compiled(*trees))) if as_graph else compiled  # the next replay overwrites what a CUDA graph gave
+        return compiled
+
+
+def _signature(leaves: list[Tensor], structure: TreeSpec) -> tuple:
+    "What a trace or recording of a call with such tensors is good for."
+    return str(structure), tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+
+# %% ../nbs/03_inner_loop.ipynb #98c46470
+class Recorded:
+    "A function of tensors that a GPU plays back from a recording, one for each signature of its arguments; on a CPU, or where it can't be recorded, it is called as it is."
+
+    def __init__(
+        self,
+        function: Callable[..., Any],  # of trees of tensors; what it does besides is done when it is recorded, and not again
+    ):
+        self.function, self.recordings = function, {}
+
+    def __call__(
+        self,
+        *trees: Any,  # tensors, or tuples or dictionaries of tensors
+    ) -> Any:
+        "`function(*trees)`."
+        leaves, structure = tree_flatten(trees)
+        if leaves[0].device.type == "cpu":
+            return self.function(*trees)
+        signature = _signature(leaves, structure)
+        if signature not in self.recordings:
+            self.recordings[signature] = self._record(leaves, structure)
+        return self.recordings[signature](*trees)
+
+    def _record(self, leaves: list[Tensor], structure: TreeSpec) -> Callable[..., Any]:
+        "A CUDA graph of the function behind copies of its arguments."
+        inputs = [leaf.clone() for leaf in leaves]
+        trees = tree_unflatten(inputs, structure)
+        stream = torch.cuda.Stream(inputs[0].device)
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # what is chosen, compiled or allocated once must not be in the recording
+                self.function(*trees)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                outputs = self.function(*trees)
+        except RuntimeError as error:  # a wait for the device, or a way that depends on values
+            warnings.warn(f"running without a CUDA graph, which failed: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=3)
+            return self.function
+
+        def play(*trees: Any) -> Any:
+            torch._foreach_copy_(inputs, tree_flatten(trees)[0])
+            graph.replay()
+            return tree_map(torch.clone, outputs)  # the next call overwrites them
+
+        return play

@@ -54,7 +54,7 @@ from .detection import detection_by_kind, detection_by_strength, is_trained_on, 
 from .diagnostics import collapse_warning, gradient_agreement, plot_dashboard, rating_autocorrelation, rating_summary, weight_entropy
 from datarater.inner_loop import (
     INNER_OPTIMIZERS, LOSSES, SGD, Adam, Batch, LossFunction, MetaGradient,
-    Compiler, effective_sample_size, meta_gradient, model_loss, rate_many, resolve_engine, resolve_loss_type, work_per_tensor,
+    Compiler, Recorded, effective_sample_size, meta_gradient, model_loss, rate_many, resolve_engine, resolve_loss_type, work_per_tensor,
 )
 from .models import check_model, construct_model, rate
 from .outer_loop import MetaOptimizer, Population, global_norms
@@ -72,8 +72,7 @@ class Parts:
     loss_type: str
     num_outputs: int  # classes, or parts of a real target
     engine: tuple[str, str]  # estimator and execution of the meta-gradient
-    compiler: Compiler | None
-    hooks: dict[str, Any]  # the attacks, as `meta_gradient` takes them
+    differentiate: Callable[..., MetaGradient]  # `meta_gradient` of this rater, inner model, engine and attack: (params, states, inner batches, outer batches) ->
     optimizer: SGD | Adam
     population: Population
     meta_optimizer: MetaOptimizer
@@ -116,9 +115,12 @@ def set_up(config: DataRaterConfig) -> Parts:
     )
     averaged = _call(f"copying rater {config.data_rater_model_class}", lambda: AveragedModel(rater, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)))
     loss_fn = model_loss(inner_model, loss_type)
+    differentiate = partial(
+        meta_gradient, rater, loss_fn, optimizer, temperature=config.softmax_temperature, estimator=engine[0], execution=engine[1], compiler=Compiler() if config.compile else None, **adversary.hooks(loss_fn)
+    )
     return Parts(
         config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=loss_fn, loss_type=loss_type, num_outputs=num_outputs,
-        engine=engine, compiler=Compiler() if config.compile else None, hooks=adversary.hooks(loss_fn), optimizer=optimizer, population=population, meta_optimizer=meta_optimizer,
+        engine=engine, differentiate=Recorded(differentiate) if config.cuda_graph else differentiate, optimizer=optimizer, population=population, meta_optimizer=meta_optimizer,
         evaluation=evaluation, adversary=adversary, fingerprint=_digest(*inner_batch, *outer_batch, *evaluation.clean, *evaluation.corrupted), averaged=averaged, last_good=_copy_of(averaged.module),
     )
 
@@ -322,10 +324,7 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
     config = parts.config
     parts.population.replace_old()
     inner_batches, outer_batches = _draw(parts, meta_step)
-    step = meta_gradient(
-        parts.rater, parts.loss_fn, parts.optimizer, parts.population.params, parts.population.state,
-        *parts.adversary.add_starts(inner_batches, outer_batches), config.softmax_temperature, *parts.engine, parts.compiler, **parts.hooks,
-    )
+    step = parts.differentiate(parts.population.params, parts.population.state, *parts.adversary.add_starts(inner_batches, outer_batches))
     member_norms = global_norms(step.member_gradients)
     _check_finite(parts, meta_step, step, member_norms)
     parts.last_good = _copy_of(parts.averaged.module)
@@ -632,7 +631,7 @@ def write_figure(figure: Figure, path: Path) -> None:
 # %% ../nbs/05_meta_training.ipynb #6e71b540
 FREE_SETTINGS = {  # may be changed when a run is resumed: they say how far, how fast, where, and what is written, not what is computed
     "meta_steps", "eval_frequency", "checkpoint_frequency", "log", "save_data_rater_checkpoint", "attack_eval_steps", "autocast",
-    "meta_gradient", "execution", "compile", "device", "data_dir", "output_dir", "recipe",
+    "meta_gradient", "execution", "compile", "cuda_graph", "device", "data_dir", "output_dir", "recipe",
 }  # of data_dir what counts is in it, and that is compared
 
 
@@ -808,7 +807,7 @@ def _rescue(run: "Run", error: BaseException) -> None:
         raise MetaTrainingError(f"{error}, in {run.folder}", error.meta_step, error.rater) from error
 
 # %% ../nbs/05_meta_training.ipynb #31089ac8
-MAX_SKIPPED = 3  # meta-steps in a row
+MAX_SKIPPED = 3  # meta-steps in a row; or all of a run's, if it has fewer
 
 
 def train_rater(run: "Run", progress: bool) -> None:
@@ -845,7 +844,7 @@ def _step_or_skip(parts: Parts, log: RunLog, meta_step: int) -> dict[str, float]
         skipped = 1
         while skipped <= len(log.steps) and log.steps[-skipped]["skipped"]:
             skipped += 1
-        if skipped >= MAX_SKIPPED:
+        if skipped >= min(MAX_SKIPPED, parts.config.meta_steps):
             raise _breakdown(parts, meta_step, f"{trouble} ({skipped} meta-steps in a row)", good_steps=meta_step - skipped) from trouble
         warnings.warn(f"meta-step {meta_step} is skipped: {trouble}", RuntimeWarning, stacklevel=2)
         parts.population.grow_older(None, keep=False)

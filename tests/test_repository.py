@@ -1,6 +1,7 @@
 """The rules of the repository. Each failure names the file and what to do about it, one line each."""
 import ast
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -274,6 +275,14 @@ def test_modules_import_what_settings_ini_requires():
 
 
 # Files
+
+
+def test_benchmarks_can_be_imported(monkeypatch):
+    "No script has been left behind by a change of the package, or of another script."
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def test_top_level_holds_nothing_else():
