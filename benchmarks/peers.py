@@ -2,6 +2,7 @@
 
 All take the same problem and leave the meta-gradient, summed over the population, in the rater's `.grad`. The last two need `pip install -e ".[benchmarks]"`.
 """
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from datarater.inner_loop import SGD, Adam, OptimizerState, Params, meta_gradient, model_loss, stack_trees
+from datarater.inner_loop import SGD, Adam, OptimizerState, Params, Recorded, meta_gradient, model_loss, stack_trees
 from datarater.models import construct_model
 
 
@@ -103,27 +104,33 @@ def by_torchopt(problem: Problem) -> None:
     for p, model in enumerate(problem.models):
         rule = torchopt.sgd(lr=LR) if problem.optimizer == "sgd" else torchopt.adam(lr=LR, eps=EPS, moment_requires_grad=True)
         optimizer = torchopt.FuncOptimizer(rule)
-        params = {name: value.detach().clone().requires_grad_() for name, value in model.named_parameters()}
+        names, params = zip(*((name, value.detach().clone().requires_grad_()) for name, value in model.named_parameters()), strict=True)
         for x, y in zip(problem.inner[0][p], problem.inner[1][p], strict=True):
-            params = optimizer.step(weighted(problem.rater, functional_call(model, params, (x,)), x, y), params)
-        F.cross_entropy(functional_call(model, params, (problem.outer[0][p],)), problem.outer[1][p]).backward()
+            loss = weighted(problem.rater, functional_call(model, dict(zip(names, params, strict=True)), (x,)), x, y)
+            params = optimizer.step(loss, params)
+        F.cross_entropy(functional_call(model, dict(zip(names, params, strict=True)), (problem.outer[0][p],)), problem.outer[1][p]).backward()
 
 
 PEERS = {"loop": by_loop, "careful loop": partial(by_loop, careful=True), "higher": by_higher, "torchopt": by_torchopt}
 
 
-def by_us(problem: Problem, estimator: str = "reverse", execution: str = "loop", **options: object) -> None:
-    "Ours."
+def our_way(problem: Problem, estimator: str = "reverse", execution: str = "loop", **options: object) -> Callable[[], None]:
+    "Ours, as a run does it: recorded on a GPU, at the first call."
     loss_fn, rule = model_loss(problem.models[0], "cross_entropy"), RULES[problem.optimizer]
-    step = meta_gradient(problem.rater, loss_fn, rule, problem.params, problem.state, problem.inner, problem.outer, 1.0, estimator, execution, **options)
-    for name, parameter in problem.rater.named_parameters():
-        parameter.grad = step.member_gradients[name].sum(0)
+    differentiate = Recorded(partial(meta_gradient, problem.rater, loss_fn, rule, estimator=estimator, execution=execution, **options))
+
+    def by_us() -> None:
+        step = differentiate(problem.params, problem.state, problem.inner, problem.outer)
+        for name, parameter in problem.rater.named_parameters():
+            parameter.grad = step.member_gradients[name].sum(0)
+
+    return by_us
 
 
 def largest_difference(inner_model: str, optimizer: str) -> dict[str, float]:
     "Of each peer's meta-gradient and ours, in float64 on a small problem, relative to the largest entry."
     problem = make_problem(inner_model, num_models=2, num_steps=3, batch_size=4, optimizer=optimizer, dtype=torch.float64)
-    by_us(problem)
+    our_way(problem)()
     ours = [parameter.grad.clone() for parameter in problem.rater.parameters()]
     scale, differences = max(g.abs().max().item() for g in ours), {}
     for name, peer in PEERS.items():

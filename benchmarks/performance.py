@@ -1,7 +1,7 @@
 """Time and memory of the meta-gradient and of whole runs, side by side with other ways.
 
     pip install -e ".[benchmarks]"
-    python benchmarks/performance.py [--device cpu] [--parts meta_step light_rater engines compiled memory run rating] [--repeats 7]
+    python benchmarks/performance.py [--device cpu] [--parts meta_step light_rater engines compiled memory run rating whole_runs] [--repeats 7]
 
 writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them, and its commit. The ways take turns in one process, and ratios are taken turn by turn,
 so that a machine whose speed drifts does no harm: medians and quartiles of paired ratios. Memory is measured in a process of its own for each case. All images are random.
@@ -17,20 +17,22 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from peers import PEERS, RULES, Problem, by_loop, by_us, largest_difference, make_problem, train_plainly
+from peers import PEERS, RULES, Problem, by_loop, largest_difference, make_problem, our_way, train_plainly
 from provenance import COMMIT, ROOT, write_result
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from datarater.config import DataRaterConfig
 from datarater.datasets import TensorDataRaterDataset, register_dataset
-from datarater.inner_loop import EXECUTIONS, Compiler, model_loss, population_weight_gradient, rate_many, resolve_engine, work_per_tensor
-from datarater.meta_training import Parts, RunLog, evaluate, set_up, take_meta_step
+from datarater.inner_loop import EXECUTIONS, Compiler, Recorded, model_loss, population_weight_gradient, rate_many, resolve_engine, work_per_tensor
+from datarater.meta_training import Parts, RunLog, evaluate, run_meta_training, set_up, take_meta_step
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
 GRID = [  # along each axis from one corner; the whole product would take days
@@ -87,24 +89,27 @@ def meta_step(device: str, repeats: int) -> dict[str, Any]:
         if max(found.values()) > (1e-10 if optimizer == "sgd" else 1e-4):
             raise SystemExit(f"the meta-gradients of {inner_model} with {optimizer} differ: {found}; the comparison would mean nothing")
     rows = []
-    for case in GRID:
+    for case in GRID if device == "cpu" else [*GRID, {**MAIN, "num_models": 64}]:
         problem = make_problem(**case, device=device)
         engine = engine_of(problem, device)
-        ways = {"plain": lambda: train_plainly(problem), "ours": lambda: by_us(problem, *engine), "ours, without the rater": lambda: unrolled(problem, *engine)}
-        ways |= {name: lambda peer=peer: peer(problem) for name, peer in PEERS.items()}
+        ways = {"plain": lambda: train_plainly(problem), "ours": our_way(problem, *engine), "ours, without the rater": unrolled(problem, *engine)}
+        ways |= {name: partial(peer, problem) for name, peer in PEERS.items()}
         turns = take_turns(ways, repeats if case["num_models"] * case["num_steps"] <= 16 and case["inner_model"] == "ToyCNN" else 5, device)
         best = [min(turn[name] for name in PEERS) / turn["ours"] for turn in turns]
-        rows.append({**case, "engine": engine, "repeats": len(turns), "plain_seconds": summary([turn["plain"] for turn in turns]),
-                     "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"}, "best_peer_over_ours": summary(best)})
+        rows.append({**case, "engine": engine, "repeats": len(turns), "plain_seconds": summary([turn["plain"] for turn in turns]), "our_seconds": summary([turn["ours"] for turn in turns]),
+                     "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"}, "peers_over_ours": {name: over(turns, name, "ours") for name in PEERS}, "best_peer_over_ours": summary(best)})
         print(case, engine, {name: ratio["median"] for name, ratio in rows[-1]["over_plain"].items()}, "best peer / ours", rows[-1]["best_peer_over_ours"]["median"], flush=True)
     return {"largest_difference_in_float64": differences, "rows": rows}
 
 
-def unrolled(problem: Problem, estimator: str, execution: str, compiler: Compiler | None = None) -> Any:
+def unrolled(problem: Problem, estimator: str, execution: str, compiler: Compiler | None = None, record: bool = True) -> Callable[[], Any]:
     "Ours without the rater's own forward and backward pass."
     weights = torch.full_like(problem.inner[0][:, :, :, 0, 0, 0], 1 / problem.inner[0].shape[2])  # (P, T, B)
     loss_fn = model_loss(problem.models[0], "cross_entropy")
-    return population_weight_gradient(loss_fn, RULES[problem.optimizer], problem.params, problem.state, weights, problem.inner, problem.outer, estimator, execution, compiler)
+    differentiate = partial(population_weight_gradient, loss_fn, RULES[problem.optimizer], estimator=estimator, execution=execution, compiler=compiler)
+    if record:
+        differentiate = Recorded(differentiate)
+    return lambda: differentiate(problem.params, problem.state, weights, problem.inner, problem.outer)
 
 
 def light_rater(device: str, repeats: int) -> dict[str, Any]:
@@ -113,7 +118,7 @@ def light_rater(device: str, repeats: int) -> dict[str, Any]:
     torch.manual_seed(0)
     problem.rater = nn.Sequential(nn.Conv2d(1, 8, 5, stride=4), nn.GELU(), nn.Flatten(), nn.Linear(288, 1), nn.Flatten(0)).to(device)
     engine = engine_of(problem, device)
-    ways = {"plain": lambda: train_plainly(problem), "ours": lambda: by_us(problem, *engine), **{name: lambda peer=peer: peer(problem) for name, peer in PEERS.items()}}
+    ways = {"plain": lambda: train_plainly(problem), "ours": our_way(problem, *engine), **{name: partial(peer, problem) for name, peer in PEERS.items()}}
     turns = take_turns(ways, repeats, device)
     return {**MAIN, "engine": engine, "repeats": repeats, "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"}, "best_peer_over_ours": summary([min(turn[name] for name in PEERS) / turn["ours"] for turn in turns])}
 
@@ -125,7 +130,7 @@ def engines(device: str, repeats: int) -> list[dict[str, Any]]:
         problem = make_problem(inner_model, num_models, num_steps, batch_size, "adam", device)
         loss_fn = model_loss(problem.models[0], "cross_entropy")
         work = work_per_tensor(loss_fn, dict(problem.models[0].named_parameters()), (problem.inner[0][0, 0], problem.inner[1][0, 0]))
-        ways = {f"{estimator}, {execution}": lambda e=(estimator, execution): unrolled(problem, *e) for estimator in ("reverse", "recompute", "mixed") for execution in EXECUTIONS}
+        ways = {f"{estimator}, {execution}": unrolled(problem, estimator, execution) for estimator in ("reverse", "recompute", "mixed") for execution in EXECUTIONS}
         turns = take_turns(ways, max(3, repeats // 2), device)
         rows.append({"inner_model": inner_model, "P": num_models, "T": num_steps, "B": batch_size, "optimizer": "adam", "work_per_tensor": work, "chosen": engine_of(problem, device),
                      "repeats": len(turns), "over_reverse_loop": {name: over(turns, name, "reverse, loop") for name in ways}})
@@ -138,8 +143,9 @@ def compiled(device: str, repeats: int) -> dict[str, Any]:
     problem = make_problem(**MAIN, device=device)
     execution = engine_of(problem, device)[1]
     compiler = Compiler()
-    seconds = synchronised(lambda: unrolled(problem, "mixed", execution, compiler), device)
-    turns = take_turns({"compiled": lambda: unrolled(problem, "mixed", execution, compiler), "as it is": lambda: unrolled(problem, "mixed", execution)}, repeats, device)
+    ways = {"compiled": unrolled(problem, "mixed", execution, compiler), "as it is": unrolled(problem, "mixed", execution)}
+    seconds = synchronised(ways["compiled"], device)
+    turns = take_turns(ways, repeats, device)
     return {**MAIN, "execution": execution, "seconds_to_compile": round(seconds, 1), "repeats": len(turns), "compiled_over_as_it_is": over(turns, "compiled", "as it is")}
 
 
@@ -149,8 +155,12 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
     for inner_model, batch_size, steps in MEMORY:
         for num_steps in steps:
             for estimator in ("reverse", "recompute", "mixed"):
-                command = [sys.executable, __file__, "--device", device, "--probe", inner_model, str(batch_size), str(num_steps), estimator]
-                rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+                case = inner_model, str(batch_size), str(num_steps), estimator
+                if device == "cpu":  # a process of its own
+                    output = subprocess.run([sys.executable, __file__, "--probe", *case], check=True, capture_output=True, text=True).stdout
+                    rows.append(json.loads(output.splitlines()[-1]))
+                else:
+                    rows.append(probe(device, *case))
                 print(rows[-1], flush=True)
     return rows
 
@@ -158,27 +168,28 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
 def probe(device: str, inner_model: str, batch_size: str, num_steps: str, estimator: str) -> dict[str, Any]:
     "The peak of one call, in this process."
     problem = make_problem(inner_model, 1, int(num_steps), int(batch_size), "sgd", device)
-    unrolled(make_problem(inner_model, 1, 2, 1, "sgd", device), estimator, "loop")  # load whatever is loaded once
+    unrolled(make_problem(inner_model, 1, 2, 1, "sgd", device), estimator, "loop", record=False)()  # load whatever is loaded once
+    differentiate = unrolled(problem, estimator, "loop", record=False)
+    if device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = resident("VmRSS")
+        differentiate()
+        peak = resident("VmHWM") - before
+    else:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        differentiate()
+        peak = torch.cuda.max_memory_allocated() - before
     saved = {}
 
     def note(tensor: Tensor) -> Tensor:
         saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    if device == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = resident("VmRSS")
-        unrolled(problem, estimator, "loop")
-        peak = resident("VmHWM") - before
-    else:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        unrolled(problem, estimator, "loop")
-        peak = torch.cuda.max_memory_allocated() - before
     if estimator == "reverse":
-        torch.autograd.graph.disable_saved_tensors_hooks = lambda message: nullcontext()  # the estimator refuses them, for layers that would use them
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            unrolled(problem, estimator, "loop")
+        allowed = patch("torch.autograd.graph.disable_saved_tensors_hooks", lambda message: nullcontext())  # the estimator refuses them, for layers that would use them
+        with allowed, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            differentiate()
     copies = sum(value.nbytes for value in problem.params.values())
     return {"inner_model": inner_model, "B": int(batch_size), "T": int(num_steps), "estimator": estimator, "peak_bytes": peak, "bytes_saved_by_autograd": sum(saved.values()) or None, "bytes_of_parameters": copies}
 
@@ -275,7 +286,7 @@ def run(device: str, repeats: int) -> dict[str, Any]:
             log.steps.append({"meta_step": meta_step, **take_meta_step(parts, meta_step)})
 
         ways = {
-            "bare": lambda: by_us(fixed, *parts.engine), "data": lambda: (parts.inner_stream.next(num_inner), parts.outer_stream.next(config.num_inner_models)),
+            "bare": our_way(fixed, *parts.engine), "data": lambda: (parts.inner_stream.next(num_inner), parts.outer_stream.next(config.num_inner_models)),
             "step": whole_step, "evaluation": whole_evaluation, "plain step": plain_step, "plain evaluation": plain_evaluation,
         }
         turns = take_turns(ways, repeats, device)
@@ -286,6 +297,19 @@ def run(device: str, repeats: int) -> dict[str, Any]:
     return {"configuration": {name: getattr(config, name) for name in ("num_inner_models", "inner_steps", "batch_size", "inner_model_class", "data_rater_model_class", "eval_frequency")}, "repeats": repeats,
             "seconds": parts_of_it, "whole_over_bare": over(turns, "whole", "bare"), "plain_over_whole": over(turns, "plain whole", "whole"),
             "plain_evaluation_over_ours": over(turns, "plain evaluation", "evaluation")}
+
+
+def whole_runs(device: str, repeats: int) -> list[dict[str, Any]]:
+    "Seconds of runs from the first line to the last, set-up, recording, evaluations, files and figures included; for a GPU."
+    rows = []
+    for attack, num_models, meta_steps in ((False, 8, 1000), (True, 8, 1000), (False, 64, 200), (True, 64, 200)):
+        with TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # raters of noise may collapse
+            config = DataRaterConfig(recipe="mnist_v1", dataset_name="mnist_shaped", device=device, output_dir=folder, attack=attack, num_inner_models=num_models, meta_steps=meta_steps)
+            seconds = synchronised(lambda config=config: run_meta_training(config, progress=False), device)
+        rows.append({"attack_steps": config.attack_steps if attack else 0, "P": num_models, "T": config.inner_steps, "B": config.batch_size, "meta_steps": meta_steps, "eval_frequency": config.eval_frequency, "seconds": round(seconds, 2)})
+        print(rows[-1], flush=True)
+    return rows
 
 
 def rating(device: str, repeats: int) -> dict[str, Any]:
@@ -303,13 +327,13 @@ def rating(device: str, repeats: int) -> dict[str, Any]:
             "batches_over_rate_many": over(turns, "batches of 1000", "rate_many"), "one_by_one_over_rate_many": over(turns, "one by one", "rate_many")}
 
 
-PARTS = {"meta_step": meta_step, "light_rater": light_rater, "engines": engines, "compiled": compiled, "memory": memory, "run": run, "rating": rating}
+PARTS = {"meta_step": meta_step, "light_rater": light_rater, "engines": engines, "compiled": compiled, "memory": memory, "run": run, "rating": rating, "whole_runs": whole_runs}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all, whole_runs on a GPU only")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--probe", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -318,7 +342,7 @@ def main() -> None:
         print(json.dumps(probe(arguments.device, *arguments.probe)))
         return
     name = f"performance_{'cpu' if arguments.device == 'cpu' else 'gpu'}"
-    for part in arguments.parts:
+    for part in arguments.parts or [part for part in PARTS if part != "whole_runs" or arguments.device != "cpu"]:
         measured = PARTS[part](arguments.device, arguments.repeats)
         path = ROOT / "results" / f"{name}.json"
         before = json.loads(path.read_text()) if path.exists() else {}

@@ -1,5 +1,6 @@
 """Where a result comes from: commit, machine and versions, written into every file of results/."""
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -17,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def commit() -> str:
-    "The checked-out commit, marked if the package or these scripts differ from it."
+    "The checked-out commit, marked if the package or these scripts differ from it; in a copy without its history, what DATARATER_COMMIT says."
+    if not (ROOT / ".git").exists():
+        return os.environ.get("DATARATER_COMMIT", "unknown")
+
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
