@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def commit() -> str:
-    "The checked-out commit, marked if the package or these scripts differ from it; in a copy without its history, what DATARATER_COMMIT says."
-    if not (ROOT / ".git").exists():
-        return os.environ.get("DATARATER_COMMIT", "unknown")
+    "The checked-out commit, marked if the package or these scripts differ from it; for a copy without its history, DATARATER_COMMIT says which it is."
+    if "DATARATER_COMMIT" in os.environ:
+        return os.environ["DATARATER_COMMIT"]
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
