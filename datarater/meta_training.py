@@ -46,9 +46,9 @@ from tqdm import tqdm
 from .attacks import Adversary
 from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, default_device, write_atomically
 from .corruptions import seeded_generator
-from .checkpoints import Interruption, Stopped, check_like, load_checkpoint, locked, save_checkpoint
+from .checkpoints import Interruption, Stopped, check_like, load_checkpoint, load_intact, locked, save_checkpoint
 from datarater.datasets import (
-    BatchStream, DataRaterDataset, absolute_if_path, checked_batch, construct_dataset, go_on, make_loaders, seeded_globally, stream_state,
+    BatchStream, DataRaterDataset, absolute_if_path, is_path, checked_batch, construct_dataset, go_on, make_loaders, seeded_globally, stream_state,
 )
 from .detection import detection_by_kind, detection_by_strength, is_trained_on, plot_detection_by_strength, precision_at_known_rate, rating_quality
 from .diagnostics import collapse_warning, gradient_agreement, plot_dashboard, rating_autocorrelation, rating_summary, weight_entropy
@@ -347,8 +347,10 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
         "update_norm": update_norms.mean(), "update_norm_min": update_norms.min(), "update_norm_max": update_norms.max(),
         "ess": effective_sample_size(step.weights).mean(), "entropy": weight_entropy(step.weights).mean(),
     }
-    numbers = torch.stack([value.double() for value in to_log.values()]).tolist()  # one wait for the device, not one for each
-    return {**dict(zip(to_log, numbers, strict=True)), "agreement": gradient_agreement(step.member_gradients)}
+    numbers = dict(zip(to_log, torch.stack([value.double() for value in to_log.values()]).tolist(), strict=True))  # one wait for the device, not one for each
+    if not math.isfinite(numbers["update_norm"]):
+        raise _rater_breakdown(parts, meta_step)
+    return {**numbers, "agreement": gradient_agreement(step.member_gradients)}
 
 # %% ../nbs/05_meta_training.ipynb #d576a200
 def _check_finite(parts: Parts, meta_step: int, step: MetaGradient, member_norms: Tensor) -> None:
@@ -481,7 +483,7 @@ def load_model(
     except DataRaterError as error:
         raise DataRaterError(f"{error}; if a decorator registers it, import the module with that decorator first") from error
     try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        model.load_state_dict(load_intact(path))
     except Exception as error:  # a damaged file can fail anywhere inside torch.load
         raise DataRaterError(f"{path} is not a {role} of class {model_class} ({' '.join(str(error).split())[:200]}): give an intact file and its class") from error
     return model.to(device).eval()
@@ -641,7 +643,7 @@ def write_figure(figure: Figure, path: Path) -> None:
 FREE_SETTINGS = {  # may be changed when a run is resumed: they say how far, how fast, where, and what is written, not what is computed
     "meta_steps", "eval_frequency", "checkpoint_frequency", "log", "save_data_rater_checkpoint", "attack_eval_steps", "autocast",
     "meta_gradient", "execution", "compile", "cuda_graph", "device", "data_dir", "output_dir", "recipe",
-}  # of data_dir what counts is in it, and that is compared
+}  # of data_dir, and of a dataset given by its path, what counts is in it, and that is compared
 
 
 def run_state(parts: Parts, log: RunLog) -> dict[str, Any]:
@@ -649,8 +651,13 @@ def run_state(parts: Parts, log: RunLog) -> dict[str, Any]:
     return {
         "settings": json.dumps(asdict(replace(parts.config, dataset_name=absolute_if_path(parts.config.dataset_name)))),
         "rater": parts.rater.state_dict(), "averaged": parts.averaged.state_dict(), "meta_optimizer": parts.meta_optimizer.state_dict(), "population": parts.population.state_dict(),
-        "last_good": parts.last_good, "data": parts.fingerprint, "attack": parts.adversary.generator.get_state(), "inner_stream": stream_state(parts.inner_stream), "outer_stream": stream_state(parts.outer_stream), "log": log.state_dict(),
+        "last_good": parts.last_good, "machine": _machine(parts.config), "data": parts.fingerprint, "attack": parts.adversary.generator.get_state(), "inner_stream": stream_state(parts.inner_stream), "outer_stream": stream_state(parts.outer_stream), "log": log.state_dict(),
     }
+
+
+def _machine(config: DataRaterConfig) -> dict[str, str]:
+    "What bits depend on, besides the settings."
+    return {"PyTorch": str(torch.__version__), "threads": str(torch.get_num_threads()), "device": torch.device(config.device).type}
 
 
 def restore_run(
@@ -664,6 +671,10 @@ def restore_run(
         raise DataRaterError("checkpoint: it is not that of a run of this version")
     check_same_past(state["settings"], like["settings"])
     _check_same_data(state["data"], like["data"])
+    check_like(state["machine"], like["machine"], "machine")
+    if state["machine"] != like["machine"]:
+        was, now = (", ".join(f"{key} {value}" for key, value in machine.items()) for machine in (state["machine"], like["machine"]))
+        warnings.warn(f"the run was begun with {was}, and goes on with {now}: it will be close to the uninterrupted run, not the same in every bit", RuntimeWarning, stacklevel=2)
     for name in ("rater", "averaged", "last_good", "meta_optimizer", "population", "attack"):
         check_like(state[name], like[name], name)
     try:
@@ -690,8 +701,8 @@ def check_same_past(saved: str, now: str) -> None:
     "Raise `DataRaterError` if settings, as JSON, differ in what has shaped the steps already taken."
     try:
         saved, now = json.loads(saved), json.loads(now)
-        changed = [name for name in now if name not in FREE_SETTINGS and saved[name] != now[name]]
-    except (TypeError, ValueError, KeyError, RecursionError) as error:
+        changed = [name for name in now if name not in FREE_SETTINGS and saved[name] != now[name] and not (name == "dataset_name" and is_path(saved[name]) and is_path(now[name]))]
+    except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
         raise DataRaterError(f"checkpoint: its settings can't be read ({error}): it is damaged, or of another version") from error
     if changed:
         name = changed[0]

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tree import notebook_names
+from tree import documented_errors, notebook_names
 
 MNIST_LEFT_OUT = "needs MNIST and DATARATER_DATA is not set"
 
@@ -28,12 +28,35 @@ def mnist_dir() -> Path:
     return Path(folder).resolve()
 
 
+def executed_notebooks(terminalreporter) -> list:
+    "The reports of the notebooks that were run."
+    return [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, []) if "test_notebook_runs[" in report.nodeid and report.when == "call"]
+
+
+def errors_never_seen(terminalreporter) -> tuple[int, list[str]]:
+    "How many errors the package documents, and those that no notebook has provoked, once all of them have run."
+    reports, documented = executed_notebooks(terminalreporter), list(documented_errors())
+    if len(reports) < len(notebook_names()):
+        return 0, []
+    raised = {name for report in reports for key, names in report.user_properties if key == "raised" for name in names}
+    return len(documented), [name for name in documented if name not in raised]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session) -> None:
+    "A documented error that nothing provokes is a failure."
+    terminalreporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not hasattr(session.config, "workerinput") and terminalreporter and errors_never_seen(terminalreporter)[1]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
-    "One line on the notebooks that were executed; one on what was left out for want of MNIST."
+    "One line on the notebooks that were executed and the errors they provoked; one on what was left out for want of MNIST."
     reports = terminalreporter.stats
-    executed = [report for outcome in ("passed", "failed") for report in reports.get(outcome, [])
-                if "test_notebook_runs[" in report.nodeid and report.when == "call"]
-    terminalreporter.write_line(f"notebooks executed: {len(executed)} of {len(notebook_names())}")
+    terminalreporter.write_line(f"notebooks executed: {len(executed_notebooks(terminalreporter))} of {len(notebook_names())}")
+    num_documented, never_seen = errors_never_seen(terminalreporter)
+    if num_documented:
+        terminalreporter.write_line(f"documented errors provoked by the notebooks: {num_documented - len(never_seen)} of {num_documented}{'; FAILED, none provokes that of ' * bool(never_seen)}{', '.join(never_seen)}")
     if not os.environ.get("DATARATER_DATA"):
         left_out = sum(MNIST_LEFT_OUT in str(report.longrepr) for report in reports.get("skipped", []))
         terminalreporter.write_line(f"left out because DATARATER_DATA is not set: {left_out} tests and all notebook cells "

@@ -1,6 +1,7 @@
 """Execute one notebook in this process, as `nbdev_test` does: python tests/run_notebook.py nbs/00_config.ipynb
 
-The last line of the output is JSON: whether it passed, how many code cells ran, and which cells show something that the saved notebook does not.
+The last line of the output is JSON: whether it passed, how many code cells ran, which cells show something that the saved notebook does not, and which functions and
+classes were on the stack when a `DataRaterError` was made.
 """
 import json
 import sys
@@ -10,19 +11,35 @@ import nbdev.test
 from execnb.shell import CaptureShell
 from nbdev.config import get_config
 
+from datarater.config import DataRaterError
+
 
 class RecordingShell(CaptureShell):
     "nbdev's shell, which also counts the cells it executes and notes those whose saved outputs are missing."
     num_executed = 0
     without_outputs: list[int] = []
+    raised: set[str] = set()
 
     def cell(self, cell, **kwargs):
         had_outputs = bool(cell.get("outputs"))
         super().cell(cell, **kwargs)
+        for error in {DataRaterError, self.user_ns.get("DataRaterError", DataRaterError)}:  # the second where a notebook defines it
+            if error.__init__ is not note_stack:
+                error.__init__ = note_stack
         RecordingShell.num_executed += 1
         shows = any(output.get("name") != "stderr" for output in cell.get("outputs", []))
         if shows and not had_outputs:
             RecordingShell.without_outputs.append(cell.idx_)
+
+
+def note_stack(self, *arguments):
+    "`DataRaterError.__init__`, which also notes who is at work."
+    Exception.__init__(self, *arguments)
+    frame = sys._getframe(1)
+    while frame is not None:
+        name, owner = frame.f_code.co_name, frame.f_locals.get("self")
+        RecordingShell.raised |= {name} if owner is None else {type(owner).__name__, f"{type(owner).__name__}.{name}"}
+        frame = frame.f_back
 
 
 def main(path: str) -> None:
@@ -30,7 +47,7 @@ def main(path: str) -> None:
     nbdev.test.CaptureShell = RecordingShell
     settings = get_config()
     passed, _ = nbdev.test.test_nb(Path(path).resolve(), skip_flags=settings.tst_flags.split(), basepath=settings.config_path)
-    report = {"passed": passed, "num_executed": RecordingShell.num_executed, "without_outputs": RecordingShell.without_outputs}
+    report = {"passed": passed, "num_executed": RecordingShell.num_executed, "without_outputs": RecordingShell.without_outputs, "raised": sorted(RecordingShell.raised)}
     print(json.dumps(report), flush=True)
 
 

@@ -37,7 +37,7 @@ def test_no_notebook_is_missed():
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS, ids=lambda name: name.removeprefix("nbs/").removesuffix(".ipynb"))
-def test_notebook_runs(name):
+def test_notebook_runs(name, record_property):
     "The notebook passes, executes at least one cell if it has code, shows what it prints, and leaves no file behind."
     again = f"nbdev_test --path {name} --n_workers 0"
     before = files_beside_notebooks()
@@ -53,6 +53,7 @@ def test_notebook_runs(name):
     if run.returncode or not lines:
         return report([f"{name}: its process ended with {run.returncode}; try `{again}`\n{run.stdout}{run.stderr}"])
     result = json.loads(lines[-1])
+    record_property("raised", result["raised"])
     if not result["passed"]:
         return report([f"{name} failed; try `{again}`\n{run.stderr}"])
     problems = []

@@ -1,6 +1,8 @@
 """What the tests look at: the repository's root, its files, its notebooks."""
+import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,20 @@ def repository_files() -> list[str]:
 def notebook_names() -> list[str]:
     "Every notebook below nbs/, relative to the root, in order."
     return [name for name in repository_files() if name.startswith("nbs/") and name.endswith(".ipynb")]
+
+
+def documented_errors() -> Iterator[str]:
+    "Names of the package's public functions, classes and methods whose docstrings say that they raise `DataRaterError`."
+    def documented(node: ast.AST, prefix: str) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.ClassDef)) and not child.name.startswith("_"):
+                if re.search(r"[Rr]aises? (unless|`DataRaterError`)", ast.get_docstring(child) or ""):
+                    yield prefix + child.name
+                if isinstance(child, ast.ClassDef):
+                    yield from documented(child, f"{child.name}.")
+
+    for path in sorted((ROOT / "datarater").glob("*.py")):
+        yield from documented(ast.parse(path.read_text(encoding="utf-8")), "")
 
 
 def report(problems: list[str]) -> None:
