@@ -858,6 +858,27 @@ def _download_mnist(folder: Path) -> None:
             f"MNIST is not in {folder} and cannot be downloaded ({' '.join(str(error).split())}): put {', '.join(MNIST_FILES)} (or these names with .gz) into {folder / 'MNIST/raw'}, or give data_dir or DATARATER_DATA"
         ) from error
 
+
+def _read_or_fetch_again(path: Path) -> Tensor:
+    "Read a file of MNIST; one that torchvision has put there and that is damaged is fetched again, and checked by its MD5 sum."
+    try:
+        return read_idx(path)
+    except DataRaterError as damage:
+        if path.parts[-3:-1] != ("MNIST", "raw"):
+            raise
+        from torchvision.datasets import MNIST
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        plain = path.with_name(path.name.removesuffix(".gz"))
+        archive, errors = f"{plain.name}.gz", []
+        for mirror in MNIST.mirrors:
+            try:
+                download_and_extract_archive(f"{mirror}{archive}", str(path.parent), filename=archive, md5=dict(MNIST.resources)[archive])
+                return read_idx(plain)
+            except (OSError, RuntimeError) as error:
+                errors.append(" ".join(str(error).split()))
+        raise DataRaterError(f"{damage}; that was tried, and failed ({'; '.join(errors)})") from damage
+
 # %% ../nbs/01_datasets.ipynb #155a93db
 @register_dataset("mnist")
 class MNISTDataRaterDataset(TensorDataRaterDataset):
@@ -869,7 +890,7 @@ class MNISTDataRaterDataset(TensorDataRaterDataset):
         folder = data_folder(self.data_dir)
         if find_mnist(folder) is None:
             _download_mnist(folder)
-        train_images, train_labels, test_images, test_labels = map(read_idx, find_mnist(folder))
+        train_images, train_labels, test_images, test_labels = map(_read_or_fetch_again, find_mnist(folder))
         return train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
 
 # %% ../nbs/01_datasets.ipynb #12d9d2c3
@@ -879,17 +900,17 @@ def _read_cifar10(folder: Path) -> list[Tensor]:
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     archive, unpacked = folder / CIFAR10.filename, folder / CIFAR10.base_folder
+    is_intact = check_integrity(archive, CIFAR10.tgz_md5)
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            if archive.exists() and not unpacked.exists():
-                if not check_integrity(archive, CIFAR10.tgz_md5):
-                    raise RuntimeError(f"{archive.name} is damaged or foreign: its checksum is wrong")
+            if is_intact and not unpacked.exists():
                 extract_archive(archive, temporary)
                 folder = Path(temporary)
-            parts = [CIFAR10(folder, train=train, download=not (archive.exists() or unpacked.exists())) for train in (True, False)]
+            parts = [CIFAR10(folder, train=train, download=True) for train in (True, False)]  # which fetches what is missing or damaged
         except (OSError, EOFError, RuntimeError, zlib.error, tarfile.TarError) as error:
+            trouble = f"the checksum of {archive.name} is wrong; " if archive.exists() and not is_intact else ""
             raise DataRaterError(
-                f"CIFAR-10 cannot be read or downloaded ({' '.join(str(error).split())}): put {archive.name}, or the folder {unpacked.name} that it holds, into {archive.parent}, or give data_dir or DATARATER_DATA"
+                f"CIFAR-10 cannot be read or downloaded ({trouble}{' '.join(str(error).split())}): put {archive.name}, or the folder {unpacked.name} that it holds, into {archive.parent}, or give data_dir or DATARATER_DATA"
             ) from error
     return [tensor for part in parts for tensor in (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))]
 
