@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py [--num_kills 100]        writes results/soak.json
 
-The kills are those of tests/test_resume.py, only more of them; the script fails where a resumed run does not end in the same files. The cost is that of a checkpoint every fifty meta-steps of the
+The kills are those of tests/test_resume.py, only more of them; files of a resumed run that are not those of one never killed are counted. The cost is that of a checkpoint every fifty meta-steps of the
 original's MNIST configuration (on random images of its size), as a share of those meta-steps, side by side.
 """
 import argparse
