@@ -32,7 +32,7 @@ from .curation import KEEP_RULES, Ratings, curate, show_best_and_worst
 from .datasets import DATASETS
 from .detection import detection_quality
 from .downstream import DEFAULT_METHODS, METHODS, ComparisonPlan, check_runs, compare_downstream, describe_comparison, plot_comparison
-from .meta_training import MetaTrainingResult, resume_meta_training, run_meta_training, single_figure, write_figure
+from .meta_training import MetaTrainingResult, config_to_resume, run_meta_training, single_figure, write_figure
 from .models import MODELS
 from .score_files import SPLITS, check_output, open_rated, parts_folder, read_ratings, score_run, write_ratings
 
@@ -70,8 +70,12 @@ def parse_train_arguments(
 
 
 def _config_of(given: Namespace) -> DataRaterConfig:
-    "Explicit settings, over the file's, over the recipe's, over the defaults."
+    "Explicit settings, over those of a run that is to go on, or over a file's, over a recipe's, over the defaults."
     settings = _settings_of(given)
+    if given.get("resume") is not None:
+        if given.get("config"):
+            raise DataRaterError("--config is not allowed beside --resume: the run has its own config.yaml; give the settings that change as flags")
+        return config_to_resume(given.resume, **settings)
     if given.get("config"):
         return config_from_yaml(given.config, **settings)
     if not {"dataset_name", "recipe"} & settings.keys():
@@ -86,11 +90,7 @@ def _settings_of(given: Namespace) -> dict[str, Any]:
 
 def train(given: Namespace, progress: bool) -> MetaTrainingResult:
     "A new run, or one that goes on."
-    if given.get("resume") is None:
-        return run_meta_training(_config_of(given), progress)
-    if given.get("config"):
-        raise DataRaterError("--config is not allowed beside --resume: the run has its own config.yaml; give the settings that change as flags")
-    return resume_meta_training(given.resume, progress, **_settings_of(given))
+    return run_meta_training(_config_of(given), progress, resume_from=given.get("resume"))
 
 # %% ../nbs/09_cli.ipynb #f54cca76
 def describe_names() -> str:

@@ -10,7 +10,7 @@ __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES'
            'make_run_dir', 'save_rater', 'load_rater', 'existing', 'load_model', 'save_inner_model', 'load_inner_model',
            'RunLog', 'curves', 'single_figure', 'write_figure', 'run_state', 'restore_run', 'check_same_past', 'Run',
            'MetaTrainingResult', 'run_meta_training', 'train_rater', 'RequestedStop', 'resume_meta_training',
-           'evaluate']
+           'config_to_resume', 'evaluate']
 
 # %% ../nbs/05_meta_training.ipynb #d681012f
 import hashlib
@@ -795,7 +795,7 @@ def run_meta_training(
     """
     with seeded_globally(config.seed):
         parts = set_up(config)
-        run_dir = make_run_dir(config) if resume_from is None else Path(resume_from)
+        run_dir = make_run_dir(config) if resume_from is None else Path(resume_from).expanduser()
         with locked(run_dir), Interruption() as interruption:
             run = Run(parts, RunLog(run_dir if config.log else None, config.batch_size), run_dir, interruption)
             if resume_from is not None:
@@ -876,13 +876,21 @@ def resume_meta_training(
     **changes: Any,  # settings to change, of those that concern the future only: meta_steps, eval_frequency, device, …
 ) -> MetaTrainingResult:
     "Go on with a run from its last checkpoint; on the CPU it ends in the same bits as if it had never stopped. Raises `DataRaterError` for a folder without a checkpoint, or a change of what has shaped the past."
+    return run_meta_training(config_to_resume(run_dir, **changes), progress, resume_from=run_dir)
+
+
+def config_to_resume(
+    run_dir: str | os.PathLike,
+    **changes: Any,  # settings
+) -> DataRaterConfig:
+    "The configuration of a run that is to go on; raises `DataRaterError` for a folder without a checkpoint, or settings that say how a run begins."
     run_dir = Path(run_dir).expanduser()
     for name in ("recipe", "output_dir"):
         if name in changes:
             raise DataRaterError(f"{name} is not allowed when a run is resumed: it says how a run begins; leave it out")
     if not (run_dir / "checkpoint.pt").is_file():
         raise DataRaterError(f"{run_dir} has no checkpoint.pt: give the folder of a run, which has one after its first checkpoint_frequency meta-steps")
-    return run_meta_training(config_from_yaml(run_dir / "config.yaml", **changes), progress, resume_from=run_dir)
+    return config_from_yaml(run_dir / "config.yaml", **changes)
 
 # %% ../nbs/05_meta_training.ipynb #14e4059f
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
