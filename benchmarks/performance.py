@@ -348,7 +348,7 @@ def main() -> None:
         before = json.loads(path.read_text()) if path.exists() else {}
         commits = {**before.get("commits", {}), part: COMMIT}
         kept = {key: value for key, value in before.items() if key in PARTS}
-        path = write_result(name, arguments.device, {"command": "python benchmarks/performance.py", "commits": commits, **kept, part: measured})
+        path = write_result(name, arguments.device, {"command": "python benchmarks/performance.py" + f" --device {arguments.device}" * (arguments.device != "cpu"), "commits": commits, **kept, part: measured})
         print(f"{part}: written to {path.name}", flush=True)
 
 
