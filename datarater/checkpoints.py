@@ -42,9 +42,10 @@ def load_intact(
     path: str | os.PathLike,
 ) -> Any:
     "What `torch.save` wrote, on the CPU; raises some exception if the file is missing, damaged, or holds more than tensors, containers, numbers and strings. Runs no code of the file."
-    with zipfile.ZipFile(path) as archive:
-        if (part := archive.testzip()) is not None:  # torch.load does not look at checksums
-            raise ValueError(f"the checksum of {part} is wrong")
+    if zipfile.is_zipfile(path):  # PyTorch's old format is none, and has no checksums
+        with zipfile.ZipFile(path) as archive:
+            if (part := archive.testzip()) is not None:  # torch.load does not look at checksums
+                raise ValueError(f"the checksum of {part} is wrong")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -113,8 +114,9 @@ def locked(
         remove_leftovers(folder)
         yield
     finally:
-        _HANDLES.discard(handle)
-        os.close(handle)
+        if handle in _HANDLES:  # not in a forked process that gave it up, and may have given its number to another file
+            _HANDLES.discard(handle)
+            os.close(handle)
 
 
 _HANDLES: set[int] = set()  # of locked folders

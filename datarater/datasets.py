@@ -22,11 +22,13 @@ import tarfile
 import tempfile
 import zlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
+from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -321,12 +323,17 @@ def global_states() -> dict[str, Any]:
     return {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": (name, keys.tolist(), *rest)}
 
 
+def _check_twister(key: list[int], position: int) -> None:
+    "Raise for a state of NumPy's Mersenne twister that NumPy would believe, and then read beyond its memory."
+    if not 0 <= position <= 624 or len(key) != 624:
+        raise ValueError("no state of NumPy's generator")
+
+
 def set_global_states(
     states: dict[str, Any],  # as `global_states` gave them
 ) -> None:
     "Put the global generators into these states."
-    if not 0 <= states["numpy"][2] <= 624 or len(states["numpy"][1]) != 624:  # NumPy would believe it, and read beyond its memory
-        raise ValueError("no state of NumPy's generator")
+    _check_twister(*states["numpy"][1:3])
     torch.set_rng_state(states["torch"])
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
@@ -378,19 +385,35 @@ Generator = torch.Generator | np.random.Generator | np.random.RandomState | rand
 
 def generators_of(
     item: Any,  # a loader, or a part of one
-    depth: int = 8,  # how deep to look
 ) -> list[Generator]:
-    "The generators that a loader carries, and its samplers, datasets, transforms and whatever else are its attributes, in a fixed order."
-    if isinstance(item, Generator):
-        return [item]
-    if isinstance(item, (Tensor, torch.nn.Module, type)) or depth == 0:
-        return []
-    parts = item[:_FEW] if isinstance(item, (list, tuple)) else vars(item).values() if hasattr(item, "__dict__") else ()
-    found = [generator for part in parts for generator in generators_of(part, depth - 1)]
-    return list({id(generator): generator for generator in found}.values())
+    "The generators that a loader carries, or its samplers, datasets, transforms and functions: in attributes, lists, dictionaries, closures and bound arguments. In a fixed order, the nearest first."
+    found, seen, queue = [], {}, deque([item])
+    while queue and len(seen) < _MANY:
+        part = queue.popleft()
+        if id(part) in seen or isinstance(part, _LEAVES):
+            continue
+        seen[id(part)] = part  # and with it alive, so that no other gets its id
+        if isinstance(part, Generator):
+            found.append(part)
+        else:
+            queue.extend(_parts_of(part))
+    return found
 
 
-_FEW = 64  # of the parts of a list: datasets that are joined, transforms that are composed; what is longer is data
+def _parts_of(item: Any) -> Iterable[Any]:
+    if isinstance(item, (list, tuple, dict)):
+        return list(item.values() if isinstance(item, dict) else item)[:_FEW]
+    if isinstance(item, partial):
+        return item.func, item.args, item.keywords
+    if isinstance(item, (MethodType, BuiltinMethodType)):
+        return item.__self__, getattr(item, "__func__", None)
+    if isinstance(item, FunctionType):
+        return [cell.cell_contents for cell in item.__closure__ or () if cell.cell_contents is not item] + [item.__defaults__, item.__kwdefaults__]
+    return [part for name, part in vars(item).items() if name != "_iterator"] if hasattr(item, "__dict__") else ()  # that of a DataLoader's workers
+
+
+_FEW, _MANY = 64, 5000  # parts of a list (what is longer is data), and objects in all
+_LEAVES = (Tensor, np.ndarray, type, ModuleType, random.SystemRandom)
 
 
 def _state_of(generator: Generator) -> Any:
@@ -404,6 +427,8 @@ def _state_of(generator: Generator) -> Any:
 
 
 def _set_state_of(generator: Generator, state: Any) -> None:
+    if isinstance(state, dict) and state["bit_generator"] == "MT19937":
+        _check_twister(state["state"]["key"], state["state"]["pos"])
     if isinstance(generator, random.Random):
         generator.setstate(state)
     elif isinstance(generator, np.random.Generator):
@@ -471,6 +496,8 @@ class BatchStream:
         for part in (self.loader, getattr(self.loader, "sampler", None)):
             if hasattr(part, "set_epoch"):
                 part.set_epoch(number)
+        if getattr(self.loader, "persistent_workers", False):
+            self.loader._iterator = None  # workers of a pass before have drawn what a resumed run couldn't draw again: each pass has new ones
         self.number, self.position, self.start = number, 0, random_states(self.loader)
         self.rest = self.one_pass(self.loader)
 
@@ -860,17 +887,17 @@ def _download_mnist(folder: Path) -> None:
 
 
 def _read_or_fetch_again(path: Path) -> Tensor:
-    "Read a file of MNIST; one that torchvision has put there and that is damaged is fetched again, and checked by its MD5 sum."
+    "Read a file of MNIST; one that is cut short or damaged is fetched again, and checked by its MD5 sum, if the files beside it are those that torchvision fetches."
     try:
         return read_idx(path)
     except DataRaterError as damage:
-        if path.parts[-3:-1] != ("MNIST", "raw"):
-            raise
         from torchvision.datasets import MNIST
-        from torchvision.datasets.utils import download_and_extract_archive
+        from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
         plain = path.with_name(path.name.removesuffix(".gz"))
         archive, errors = f"{plain.name}.gz", []
+        if not all(check_integrity(path.with_name(name), md5) for name, md5 in MNIST.resources if name != archive):
+            raise  # they may be another dataset's of the same layout
         for mirror in MNIST.mirrors:
             try:
                 download_and_extract_archive(f"{mirror}{archive}", str(path.parent), filename=archive, md5=dict(MNIST.resources)[archive])

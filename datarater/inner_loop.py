@@ -412,20 +412,25 @@ ESTIMATORS: dict[str, Callable[..., Unrolled]] = {"mixed": mixed_weight_gradient
 # %% ../nbs/03_inner_loop.ipynb #fa2d5c91
 @contextmanager
 def exact_kernels() -> Iterator[None]:
-    "Context of a meta-gradient: attention in the form that has a second derivative, convolutions in all 24 bits of a float32. A choice made operation by operation, by PyTorch's `fp32_precision`, is left alone."
-    cudnn = torch.backends.cudnn
+    "Context of a meta-gradient: attention in the form that has a second derivative, convolutions in all 24 bits of a float32."
+    with sdpa_kernel(SDPBackend.MATH), _switched(torch.backends.cudnn, "allow_tf32", True, False), _switched(getattr(torch.backends.cudnn, "conv", None), "fp32_precision", "tf32", "ieee"):
+        yield
+
+
+@contextmanager
+def _switched(part: Any, switch: str, on: Any, off: Any) -> Iterator[None]:
+    "Context in which a switch of PyTorch's, if it is there and on, is off. One that PyTorch refuses to read was set by its other, newer kind."
     try:
-        allow_tf32 = cudnn.allow_tf32
-    except RuntimeError:  # chosen operation by operation
-        allow_tf32 = None
-    with sdpa_kernel(SDPBackend.MATH):
-        try:
-            if allow_tf32:
-                cudnn.allow_tf32 = False
-            yield
-        finally:
-            if allow_tf32:
-                cudnn.allow_tf32 = True
+        is_on = getattr(part, switch, None) == on
+    except RuntimeError:
+        is_on = False
+    try:
+        if is_on:
+            setattr(part, switch, off)
+        yield
+    finally:
+        if is_on:
+            setattr(part, switch, on)
 
 # %% ../nbs/03_inner_loop.ipynb #36a6abff
 @exact_kernels()
@@ -667,25 +672,30 @@ class Recorded:
 
     def _record(self, leaves: list[Tensor], structure: TreeSpec) -> Callable[..., Any]:
         "A CUDA graph of the function behind copies of its arguments."
-        inputs = [leaf.clone() for leaf in leaves]
-        trees = tree_unflatten(inputs, structure)
-        stream = torch.cuda.Stream(inputs[0].device)
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):  # what is chosen, compiled or allocated once must not be in the recording
-                self.function(*trees)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                outputs = self.function(*trees)
-        except RuntimeError as error:  # a wait for the device, or a way that depends on values
-            warnings.warn(f"running without a CUDA graph, which failed: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=3)
-            return self.function
+        device, inputs = leaves[0].device, [leaf.clone() for leaf in leaves]
+        trees, graph, stream = tree_unflatten(inputs, structure), torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
 
         def play(*trees: Any) -> Any:
-            torch._foreach_copy_(inputs, tree_flatten(trees)[0])
-            graph.replay()
-            return tree_map(torch.clone, outputs)  # the next call overwrites them
+            with torch.cuda.device(device):
+                torch._foreach_copy_(inputs, tree_flatten(trees)[0])
+                graph.replay()
+                return tree_map(torch.clone, outputs)  # the next call overwrites them
 
-        return play
+        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):  # is current again, whatever happens inside
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(2):  # what is chosen, compiled or allocated once must not be in the recording
+                    self.function(*trees)
+            torch.cuda.current_stream().wait_stream(stream)
+            try:
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                    outputs = self.function(*trees)
+                return play
+            except RuntimeError as error:  # a wait for the device, or a way that depends on values
+                said = " ".join(str(error).split())[:200]
+        try:
+            torch.rand((), device=device)
+        except RuntimeError as error:  # the generator is stuck in the recording
+            raise DataRaterError(f"the meta-step can't be recorded as a CUDA graph ({said}): give cuda_graph=False") from error
+        warnings.warn(f"running without a CUDA graph, which failed: {said}", RuntimeWarning, stacklevel=3)
+        return self.function

@@ -19,6 +19,7 @@ import io
 import json
 import math
 import os
+import platform
 import shlex
 import signal
 import time
@@ -48,7 +49,7 @@ from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to
 from .corruptions import seeded_generator
 from .checkpoints import Interruption, Stopped, check_like, load_checkpoint, load_intact, locked, save_checkpoint
 from datarater.datasets import (
-    BatchStream, DataRaterDataset, absolute_if_path, is_path, checked_batch, construct_dataset, go_on, make_loaders, seeded_globally, stream_state,
+    BatchStream, DataRaterDataset, SplitDataRaterDataset, TensorPairs, absolute_if_path, is_path, checked_batch, construct_dataset, go_on, make_loaders, seeded_globally, stream_state,
 )
 from .detection import detection_by_kind, detection_by_strength, is_trained_on, plot_detection_by_strength, precision_at_known_rate, rating_quality
 from .diagnostics import collapse_warning, gradient_agreement, plot_dashboard, rating_autocorrelation, rating_summary, weight_entropy
@@ -78,7 +79,7 @@ class Parts:
     meta_optimizer: MetaOptimizer
     adversary: Adversary
     last_good: dict[str, Tensor]  # the state dict of `averaged.module` before the last update
-    fingerprint: dict[str, Any]  # of the data: the evaluation set and the first batches
+    fingerprint: dict[str, Any]  # of the data
     averaged: AveragedModel  # `.module` is the moving average of the rater: what is evaluated, saved and given back
     evaluation: "EvaluationSet"
 
@@ -121,25 +122,33 @@ def set_up(config: DataRaterConfig) -> Parts:
     return Parts(
         config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=loss_fn, loss_type=loss_type, num_outputs=num_outputs,
         engine=engine, differentiate=Recorded(differentiate) if config.cuda_graph else differentiate, optimizer=optimizer, population=population, meta_optimizer=meta_optimizer,
-        evaluation=evaluation, adversary=adversary, fingerprint=_fingerprint(*inner_batch, *outer_batch, *evaluation.clean, *evaluation.corrupted), averaged=averaged, last_good=_copy_of(averaged.module),
+        evaluation=evaluation, adversary=adversary, fingerprint=_fingerprint(dataset, *inner_batch, *outer_batch, *evaluation.clean, *evaluation.corrupted), averaged=averaged, last_good=_copy_of(averaged.module),
     )
 
 # %% ../nbs/05_meta_training.ipynb #59078db8
-def _fingerprint(*tensors: Tensor) -> dict[str, Any]:
-    "What tells these data from others: a hash, and for other devices, whose last bits may differ, some means (num_means,)."
-    digest, means = hashlib.sha256(), []
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
-        means += [part.double().mean() for part in tensor.flatten().tensor_split(min(64, tensor.numel()))]
-    return {"device": tensors[0].device.type, "digest": digest.hexdigest(), "means": torch.stack(means).cpu()}
+def _fingerprint(dataset: DataRaterDataset, *batches: Tensor) -> dict[str, Any]:
+    "What tells these data from others: hashes of whole numbers, files' names and sizes, and of floats; and for other machines, whose last bits differ, means of the floats (num_means,)."
+    parts = [part for part in dataset.parts if part is not None] if isinstance(dataset, SplitDataRaterDataset) else []
+    tensors = [*batches, *(tensor for part in parts if isinstance(part, TensorPairs) for tensor in (part.samples, part.targets))]
+    files = [f"{os.path.relpath(path, part.folder.root)} {os.path.getsize(path)}".encode() for part in parts for path in getattr(part, "paths", ())]
+    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+    means = [part.double().mean() for tensor in floats for part in tensor.flatten().tensor_split(min(64, tensor.numel()))]
+    return {"exact": _digest(*(tensor for tensor in tensors if not tensor.is_floating_point()), *files), "floats": _digest(*floats), "means": torch.stack(means).cpu()}
 
 
-def _check_same_data(saved: Any, now: dict[str, Any]) -> None:
+def _digest(*parts: Tensor | bytes) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(f"{part.dtype} {tuple(part.shape)}".encode() if isinstance(part, Tensor) else b"\0")
+        found.update(part.detach().cpu().contiguous().numpy() if isinstance(part, Tensor) else part)
+    return found.hexdigest()
+
+
+def _check_same_data(saved: Any, now: dict[str, Any], is_same_machine: bool) -> None:
     "Raise `DataRaterError` unless the fingerprint of a run's data is that of the data it is resumed with."
     check_like(saved, now, "data")
-    is_same = saved["digest"] == now["digest"] if saved["device"] == now["device"] else torch.allclose(saved["means"], now["means"], rtol=1e-4, atol=1e-4)
-    if not is_same:
+    floats_are_same = saved["floats"] == now["floats"] if is_same_machine else torch.allclose(saved["means"], now["means"], rtol=1e-4, atol=1e-4)
+    if saved["exact"] != now["exact"] or not floats_are_same:
         raise DataRaterError("the data are not those that the run was begun with: give back the old ones, or start a new run")
 
 
@@ -349,7 +358,7 @@ def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
     }
     numbers = dict(zip(to_log, torch.stack([value.double() for value in to_log.values()]).tolist(), strict=True))  # one wait for the device, not one for each
     if not math.isfinite(numbers["update_norm"]):
-        raise _rater_breakdown(parts, meta_step)
+        raise _rater_breakdown(parts, meta_step, "has parameters that are not finite")
     return {**numbers, "agreement": gradient_agreement(step.member_gradients)}
 
 # %% ../nbs/05_meta_training.ipynb #d576a200
@@ -375,12 +384,12 @@ def _breakdown(parts: Parts, meta_step: int, what: str, good_steps: int | None =
     return MetaTrainingError(f"meta-step {meta_step}: {what}; the rater is kept as it was after meta-step {kept}", meta_step, parts.averaged.module)
 
 
-def _rater_breakdown(parts: Parts, meta_step: int) -> MetaTrainingError:
+def _rater_breakdown(parts: Parts, meta_step: int, trouble: str = "gives ratings that are not finite") -> MetaTrainingError:
     "The same for a meta-step whose update broke the rater itself; takes the update back. Meta-step 0 is the untrained rater."
     if meta_step == 0:
         return MetaTrainingError(f"rater {parts.config.data_rater_model_class} gives ratings that are not finite before any training: repair the rater", 0, parts.averaged.module)
     parts.averaged.module.load_state_dict(parts.last_good)
-    return _breakdown(parts, meta_step, f"rater {parts.config.data_rater_model_class} gives ratings that are not finite; a lower outer_lr may help")
+    return _breakdown(parts, meta_step, f"rater {parts.config.data_rater_model_class} {trouble}; a lower outer_lr may help")
 
 
 def _copy_of(rater: nn.Module) -> dict[str, Tensor]:
@@ -657,7 +666,9 @@ def run_state(parts: Parts, log: RunLog) -> dict[str, Any]:
 
 def _machine(config: DataRaterConfig) -> dict[str, str]:
     "What bits depend on, besides the settings."
-    return {"PyTorch": str(torch.__version__), "threads": str(torch.get_num_threads()), "device": torch.device(config.device).type}
+    is_cpu = torch.device(config.device).type == "cpu"
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}" if is_cpu else torch.cuda.get_device_name(config.device)
+    return {"PyTorch": str(torch.__version__), "threads": str(torch.get_num_threads()), "processor": processor}
 
 
 def restore_run(
@@ -670,11 +681,11 @@ def restore_run(
     if state.keys() != like.keys():
         raise DataRaterError("checkpoint: it is not that of a run of this version")
     check_same_past(state["settings"], like["settings"])
-    _check_same_data(state["data"], like["data"])
     check_like(state["machine"], like["machine"], "machine")
+    _check_same_data(state["data"], like["data"], state["machine"] == like["machine"])
     if state["machine"] != like["machine"]:
         was, now = (", ".join(f"{key} {value}" for key, value in machine.items()) for machine in (state["machine"], like["machine"]))
-        warnings.warn(f"the run was begun with {was}, and goes on with {now}: it will be close to the uninterrupted run, not the same in every bit", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"the run was saved with {was}, and goes on with {now}: it will be close to the uninterrupted run, not the same in every bit", RuntimeWarning, stacklevel=2)
     for name in ("rater", "averaged", "last_good", "meta_optimizer", "population", "attack"):
         check_like(state[name], like[name], name)
     try:

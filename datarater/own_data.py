@@ -255,7 +255,7 @@ class ImageFolderDataRaterDataset(SplitDataRaterDataset):
         return self.sources["train"].num_classes
 
     def make_loader(self, part: BatchDataset, batch_size: int, **options: Any) -> DataLoader:
-        return DataLoader(part, batch_size, num_workers=self.num_workers, persistent_workers=self.num_workers > 0, **options)
+        return DataLoader(part, batch_size, num_workers=self.num_workers, **options)
 
 # %% ../nbs/01a_own_data.ipynb #2ddf5808
 def find_parts(

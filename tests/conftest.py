@@ -34,7 +34,7 @@ def executed_notebooks(terminalreporter) -> list:
 
 
 def errors_never_seen(terminalreporter) -> tuple[int, list[str]]:
-    "How many errors the package documents, and those that no notebook has provoked, once all of them have run."
+    "How many functions and classes document an error, and those that have raised none in any notebook, once all notebooks have run."
     reports, documented = executed_notebooks(terminalreporter), list(documented_errors())
     if len(reports) < len(notebook_names()):
         return 0, []
@@ -56,7 +56,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
     terminalreporter.write_line(f"notebooks executed: {len(executed_notebooks(terminalreporter))} of {len(notebook_names())}")
     num_documented, never_seen = errors_never_seen(terminalreporter)
     if num_documented:
-        terminalreporter.write_line(f"documented errors provoked by the notebooks: {num_documented - len(never_seen)} of {num_documented}{'; FAILED, none provokes that of ' * bool(never_seen)}{', '.join(never_seen)}")
+        terminalreporter.write_line(f"functions that document an error and have raised one: {num_documented - len(never_seen)} of {num_documented}{'; FAILED, never seen: ' * bool(never_seen)}{', '.join(never_seen)}")
     if not os.environ.get("DATARATER_DATA"):
         left_out = sum(MNIST_LEFT_OUT in str(report.longrepr) for report in reports.get("skipped", []))
         terminalreporter.write_line(f"left out because DATARATER_DATA is not set: {left_out} tests and all notebook cells "

@@ -39,6 +39,11 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     return ((one - other).norm() / other.norm()).item()
 
 
+def is_played(recorded: Recorded, num: int = 1) -> bool:
+    "Whether it has that many recordings, and none is the function itself."
+    return len(recorded.recordings) == num and all(play is not recorded.function for play in recorded.recordings.values())
+
+
 @pytest.fixture(scope="module")
 def oracle() -> torch.Tensor:
     parts, trees = problem("cpu", torch.float64)
@@ -53,14 +58,17 @@ def test_meta_gradient_equals_the_oracle(estimator, execution, oracle):
     recorded = differentiate(parts, estimator, execution)
     for step in (recorded.function(*trees), recorded(*trees), recorded(*trees)):
         assert distance(flat(step), oracle) < 1e-4
-    assert len(recorded.recordings) == 1
+    assert is_played(recorded)
 
 
 def test_compiled_and_recorded_equals_the_oracle(oracle):
     parts, trees = problem("cuda")
     recorded = differentiate(parts, "mixed", "vmap", Compiler())
-    for _ in range(2):
-        assert distance(flat(recorded(*trees)), oracle) < 1e-4
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "running without")  # the compiler
+        for _ in range(2):
+            assert distance(flat(recorded(*trees)), oracle) < 1e-4
+    assert is_played(recorded)
 
 
 def test_a_recording_follows_its_arguments_and_the_rater():
@@ -77,10 +85,10 @@ def test_a_recording_follows_its_arguments_and_the_rater():
     second = recorded(*changed)
     assert distance(flat(second), flat(recorded.function(*changed))) < 1e-5 and distance(flat(second), kept) > 0.01
     assert torch.equal(flat(first), kept)
-    assert len(recorded.recordings) == 1
-    other_parts, other = problem("cuda", num_samples=B // 2)
+    assert is_played(recorded)
+    _, other = problem("cuda", num_samples=B // 2)
     recorded(*other)
-    assert len(recorded.recordings) == 2
+    assert is_played(recorded, num=2)
 
 
 def test_what_waits_for_the_device_runs_as_it_is():
@@ -91,6 +99,7 @@ def test_what_waits_for_the_device_runs_as_it_is():
         for _ in range(2):
             assert torch.equal(recorded(x), x * 6)
     assert [str(warning.message).partition(",")[0] for warning in caught] == ["running without a CUDA graph"]
+    assert torch.cuda.current_stream() == torch.cuda.default_stream() and torch.rand(1, device="cuda") < 1
 
 
 @pytest.mark.parametrize("attack", [False, True], ids=["clean", "attacked"])
@@ -104,9 +113,12 @@ def test_a_run_is_the_same_run(tmp_path, attack):
 
 
 def test_a_run_is_resumed(tmp_path):
-    "In a second process's place: begun on the GPU, gone on with there and on the CPU."
+    "Begun on the GPU, gone on with there and on the CPU: near the run that never stopped, and a warning where the machine changes."
     config = DataRaterConfig(**SETTINGS, output_dir=str(tmp_path), device="cuda")
+    whole = run_meta_training(config, progress=False).history
     begun = run_meta_training(replace(config, meta_steps=3), progress=False)
-    for device, meta_steps in (("cuda", 4), ("cpu", 5)):
-        longer = resume_meta_training(begun.run_dir, progress=False, meta_steps=meta_steps, device=device)
-        assert longer.history["meta_step"].tolist() == list(range(1, meta_steps + 1))
+    resume_meta_training(begun.run_dir, progress=False, meta_steps=5)
+    with pytest.warns(RuntimeWarning, match="it will be close to the uninterrupted run"):
+        resumed = resume_meta_training(begun.run_dir, progress=False, meta_steps=6, device="cpu").history
+    for column in ("outer_loss", "meta_gradient_norm", "ess"):
+        assert resumed[column].to_numpy() == pytest.approx(whole[column].to_numpy(), rel=1e-2), column

@@ -25,7 +25,7 @@ def notebook_names() -> list[str]:
 
 
 def documented_errors() -> Iterator[str]:
-    "Names of the package's public functions, classes and methods whose docstrings say that they raise `DataRaterError`."
+    "The package's public functions, classes and methods whose docstrings say that they raise `DataRaterError`, as module.name or module.Class.name."
     def documented(node: ast.AST, prefix: str) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)) and not child.name.startswith("_"):
@@ -35,7 +35,7 @@ def documented_errors() -> Iterator[str]:
                     yield from documented(child, f"{child.name}.")
 
     for path in sorted((ROOT / "datarater").glob("*.py")):
-        yield from documented(ast.parse(path.read_text(encoding="utf-8")), "")
+        yield from documented(ast.parse(path.read_text(encoding="utf-8")), f"{path.stem}.")
 
 
 def report(problems: list[str]) -> None:
