@@ -14,7 +14,7 @@ _MODULES = {
     "ComparisonPlan": "downstream", "compare_downstream": "downstream", "describe_comparison": "downstream", "plot_comparison": "downstream",
     "sweep_discard": "compute", "choose_discard_frac": "compute", "keep_ledger": "compute",
     "ImageFolderDataRaterDataset": "own_data", "NpzDataRaterDataset": "own_data",
-    "MetaTrainingError": "meta_training", "load_inner_model": "meta_training", "load_rater": "meta_training", "run_meta_training": "meta_training",
+    "MetaTrainingError": "meta_training", "Stopped": "checkpoints", "resume_meta_training": "meta_training", "load_inner_model": "meta_training", "load_rater": "meta_training", "run_meta_training": "meta_training",
 }
 __all__ = list(_MODULES)
 

@@ -8,8 +8,10 @@ __all__ = ['train_parser', 'parse_train_arguments', 'train', 'describe_names', '
            'compare_parser', 'compare', 'describe_ledgers', 'run_command', 'main']
 
 # %% ../nbs/09_cli.ipynb #7b68635a
+import difflib
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -382,6 +384,15 @@ def run_command(
         print(describe_result(train(given.train, progress=sys.stderr.isatty())))
 
 # %% ../nbs/09_cli.ipynb #db62b43c
+def _hint(message: str) -> str:
+    "What may help with a mistaken flag."
+    if "expected one argument" in message:
+        return ": write --name=value, for a switch --name=True"
+    unknown = re.search(r"nrecognized arguments?: --?([\w.-]+)", message)
+    close = difflib.get_close_matches(unknown.group(1).replace("-", "_"), [item.name for item in fields(DataRaterConfig)], n=1, cutoff=0.75) if unknown else []
+    return f": did you mean --{close[0]}?" if close else ""
+
+
 def main(
     arguments: Sequence[str] | None = None,  # default: those of the process
 ) -> int:  # exit code: 0; 2 for bad input or a failed run; 130 when interrupted, 143 when terminated
@@ -393,7 +404,7 @@ def main(
             warnings.showwarning = _print_warning
             run_command(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, DataRaterError, OSError) as error:
-        print(f"datarater: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"datarater: error: {' '.join(str(error).split())}{_hint(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"datarater: {str(error) or 'interrupted'}", file=sys.stderr)

@@ -319,7 +319,7 @@ class RunSettings:
     log: bool = setting(False)
     "write outer_loss.csv, metrics.csv and plots into the run folder"
     checkpoint_frequency: int = setting(100, COUNT)
-    "meta-steps between checkpoints, from which a run can be resumed; one is also written when the run ends or is interrupted"
+    "meta-steps between checkpoints, from which a run can be resumed; one is also written after ten seconds without, and when the run ends or is interrupted"
     eval_frequency: int = setting(100, COUNT)
     "meta-steps between evaluations"
     autocast: bool = setting(False)

@@ -6,13 +6,15 @@
 __all__ = ['Generator', 'DATASETS', 'MNIST_FILES', 'BatchDataset', 'scale_bytes', 'TensorPairs', 'fetch_batch',
            'original_indices', 'CorruptedBatch', 'GroundTruth', 'CorruptedSubset', 'BatchLoader', 'global_states',
            'set_global_states', 'seeded_globally', 'OwnGlobals', 'generators_of', 'random_states', 'BatchStream',
-           'checked_batch', 'stream_state', 'go_on', 'DataRaterDataset', 'split_indices', 'SplitDataRaterDataset',
-           'TensorDataRaterDataset', 'register_dataset', 'is_path', 'absolute_if_path', 'construct_dataset',
-           'get_dataset_loaders', 'make_loaders', 'DigitsDataRaterDataset', 'Synthetic1DataRaterDataset', 'data_folder',
-           'read_idx', 'find_mnist', 'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
+           'checked_batch', 'digest', 'stream_state', 'go_on', 'DataRaterDataset', 'split_indices',
+           'SplitDataRaterDataset', 'TensorDataRaterDataset', 'register_dataset', 'is_path', 'absolute_if_path',
+           'construct_dataset', 'get_dataset_loaders', 'make_loaders', 'DigitsDataRaterDataset',
+           'Synthetic1DataRaterDataset', 'data_folder', 'read_idx', 'find_mnist', 'MNISTDataRaterDataset',
+           'CIFAR10DataRaterDataset', 'DataCorruptionConfig']
 
 # %% ../nbs/01_datasets.ipynb #d3ade040
 import gzip
+import hashlib
 import inspect
 import math
 import os
@@ -20,6 +22,7 @@ import random
 import struct
 import tarfile
 import tempfile
+import warnings
 import zlib
 from abc import ABC, abstractmethod
 from collections import deque
@@ -409,11 +412,17 @@ def _parts_of(item: Any) -> Iterable[Any]:
         return item.__self__, getattr(item, "__func__", None)
     if isinstance(item, FunctionType):
         return [cell.cell_contents for cell in item.__closure__ or () if cell.cell_contents is not item] + [item.__defaults__, item.__kwdefaults__]
-    return [part for name, part in vars(item).items() if name != "_iterator"] if hasattr(item, "__dict__") else ()  # that of a DataLoader's workers
+    own = [part for name, part in getattr(item, "__dict__", {}).items() if name != "_iterator"]  # that of a DataLoader's workers
+    slots = [getattr(item, name, None) for cls in type(item).__mro__ for name in _names(vars(cls).get("__slots__", ()))]
+    return own + slots + [part for cls in type(item).__mro__ for part in vars(cls).values() if isinstance(part, Generator)]
 
 
-_FEW, _MANY = 64, 5000  # parts of a list (what is longer is data), and objects in all
-_LEAVES = (Tensor, np.ndarray, type, ModuleType, random.SystemRandom)
+def _names(slots: str | Iterable[str]) -> Iterable[str]:
+    return (slots,) if isinstance(slots, str) else slots
+
+
+_FEW, _MANY = 256, 5000  # parts of a list (what is longer is data), and objects in all
+_LEAVES = (Tensor, np.ndarray, str, bytes, int, float, type, ModuleType, random.SystemRandom, type(None))
 
 
 def _state_of(generator: Generator) -> Any:
@@ -460,6 +469,7 @@ class BatchStream:
         self.loader, self.device, self.globals = loader, device, OwnGlobals(generator)
         self.one_pass = _full_index_batches if isinstance(loader, BatchLoader) else _full_batches
         self.number, self.position, self.rest = -1, 0, None  # of the present pass: its number, full batches read, those still to come
+        self.last: tuple[Tensor, ...] = ()  # batch that was read
         self.start: dict[str, Any] = {}  # states of the generators when it began
 
     def next(
@@ -489,7 +499,7 @@ class BatchStream:
         while batch is None:
             self._begin(self.number + 1)
             batch = next(self.rest, None)
-        self.position += 1
+        self.position, self.last = self.position + 1, batch if isinstance(batch, tuple) else (batch,)
         return batch
 
     def _begin(self, number: int) -> None:
@@ -539,17 +549,28 @@ def checked_batch(batch: Any) -> tuple[Tensor, Tensor]:
     return batch[0], batch[1]
 
 # %% ../nbs/01_datasets.ipynb #04630d46
+def digest(
+    *parts: Tensor | bytes,
+) -> str:  # hexadecimal
+    "SHA-256 of types, shapes and contents."
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(f"{part.dtype} {tuple(part.shape)}".encode() if isinstance(part, Tensor) else b"\0")
+        found.update(part.detach().cpu().contiguous().numpy() if isinstance(part, Tensor) else part)
+    return found.hexdigest()
+
+
 def stream_state(stream: BatchStream) -> dict[str, Any]:
     "Where a stream is, as tensors, tuples and numbers."
     with stream.globals.in_use():
-        return {"number": stream.number, "position": stream.position, "start": stream.start, "now": random_states(stream.loader)}
+        return {"number": stream.number, "position": stream.position, "last": digest(*stream.last), "start": stream.start, "now": random_states(stream.loader)}
 
 
 def go_on(
     stream: BatchStream,  # over equal data; changed in place
     state: dict[str, Any],  # of the stream that was stopped
 ) -> None:
-    "Go on where another stream was; exact if the loader draws from generators of its own, or the global ones, or by `set_epoch`."
+    "Go on where another stream was; exact if the loader draws from generators that `generators_of` finds, or the global ones, or by `set_epoch`. Warns if the last batch, read again, is another."
     with stream.globals.in_use():
         stream.number, stream.position, stream.rest = -1, 0, None
         if state["number"] >= 0:
@@ -559,6 +580,8 @@ def go_on(
                 stream._read()
                 if stream.number != state["number"]:
                     raise DataRaterError("checkpoint: the place in the data lies beyond their end: they have changed")
+            if digest(*stream.last) != state["last"]:
+                warnings.warn("the loader does not give the batch again that it gave before: it draws from something that can't be found; the run goes on, with other batches than it would have had", RuntimeWarning, stacklevel=2)
         _set_random_states(stream.loader, state["now"])
 
 # %% ../nbs/01_datasets.ipynb #00137260

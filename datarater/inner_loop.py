@@ -558,17 +558,31 @@ def meta_gradient(
     "Gradient of each member's outer loss with respect to η, through T inner steps (Calian et al. 2025); raises `DataRaterError` for ratings cut off from η."
     x, y, *_ = inner_batches
     copies = {name: p.detach().expand(len(y), *p.shape).requires_grad_() for name, p in rater.named_parameters() if p.requires_grad}  # (P, ...)
-    weights = batch_weights(_rate_members(rater, copies, x, y, execution), temperature)  # (P, T, B)
-    if not weights.requires_grad:
-        raise DataRaterError(f"ratings of {type(rater).__name__} do not depend on its parameters: remove detach() or no_grad(), or let some parameters require gradients")
+    is_frugal = estimator == "recompute"  # rates a second time, step by step, instead of keeping activations
+    with torch.no_grad() if is_frugal else nullcontext():
+        ratings = _rate_members(rater, copies, x, y, execution)  # (P, T, B)
+    judged = ratings.detach().requires_grad_()
+    weights = batch_weights(judged, temperature)
     unrolled = population_weight_gradient(
         loss_fn, optimizer, inner_params, optimizer_state, weights.detach(), inner_batches, outer_batches, estimator, execution, compiler, **hooks
     )
-    gradients = torch.autograd.grad(weights, tuple(copies.values()), unrolled.weight_gradient, allow_unused=True, materialize_grads=True)
-    member_gradients = dict(zip(copies, gradients, strict=True))
+    (cotangents,) = torch.autograd.grad(weights, judged, unrolled.weight_gradient)  # (P, T, B): dL/dratings
+    steps = [slice(t, t + 1) for t in range(y.shape[1])] if is_frugal else [slice(None)]
+    member_gradients = {name: torch.zeros_like(copy) for name, copy in copies.items()}
+    for step in steps:
+        again = _rate_members(rater, copies, x[:, step], y[:, step], execution) if is_frugal else ratings
+        gradients = _rater_gradients(rater, copies, again, cotangents[:, step])
+        member_gradients = {name: total + gradients[name] for name, total in member_gradients.items()}
     return MetaGradient(unrolled.outer_loss, unrolled.outer_parts, member_gradients, weights.detach(), unrolled.inner_params, unrolled.optimizer_state)
 
 # %% ../nbs/03_inner_loop.ipynb #ec98606b
+def _rater_gradients(rater: nn.Module, copies: Params, ratings: Tensor, cotangents: Tensor) -> Params:
+    "The gradients of each member's copy of the rater; raises for ratings that do not depend on it."
+    if not ratings.requires_grad:
+        raise DataRaterError(f"ratings of {type(rater).__name__} do not depend on its parameters: remove detach() or no_grad(), or let some parameters require gradients")
+    return dict(zip(copies, torch.autograd.grad(ratings, tuple(copies.values()), cotangents, allow_unused=True, materialize_grads=True), strict=True))
+
+
 def _rate_members(rater: nn.Module, copies: Params, x: Tensor, y: Tensor, execution: str) -> Tensor:
     "(P, ...) parameters, (P, T, B, ...) samples and targets -> (P, T, B): each member's samples, rated with its own parameters."
     def member(params: Params, x: Tensor, y: Tensor) -> Tensor:

@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS',
-           'RECENT_COLUMNS', 'FREE_SETTINGS', 'MAX_SKIPPED', 'Parts', 'set_up', 'check_targets', 'try_models',
-           'choose_engine', 'EvaluationSet', 'gather', 'make_evaluation_set', 'evaluation_precision', 'inner_quality',
-           'MetaTrainingError', 'take_meta_step', 'NotFinite', 'plot_rating_against_corruption', 'plot_curve',
-           'make_run_dir', 'save_rater', 'load_rater', 'existing', 'load_model', 'save_inner_model', 'load_inner_model',
-           'RunLog', 'curves', 'single_figure', 'write_figure', 'run_state', 'restore_run', 'check_same_past', 'Run',
-           'MetaTrainingResult', 'run_meta_training', 'train_rater', 'RequestedStop', 'resume_meta_training',
-           'config_to_resume', 'evaluate']
+           'RECENT_COLUMNS', 'FREE_SETTINGS', 'CHECKPOINT_SECONDS', 'MAX_SKIPPED', 'Parts', 'set_up', 'check_targets',
+           'try_models', 'choose_engine', 'EvaluationSet', 'gather', 'make_evaluation_set', 'evaluation_precision',
+           'inner_quality', 'MetaTrainingError', 'take_meta_step', 'NotFinite', 'plot_rating_against_corruption',
+           'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'existing', 'load_model', 'save_inner_model',
+           'load_inner_model', 'RunLog', 'curves', 'single_figure', 'write_figure', 'run_state', 'restore_run',
+           'check_same_past', 'Run', 'MetaTrainingResult', 'run_meta_training', 'train_rater', 'RequestedStop',
+           'resume_meta_training', 'config_to_resume', 'evaluate']
 
 # %% ../nbs/05_meta_training.ipynb #d681012f
-import hashlib
 import inspect
 import io
 import json
@@ -49,7 +48,7 @@ from .config import DataRaterConfig, DataRaterError, config_from_yaml, config_to
 from .corruptions import seeded_generator
 from .checkpoints import Interruption, Stopped, check_like, load_checkpoint, load_intact, locked, save_checkpoint
 from datarater.datasets import (
-    BatchStream, DataRaterDataset, SplitDataRaterDataset, TensorPairs, absolute_if_path, is_path, checked_batch, construct_dataset, go_on, make_loaders, seeded_globally, stream_state,
+    DATASETS, BatchStream, DataRaterDataset, SplitDataRaterDataset, TensorPairs, absolute_if_path, checked_batch, construct_dataset, digest, go_on, is_path, make_loaders, seeded_globally, stream_state,
 )
 from .detection import detection_by_kind, detection_by_strength, is_trained_on, plot_detection_by_strength, precision_at_known_rate, rating_quality
 from .diagnostics import collapse_warning, gradient_agreement, plot_dashboard, rating_autocorrelation, rating_summary, weight_entropy
@@ -57,7 +56,7 @@ from datarater.inner_loop import (
     INNER_OPTIMIZERS, LOSSES, SGD, Adam, Batch, LossFunction, MetaGradient,
     Compiler, Recorded, effective_sample_size, meta_gradient, model_loss, rate_many, resolve_engine, resolve_loss_type, work_per_tensor,
 )
-from .models import check_model, construct_model, rate
+from .models import MODELS, check_model, construct_model, rate
 from .outer_loop import MetaOptimizer, Population, global_norms
 
 # %% ../nbs/05_meta_training.ipynb #da0073d5
@@ -133,19 +132,13 @@ def _fingerprint(dataset: DataRaterDataset, *batches: Tensor) -> dict[str, Any]:
     files = [f"{os.path.relpath(path, part.folder.root)} {os.path.getsize(path)}".encode() for part in parts for path in getattr(part, "paths", ())]
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
     means = [part.double().mean() for tensor in floats for part in tensor.flatten().tensor_split(min(64, tensor.numel()))]
-    return {"exact": _digest(*(tensor for tensor in tensors if not tensor.is_floating_point()), *files), "floats": _digest(*floats), "means": torch.stack(means).cpu()}
-
-
-def _digest(*parts: Tensor | bytes) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(f"{part.dtype} {tuple(part.shape)}".encode() if isinstance(part, Tensor) else b"\0")
-        found.update(part.detach().cpu().contiguous().numpy() if isinstance(part, Tensor) else part)
-    return found.hexdigest()
+    return {"exact": digest(*(tensor for tensor in tensors if not tensor.is_floating_point()), *files), "floats": digest(*floats), "means": torch.stack(means).cpu()}
 
 
 def _check_same_data(saved: Any, now: dict[str, Any], is_same_machine: bool) -> None:
     "Raise `DataRaterError` unless the fingerprint of a run's data is that of the data it is resumed with."
+    if isinstance(saved, dict) and isinstance(saved.get("means"), Tensor) and saved["means"].shape != now["means"].shape:
+        saved = {**saved, "exact": "", "means": now["means"]}  # other data, not a damaged checkpoint
     check_like(saved, now, "data")
     floats_are_same = saved["floats"] == now["floats"] if is_same_machine else torch.allclose(saved["means"], now["means"], rtol=1e-4, atol=1e-4)
     if saved["exact"] != now["exact"] or not floats_are_same:
@@ -476,7 +469,9 @@ def load_rater(
 def existing(run_dir: Path, name: str) -> Path:
     "A file of a run; raises `DataRaterError` if it is not there."
     if not (run_dir / name).is_file():
-        raise DataRaterError(f"{run_dir / name} does not exist: give the folder of a run{'' if name == 'config.yaml' else ' with save_data_rater_checkpoint=True'}")
+        is_unfinished = (run_dir / "checkpoint.pt").is_file() and name != "config.yaml"
+        how = f"the run has only a checkpoint: finish it by datarater train --resume={shlex.quote(str(run_dir))} --save_data_rater_checkpoint=True" if is_unfinished else f"give the folder of a run{'' if name == 'config.yaml' else ' with save_data_rater_checkpoint=True'}"
+        raise DataRaterError(f"{run_dir / name} does not exist: {how}")
     return run_dir / name
 
 
@@ -728,6 +723,7 @@ class Run:
     folder: Path
     interruption: Interruption
     saved: int = 0  # meta-steps in the last checkpoint
+    saved_at: float = field(default_factory=time.monotonic)  # when it was written, in seconds of a clock
 
     @property
     def checkpoint(self) -> Path:
@@ -735,8 +731,15 @@ class Run:
 
     @property
     def command(self) -> str:
-        "What continues the run from a shell."
-        return f"datarater train --resume={shlex.quote(str(self.folder.absolute()))}"
+        "What continues the run: from a shell, or, where data or models are known to this process alone, from Python."
+        config, folder = self.parts.config, str(self.folder.absolute())
+        registered = [DATASETS.get(config.dataset_name), *(MODELS.get(name) for name in (config.inner_model_class, config.data_rater_model_class))]
+        is_own = any(item is not None and not getattr(item, "__module__", "datarater.").startswith("datarater.") for item in registered)
+        return f"resume_meta_training({folder!r})" if is_own else f"datarater train --resume={shlex.quote(folder)}"
+
+    def is_due(self, meta_step: int) -> bool:
+        "Whether it is time for a checkpoint."
+        return meta_step % self.parts.config.checkpoint_frequency == 0 or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
 
     def save(
         self,
@@ -745,10 +748,15 @@ class Run:
         "Write a checkpoint; the one before stays until it is whole."
         try:
             save_checkpoint(self.checkpoint, run_state(self.parts, self.log))
-            self.saved = len(self.log.steps)
+            self.saved, self.saved_at = len(self.log.steps), time.monotonic()
+            if (self.folder / "data_rater.pt").exists():  # of an earlier end
+                self.save_models()
         except OSError as error:
             trouble = f"cannot write {self.checkpoint} ({error.strerror or error})"
             if must:
+                if self.parts.config.save_data_rater_checkpoint:
+                    with suppress(OSError):  # it is smaller, and may fit
+                        self.save_models()
                 how = f"then go on from that of meta-step {self.saved}: {self.command}" if self.checkpoint.exists() else "and start a new run; there is none to go on from"
                 raise DataRaterError(f"{trouble}: make room, {how}") from error
             warnings.warn(f"{trouble}; the run goes on", RuntimeWarning, stacklevel=2)
@@ -830,13 +838,14 @@ def _rescue(run: "Run", error: BaseException) -> None:
     with suppress(Exception):
         run.log.write()
     if isinstance(error, KeyboardInterrupt):
-        where = "" if isinstance(error, RequestedStop) else f", in the middle of the next; the checkpoint is that of meta-step {run.saved}"
-        how = f"to go on: {run.command}" if run.checkpoint.exists() else "before its first checkpoint, so there is nothing to go on from"
-        raise Stopped(f"stopped after meta-step {len(run.log.steps)}{where}; {how}", run.interruption.signal_number or signal.SIGINT) from error
+        where = "" if isinstance(error, RequestedStop) or not run.saved else f", in the middle of the next; the checkpoint is that of meta-step {run.saved}"
+        how = f"to go on: {run.command}" if run.saved else "before its first checkpoint, so there is nothing to go on from"
+        raise Stopped(f"stopped after meta-step {len(run.log.steps)}{where}; {how}", run.interruption.signal_number or signal.SIGINT) from None
     if isinstance(error, MetaTrainingError):
         raise MetaTrainingError(f"{error}, in {run.folder}", error.meta_step, error.rater) from error
 
 # %% ../nbs/05_meta_training.ipynb #31089ac8
+CHECKPOINT_SECONDS = 10  # between checkpoints at most, whatever checkpoint_frequency says; writing one takes a hundredth of a second
 MAX_SKIPPED = 3  # meta-steps in a row; or all of a run's, if it has fewer
 
 
@@ -852,7 +861,7 @@ def train_rater(run: "Run", progress: bool) -> None:
             if meta_step % config.eval_frequency == 0 or is_last:
                 evaluate(parts, log, meta_step)
             stop = run.interruption.signal_number is not None
-            if meta_step % config.checkpoint_frequency == 0 or is_last or stop:
+            if run.is_due(meta_step) or is_last or stop:
                 run.save(must=is_last or stop)
             if stop and not is_last:
                 raise RequestedStop
@@ -895,13 +904,21 @@ def config_to_resume(
     **changes: Any,  # settings
 ) -> DataRaterConfig:
     "The configuration of a run that is to go on; raises `DataRaterError` for a folder without a checkpoint, or settings that say how a run begins."
+    if not str(run_dir):
+        raise DataRaterError("the folder of the run to go on with is empty: give its path")
     run_dir = Path(run_dir).expanduser()
+    run_dir = run_dir.parent if run_dir.name == "checkpoint.pt" else run_dir
     for name in ("recipe", "output_dir"):
         if name in changes:
             raise DataRaterError(f"{name} is not allowed when a run is resumed: it says how a run begins; leave it out")
     if not (run_dir / "checkpoint.pt").is_file():
-        raise DataRaterError(f"{run_dir} has no checkpoint.pt: give the folder of a run, which has one after its first checkpoint_frequency meta-steps")
-    return config_from_yaml(run_dir / "config.yaml", **changes)
+        begun = (run_dir / "config.yaml").is_file()
+        how = f"it ended before its first; begin again by datarater train --config={shlex.quote(str(run_dir / 'config.yaml'))}" if begun else "give the folder of a run"
+        raise DataRaterError(f"{run_dir} {'has no checkpoint.pt' if run_dir.exists() else 'does not exist, and so has no checkpoint.pt'}: {how}")
+    config = config_from_yaml(run_dir / "config.yaml", **changes)
+    if is_path(config.dataset_name) and not os.path.exists(os.path.expanduser(config.dataset_name)):
+        raise DataRaterError(f"the run's data are not at {config.dataset_name} any more: put them back, or say by dataset_name where they are now")
+    return config
 
 # %% ../nbs/05_meta_training.ipynb #14e4059f
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:

@@ -22,7 +22,7 @@ PACKAGE = "datarater"
 BY_HAND = {"__init__.py", "__main__.py"}  # modules that no notebook exports; nbdev keeps the version in the first
 TOP_LEVEL = set("""nbs datarater tests settings.ini setup.py pyproject.toml _quarto.yml README.md LICENSE CHANGELOG.md CONTRIBUTING.md
     .ci .github .gitignore .gitattributes .pre-commit-config.yaml benchmarks results""".split())
-SUFFIXES = {"", ".cff", ".css", ".ini", ".ipynb", ".json", ".md", ".png", ".py", ".svg", ".toml", ".yaml", ".yml"}
+SUFFIXES = {"", ".cff", ".html", ".ini", ".ipynb", ".json", ".md", ".png", ".py", ".qmd", ".scss", ".svg", ".toml", ".txt", ".yaml", ".yml"}
 MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_OUTPUT_BYTES = 400_000, 200_000, 300_000
 MACHINE_PATH = re.compile(r"(?<![\w.~}:/-])/(?:tmp|work|home|root|Users|private|mnt|opt)/[\w.-]*")
 
