@@ -32,7 +32,7 @@ def documented_errors() -> Iterator[str]:
                 if re.search(r"[Rr]aises? (unless|`DataRaterError`)", ast.get_docstring(child) or ""):
                     yield prefix + child.name
                 if isinstance(child, ast.ClassDef):
-                    yield from documented(child, f"{child.name}.")
+                    yield from documented(child, f"{prefix}{child.name}.")
 
     for path in sorted((ROOT / "datarater").glob("*.py")):
         yield from documented(ast.parse(path.read_text(encoding="utf-8")), f"{path.stem}.")
