@@ -444,7 +444,7 @@ def population_weight_gradient(
     outer_batches: tuple[Tensor, ...],  # (P, B, ...) each
     estimator: str = "reverse",  # a key of ESTIMATORS
     execution: str = "loop",  # "loop" or "vmap"
-    compiler: "Compiler | None" = None,  # to compile with; for "mixed" only
+    compiler: Callable[..., Any] | None = None,  # a `Compiler`; for "mixed" only
     **hooks: Any,  # view and outer_loss_fn, as the estimators take them
 ) -> Unrolled:  # every tensor with leading axis P
     "dL_outer/dw of every member of a population, and the population after its T steps."
@@ -474,7 +474,7 @@ def map_population(
     execution: str,  # "loop" or "vmap"
     member: Callable[..., Any],  # takes one member's part of each tree, gives a tensor or a tree of tensors
     *trees: Any,  # (P, ...): tensors, or tuples or dictionaries of tensors
-    compiler: "Compiler | None" = None,  # to compile with what runs at once: one member, or all of them
+    compiler: Callable[..., Any] | None = None,  # a `Compiler` of what runs at once: one member, or all of them
 ) -> Any:  # (P, ...)
     "`member` of every member of a population, one by one or at once; raises `DataRaterError` for an unknown execution."
     mapped = lookup(execution, EXECUTIONS, "execution", importable=False)
@@ -552,7 +552,7 @@ def meta_gradient(
     temperature: float = 1.0,
     estimator: str = "reverse",
     execution: str = "loop",
-    compiler: "Compiler | None" = None,
+    compiler: Callable[..., Any] | None = None,  # a `Compiler`; for "mixed" only
     **hooks: Any,  # view and outer_loss_fn, as the estimators take them
 ) -> MetaGradient:
     "Gradient of each member's outer loss with respect to η, through T inner steps (Calian et al. 2025); raises `DataRaterError` for ratings cut off from η."

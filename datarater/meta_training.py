@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'STEP_COLUMNS', 'EVALUATION_COLUMNS',
-           'RECENT_COLUMNS', 'FREE_SETTINGS', 'CHECKPOINT_SECONDS', 'MAX_SKIPPED', 'Parts', 'set_up', 'check_targets',
-           'try_models', 'choose_engine', 'EvaluationSet', 'gather', 'make_evaluation_set', 'evaluation_precision',
+           'RECENT_COLUMNS', 'FREE_SETTINGS', 'CHECKPOINT_SECONDS', 'MAX_SKIPPED', 'EvaluationSet', 'Parts', 'set_up',
+           'check_targets', 'try_models', 'choose_engine', 'gather', 'make_evaluation_set', 'evaluation_precision',
            'inner_quality', 'MetaTrainingError', 'take_meta_step', 'NotFinite', 'plot_rating_against_corruption',
            'plot_curve', 'make_run_dir', 'save_rater', 'load_rater', 'existing', 'load_model', 'save_inner_model',
            'load_inner_model', 'RunLog', 'curves', 'single_figure', 'write_figure', 'run_state', 'restore_run',
@@ -60,6 +60,15 @@ from .models import MODELS, check_model, construct_model, rate
 from .outer_loop import MetaOptimizer, Population, global_norms
 
 # %% ../nbs/05_meta_training.ipynb #da0073d5
+@dataclass(frozen=True)
+class EvaluationSet:
+    "Test samples, clean and corrupted."
+    clean: Batch  # (N, ...) samples, (N, ...) targets
+    corrupted: Batch  # the same samples, each with its fraction of corruption
+    fractions: np.ndarray  # (N,): drawn from U(0, 1); 1 for kinds without degrees, 0 where nothing changed
+    kinds: np.ndarray  # (N,): names of the corruptions, "clean" where nothing changed
+
+
 @dataclass
 class Parts:
     "Everything a run works with."
@@ -80,7 +89,7 @@ class Parts:
     last_good: dict[str, Tensor]  # the state dict of `averaged.module` before the last update
     fingerprint: dict[str, Any]  # of the data
     averaged: AveragedModel  # `.module` is the moving average of the rater: what is evaluated, saved and given back
-    evaluation: "EvaluationSet"
+    evaluation: EvaluationSet
 
 # %% ../nbs/05_meta_training.ipynb #3d44690e
 def set_up(config: DataRaterConfig) -> Parts:
@@ -234,14 +243,6 @@ MAX_EVALUATION_SAMPLES = 10_000  # for ratings
 MAX_INNER_SAMPLES = 1_000  # for the inner models, times P
 MAX_ATTACKED_SAMPLES = 200  # for their robust accuracy, times P times the attack's steps
 
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    "Test samples, clean and corrupted."
-    clean: Batch  # (N, ...) samples, (N, ...) targets
-    corrupted: Batch  # the same samples, each with its fraction of corruption
-    fractions: np.ndarray  # (N,): drawn from U(0, 1); 1 for kinds without degrees, 0 where nothing changed
-    kinds: np.ndarray  # (N,): names of the corruptions, "clean" where nothing changed
 
 # %% ../nbs/05_meta_training.ipynb #d1fbfd8e
 def gather(

@@ -20,7 +20,7 @@ from tree import NUMBERED, ROOT, notebook_names, report, repository_files
 
 PACKAGE = "datarater"
 BY_HAND = {"__init__.py", "__main__.py"}  # modules that no notebook exports; nbdev keeps the version in the first
-TOP_LEVEL = set("""nbs datarater tests settings.ini setup.py pyproject.toml _quarto.yml README.md LICENSE CHANGELOG.md CONTRIBUTING.md
+TOP_LEVEL = set("""nbs datarater tests settings.ini setup.py pyproject.toml _quarto.yml README.md LICENSE CHANGELOG.md CONTRIBUTING.md CITATION.cff
     .ci .github .gitignore .gitattributes .pre-commit-config.yaml benchmarks results""".split())
 SUFFIXES = {"", ".cff", ".html", ".ini", ".ipynb", ".json", ".md", ".png", ".py", ".qmd", ".scss", ".svg", ".toml", ".txt", ".yaml", ".yml"}
 MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_OUTPUT_BYTES = 400_000, 200_000, 300_000
