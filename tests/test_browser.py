@@ -71,15 +71,25 @@ def test_quick_start_in_jupyterlab(lab, tmp_path):
         page = browser.new_page(viewport={"width": 1200, "height": 9000})  # tall: cells out of sight are not drawn
         page.goto(f"{lab}/lab/tree/nbs/tutorials/quickstart.ipynb", timeout=60_000)
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text(re.compile("^Run All Cells$")).click()
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=120_000)  # its kernel has started
 
         def numbers() -> list[str]:
             page.locator(".jp-CodeCell").last.scroll_into_view_if_needed()
-            return page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+            return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()]
+
+        def has_begun() -> bool:
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_text(re.compile("^Run All Cells$")).click()
+            page.wait_for_timeout(5_000)
+            return set(numbers()) != {"[ ]:"}
+
+        def what_happened() -> str:
+            page.screenshot(path=str(tmp_path / "lab.png"))
+            return f"{numbers()}, see {tmp_path}/lab.png; {(tmp_path / 'lab.log').read_text()[-1500:]}"
 
         errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
-        wait_for(lambda: errors.count() or sum(bool(re.fullmatch(r"\[\d+\]:", text.strip())) for text in numbers()) >= num_code, 180, lambda: numbers())
+        wait_for(has_begun, 60, what_happened)
+        wait_for(lambda: errors.count() or sum(bool(re.fullmatch(r"\[\d+\]:", text)) for text in numbers()) >= num_code, 240, what_happened)
         assert not errors.count(), errors.all_inner_texts()
         page.screenshot(path=str(tmp_path / "lab.png"), full_page=True)
         assert page.locator(".jp-RenderedImage img").count() >= 3  # the images, the best and worst rated, rating against damage
