@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from tree import ROOT
@@ -76,11 +77,12 @@ def test_quick_start_in_jupyterlab(lab, tmp_path):
             return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()]
 
         def has_begun() -> bool:
-            if page.locator(".jp-Dialog").count():  # a slow machine asks for the kernel, of which there is one
-                page.locator(".jp-Dialog .jp-mod-accept").click()
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_text(re.compile("^Run All Cells$")).click()
-            page.wait_for_timeout(5_000)
+            with suppress(playwright.TimeoutError):  # of a click: a dialog came in between
+                if page.locator(".jp-Dialog").count():  # a slow machine asks for the kernel, of which there is one
+                    page.locator(".jp-Dialog .jp-mod-accept").click(timeout=3_000)
+                page.get_by_role("menuitem", name="Run", exact=True).click(timeout=3_000)
+                page.get_by_text(re.compile("^Run All Cells$")).click(timeout=3_000)
+                page.wait_for_timeout(5_000)
             return set(numbers()) != {"[ ]:"}
 
         def what_happened() -> str:
