@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
-from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
+from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -411,10 +411,17 @@ def _parts_of(item: Any) -> Iterable[Any]:
     if isinstance(item, (MethodType, BuiltinMethodType)):
         return item.__self__, getattr(item, "__func__", None)
     if isinstance(item, FunctionType):
-        return [cell.cell_contents for cell in item.__closure__ or () if cell.cell_contents is not item] + [item.__defaults__, item.__kwdefaults__]
+        return [*map(_content_of, item.__closure__ or ()), item.__defaults__, item.__kwdefaults__]
     own = [part for name, part in getattr(item, "__dict__", {}).items() if name != "_iterator"]  # that of a DataLoader's workers
     slots = [getattr(item, name, None) for cls in type(item).__mro__ for name in _names(vars(cls).get("__slots__", ()))]
     return own + slots + [part for cls in type(item).__mro__ for part in vars(cls).values() if isinstance(part, Generator)]
+
+
+def _content_of(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that has no value yet
+        return None
 
 
 def _names(slots: str | Iterable[str]) -> Iterable[str]:

@@ -243,7 +243,6 @@ MAX_EVALUATION_SAMPLES = 10_000  # for ratings
 MAX_INNER_SAMPLES = 1_000  # for the inner models, times P
 MAX_ATTACKED_SAMPLES = 200  # for their robust accuracy, times P times the attack's steps
 
-
 # %% ../nbs/05_meta_training.ipynb #d1fbfd8e
 def gather(
     test_loader: Any,  # any iterable of (x, y)
@@ -470,8 +469,11 @@ def load_rater(
 def existing(run_dir: Path, name: str) -> Path:
     "A file of a run; raises `DataRaterError` if it is not there."
     if not (run_dir / name).is_file():
-        is_unfinished = (run_dir / "checkpoint.pt").is_file() and name != "config.yaml"
-        how = f"the run has only a checkpoint: finish it by datarater train --resume={shlex.quote(str(run_dir))} --save_data_rater_checkpoint=True" if is_unfinished else f"give the folder of a run{'' if name == 'config.yaml' else ' with save_data_rater_checkpoint=True'}"
+        how = "give the folder of a run"
+        if name != "config.yaml":
+            how += " with save_data_rater_checkpoint=True"
+            if (run_dir / "checkpoint.pt").is_file():
+                how = f"the run has only a checkpoint; finish it by datarater train --resume={shlex.quote(str(run_dir))} --save_data_rater_checkpoint=True"
         raise DataRaterError(f"{run_dir / name} does not exist: {how}")
     return run_dir / name
 
@@ -753,7 +755,7 @@ class Run:
             if (self.folder / "data_rater.pt").exists():  # of an earlier end
                 self.save_models()
         except OSError as error:
-            trouble = f"cannot write {self.checkpoint} ({error.strerror or error})"
+            trouble = f"cannot write {'the models beside ' if self.saved == len(self.log.steps) else ''}{self.checkpoint} ({error.strerror or error})"
             if must:
                 if self.parts.config.save_data_rater_checkpoint:
                     with suppress(OSError):  # it is smaller, and may fit
@@ -815,7 +817,7 @@ def run_meta_training(
     """
     with seeded_globally(config.seed):
         parts = set_up(config)
-        run_dir = make_run_dir(config) if resume_from is None else Path(resume_from).expanduser()
+        run_dir = make_run_dir(config) if resume_from is None else _folder_of(resume_from)
         with locked(run_dir), Interruption() as interruption:
             run = Run(parts, RunLog(run_dir if config.log else None, config.batch_size), run_dir, interruption)
             if resume_from is not None:
@@ -900,15 +902,20 @@ def resume_meta_training(
     return run_meta_training(config_to_resume(run_dir, **changes), progress, resume_from=run_dir)
 
 
+def _folder_of(run: str | os.PathLike) -> Path:
+    "The folder of a run, given itself or by its checkpoint."
+    if not str(run):
+        raise DataRaterError("the folder of the run to go on with is empty: give its path")
+    path = Path(run).expanduser()
+    return path.parent if path.name == "checkpoint.pt" else path
+
+
 def config_to_resume(
     run_dir: str | os.PathLike,
     **changes: Any,  # settings
 ) -> DataRaterConfig:
     "The configuration of a run that is to go on; raises `DataRaterError` for a folder without a checkpoint, or settings that say how a run begins."
-    if not str(run_dir):
-        raise DataRaterError("the folder of the run to go on with is empty: give its path")
-    run_dir = Path(run_dir).expanduser()
-    run_dir = run_dir.parent if run_dir.name == "checkpoint.pt" else run_dir
+    run_dir = _folder_of(run_dir)
     for name in ("recipe", "output_dir"):
         if name in changes:
             raise DataRaterError(f"{name} is not allowed when a run is resumed: it says how a run begins; leave it out")

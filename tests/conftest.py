@@ -1,5 +1,6 @@
 """Shared by all tests: where MNIST is, and what a run says about itself at its end."""
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ def pytest_terminal_summary(terminalreporter) -> None:
     num_documented, never_seen = errors_never_seen(terminalreporter)
     if num_documented:
         terminalreporter.write_line(f"functions that document an error and have raised one: {num_documented - len(never_seen)} of {num_documented}{'; FAILED, never seen: ' * bool(never_seen)}{', '.join(never_seen)}")
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports.get("skipped", []) if MNIST_LEFT_OUT not in str(report.longrepr))
+    for reason, num in reasons.items():
+        terminalreporter.write_line(f"left out: {num} tests, {reason}")
     if not os.environ.get("DATARATER_DATA"):
         left_out = sum(MNIST_LEFT_OUT in str(report.longrepr) for report in reports.get("skipped", []))
         terminalreporter.write_line(f"left out because DATARATER_DATA is not set: {left_out} tests and all notebook cells "
