@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from .config import DataRaterError, lookup
 from .corruptions import show_images
-from .datasets import BatchDataset, CorruptedSubset, fetch_batch, original_indices
+from .datasets import BatchDataset, CorruptedSubset, digest, fetch_batch, original_indices
 from .inner_loop import rate_many
 
 # %% ../nbs/07_curation.ipynb #a7a004ce
@@ -82,9 +82,9 @@ def fingerprint(
     if isinstance(dataset, CorruptedSubset):
         return _hash(fingerprint(dataset.original_subset, num_probes), dataset.kinds, asdict(dataset.config))
     if isinstance(dataset, Subset):
-        return _hash(fingerprint(dataset.dataset, num_probes), _digest(np.asarray(dataset.indices, dtype=np.int64)))
+        return _hash(fingerprint(dataset.dataset, num_probes), digest(torch.as_tensor(dataset.indices, dtype=torch.int64)))
     rows = torch.linspace(0, len(sources) - 1, num_probes, dtype=torch.float64).round().long().unique()
-    first, again = (_hash(_digest(sources.cpu().numpy()), *_as_bytes(dataset, read_samples(dataset, rows))) for _ in range(2))
+    first, again = (_hash(digest(sources), *_as_bytes(dataset, read_samples(dataset, rows))) for _ in range(2))
     if first != again:
         raise DataRaterError(f"{type(dataset).__name__} gives other samples when it is read again: remove what is random in it, such as augmentation, so that a rating has a sample it belongs to")
     return first
@@ -92,11 +92,6 @@ def fingerprint(
 
 def _hash(*parts: Any) -> str:
     return hashlib.sha256("|".join(map(repr, parts)).encode()).hexdigest()[:16]
-
-
-def _digest(array: np.ndarray) -> str:
-    "A hash of many numbers, without a copy."
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
 def _as_bytes(dataset: Dataset, samples: Samples) -> list[Any]:

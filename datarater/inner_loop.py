@@ -663,7 +663,7 @@ def _signature(leaves: list[Tensor], structure: TreeSpec) -> tuple:
 
 # %% ../nbs/03_inner_loop.ipynb #98c46470
 class Recorded:
-    "A function of tensors that a GPU plays back from a recording, one for each signature of its arguments; on a CPU, or where it can't be recorded, it is called as it is."
+    "A function of tensors that a GPU plays back from a recording, one for each signature of its arguments; on a CPU, or where it can't be recorded, it is called as it is. What it reads besides its arguments, such as a rater's parameters, must stay where it is in memory."
 
     def __init__(
         self,
