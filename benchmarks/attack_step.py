@@ -27,7 +27,7 @@ def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
     differentiate = parts.differentiate.function
     rater, loss_fn, optimizer = differentiate.args
     countable_loss = lambda params, x, y: loss_fn(params, 1 * x, y)  # the counter wants no leaf of the graph as a module's input
-    countable = replace(parts, differentiate=partial(differentiate.func, rater, countable_loss, optimizer, **differentiate.keywords))
+    countable = replace(parts, differentiate=partial(differentiate.func, rater, countable_loss, optimizer, **{**differentiate.keywords, **parts.adversary.hooks(countable_loss)}))
     with FlopCounterMode(display=False) as counter:
         take_meta_step(countable, 1)
     return lambda: take_meta_step(parts, 1), counter.get_total_flops()
