@@ -16,9 +16,9 @@ from runs import configuration
 
 from datarater.config import DataRaterConfig
 from datarater.corruptions import seeded_generator
-from datarater.datasets import seeded_globally
+from datarater.streams import seeded_globally
 from datarater.inner_loop import Batch, population_weight_gradient
-from datarater.meta_training import set_up
+from datarater.parts import set_up
 
 FRACTION_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 AGE_EDGES = (0, 2, 5, 10, 20, 40, 70)  # in meta-steps of T = 2

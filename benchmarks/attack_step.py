@@ -15,7 +15,8 @@ from provenance import command_line, write_result
 from torch.utils.flop_counter import FlopCounterMode
 
 from datarater.config import DataRaterConfig
-from datarater.meta_training import set_up, take_meta_step
+from datarater.meta_training import take_meta_step
+from datarater.parts import set_up
 
 ATTACK_STEPS = (1, 5, 10)
 

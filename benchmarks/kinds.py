@@ -14,7 +14,8 @@ from provenance import command_line, write_result
 from runs import configuration, run_all, spread, whole
 
 from datarater.config import DataRaterConfig
-from datarater.datasets import BatchStream, get_dataset_loaders
+from datarater.datasets import get_dataset_loaders
+from datarater.streams import BatchStream
 from datarater.models import construct_model
 from datarater.reference import fit_classifier
 from datarater.rivals import logits_of

@@ -32,7 +32,9 @@ from torch.utils.data import DataLoader, Dataset
 from datarater.config import DataRaterConfig
 from datarater.datasets import TensorDataRaterDataset, register_dataset
 from datarater.inner_loop import EXECUTIONS, Compiler, Recorded, model_loss, population_weight_gradient, rate_many, resolve_engine, work_per_tensor
-from datarater.meta_training import Parts, RunLog, evaluate, run_meta_training, set_up, take_meta_step
+from datarater.meta_training import evaluate, run_meta_training, take_meta_step
+from datarater.parts import Parts, set_up
+from datarater.run_folder import RunLog
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
 GRID = [  # along each axis from one corner; the whole product would take days
@@ -279,7 +281,7 @@ def run(device: str, repeats: int) -> dict[str, Any]:
 
         def whole_evaluation() -> None:
             evaluate(parts, log, len(log.steps))
-            log.draw()  # all figures each time, which a run puts off where it would take too long
+            log.figures.draw(everything=True)  # all figures each time, which a run puts off where it would take too long
 
         def whole_step() -> None:
             meta_step = next(steps)

@@ -20,7 +20,7 @@ from provenance import command_line, write_result
 from torch import Tensor
 
 from datarater.curation import rate_batches
-from datarater.datasets import BatchDataset, TensorPairs
+from datarater.batches import BatchDataset, TensorPairs
 from datarater.inner_loop import rate_many
 from datarater.models import construct_model
 from datarater.score_files import read_ratings, score_to_file

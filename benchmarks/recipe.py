@@ -19,7 +19,9 @@ from datarater.config import DataRaterConfig
 from datarater.corruptions import show_images
 from datarater.datasets import construct_dataset, get_dataset_loaders
 from datarater.inner_loop import rate_many
-from datarater.meta_training import MetaTrainingResult, make_evaluation_set, plot_rating_against_corruption, run_meta_training
+from datarater.meta_training import MetaTrainingResult, run_meta_training
+from datarater.parts import make_evaluation_set
+from datarater.run_folder import plot_rating_against_corruption
 
 ATTACK = {"attack": True, "attack_eps": 0.031, "attack_steps": 10, "attack_eval_steps": 20, "attack_step_size": 0.007, "model_update": True}  # as in the original's README
 COLUMNS = ("r2", "spearman", "auroc", "auroc_in_range", "average_precision", "precision", "inner_accuracy", "inner_robust_accuracy")

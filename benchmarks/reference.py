@@ -14,7 +14,8 @@ from torch import Tensor
 
 from datarater.adversarial import AttackPlan, check_evaluation, measure_robustness
 from datarater.config import DataRaterConfig
-from datarater.datasets import BatchStream, get_dataset_loaders
+from datarater.datasets import get_dataset_loaders
+from datarater.streams import BatchStream
 
 EPS, BATCH_SIZE, NUM_SAMPLES = 0.3, 64, 250
 TRAINING = {

@@ -23,7 +23,8 @@ from datarater.adversarial import AttackPlan, check_evaluation, measure_robustne
 from datarater.config import DataRaterConfig
 from datarater.datasets import construct_dataset, make_loaders
 from datarater.inner_loop import rate_many
-from datarater.meta_training import EvaluationSet, make_evaluation_set, run_meta_training
+from datarater.meta_training import run_meta_training
+from datarater.parts import EvaluationSet, make_evaluation_set
 from datarater.models import construct_model
 from datarater.reference import fit_classifier
 from datarater.rivals import logits_of

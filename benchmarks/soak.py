@@ -17,7 +17,9 @@ from provenance import ROOT, write_result
 
 from datarater.checkpoints import Interruption
 from datarater.config import DataRaterConfig
-from datarater.meta_training import Run, RunLog, evaluate, set_up, take_meta_step
+from datarater.meta_training import Run, evaluate, take_meta_step
+from datarater.parts import set_up
+from datarater.run_folder import RunLog
 
 sys.path.append(str(ROOT / "tests"))
 from test_resume import kill_often  # noqa: E402

@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "DataCorruptionConfig": "config", "DataRaterConfig": "config", "DataRaterError": "config",
     "register_corruption": "corruptions", "CorruptedSubset": "datasets", "DataRaterDataset": "datasets", "TensorDataRaterDataset": "datasets",
-    "get_dataset_loaders": "datasets", "register_dataset": "datasets",
+    "get_dataset_loaders": "datasets", "register_dataset": "datasets", "MNISTDataRaterDataset": "downloads",
     "construct_model": "models", "register_model": "models", "DataRater": "models", "ToyCNN": "models", "ReferenceDataRater": "reference",
     "fgsm": "attacks", "pgd": "attacks", "AttackPlan": "adversarial", "evaluate_robustness": "adversarial", "measure_robustness": "adversarial",
     "detection_by_kind": "detection", "detection_by_strength": "detection", "detection_quality": "detection", "plot_dashboard": "diagnostics",
@@ -14,7 +14,7 @@ _MODULES = {
     "ComparisonPlan": "downstream", "compare_downstream": "downstream", "describe_comparison": "downstream", "plot_comparison": "downstream",
     "sweep_discard": "compute", "choose_discard_frac": "compute", "keep_ledger": "compute",
     "ImageFolderDataRaterDataset": "own_data", "NpzDataRaterDataset": "own_data",
-    "MetaTrainingError": "meta_training", "Stopped": "checkpoints", "resume_meta_training": "meta_training", "load_inner_model": "meta_training", "load_rater": "meta_training", "run_meta_training": "meta_training",
+    "MetaTrainingError": "meta_training", "Stopped": "checkpoints", "resume_meta_training": "meta_training", "load_inner_model": "run_folder", "load_rater": "run_folder", "run_meta_training": "meta_training",
 }
 __all__ = list(_MODULES)
 

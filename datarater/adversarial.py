@@ -29,7 +29,8 @@ from .attacks import NORMS, check_attack
 from .config import DataRaterConfig, DataRaterError, check_reach, config_from_yaml, default_device, lookup
 from .corruptions import seeded_generator, show_images
 from .datasets import construct_dataset, make_loaders
-from .meta_training import MAX_EVALUATION_SAMPLES, existing, gather, load_model
+from .parts import MAX_EVALUATION_SAMPLES, gather
+from .run_folder import existing, load_model
 from .reference import fit_classifier
 
 # %% ../nbs/06_adversarial.ipynb #7fcd652d

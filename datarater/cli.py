@@ -34,7 +34,8 @@ from .curation import KEEP_RULES, Ratings, curate, show_best_and_worst
 from .datasets import DATASETS
 from .detection import detection_quality
 from .downstream import DEFAULT_METHODS, METHODS, ComparisonPlan, check_runs, compare_downstream, describe_comparison, plot_comparison
-from .meta_training import MetaTrainingResult, config_to_resume, run_meta_training, single_figure, write_figure
+from .meta_training import MetaTrainingResult, config_to_resume, run_meta_training
+from .run_folder import single_figure, write_figure
 from .models import MODELS
 from .score_files import SPLITS, check_output, open_rated, parts_folder, read_ratings, score_run, write_ratings
 

@@ -22,10 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .config import DataRaterError, config_from_yaml
 from .curation import keep_best
-from .datasets import seeded_globally
+from .streams import seeded_globally
 from .downstream import METHODS, ComparisonPlan, IndexStream, MethodInput, check_runs, config_of, in_epochs, in_processes, one_thread, prepare, quality_of, train_model
 from .inner_loop import LOSSES, rate_many
-from .meta_training import existing, load_rater, set_up, take_meta_step
+from .meta_training import take_meta_step
+from .parts import set_up
+from .run_folder import existing, load_rater
 from .models import construct_model
 
 # %% ../nbs/08a_compute.ipynb #283c016c

@@ -27,7 +27,9 @@ from tqdm import tqdm
 
 from .config import DataRaterError, lookup
 from .corruptions import show_images
-from .datasets import BatchDataset, CorruptedSubset, digest, fetch_batch, original_indices
+from .batches import BatchDataset, fetch_batch, original_indices
+from .datasets import CorruptedSubset
+from .streams import digest
 from .inner_loop import rate_many
 
 # %% ../nbs/07_curation.ipynb #a7a004ce

@@ -37,7 +37,8 @@ from .corruptions import seeded_generator
 from .curation import BestOfBatchSampler, keep_best, sampling_weights
 from .datasets import construct_dataset, make_loaders
 from .inner_loop import LOSSES, rate_many, resolve_loss_type
-from .meta_training import check_targets, existing, gather, load_rater
+from .parts import check_targets, gather
+from .run_folder import existing, load_rater
 from .models import check_model, construct_model
 from .rivals import RIVALS, RivalData, logits_of
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .config import DataRaterError
-from .datasets import BatchDataset, SplitDataRaterDataset, TensorPairs, scale_bytes
+from .batches import BatchDataset, TensorPairs, scale_bytes
+from .datasets import SplitDataRaterDataset
 
 # %% ../nbs/01a_own_data.ipynb #54c63179
 def read_array(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .config import DataRaterError
 from .corruptions import seeded_generator
-from .meta_training import check_targets
+from .parts import check_targets
 from .models import at_label, check_model, construct_model
 from .reference import fit_classifier
 

@@ -31,7 +31,7 @@ from . import __version__
 from .config import DataRaterConfig, DataRaterError, config_from_yaml, default_device, one_of, write_atomically
 from .curation import COLUMNS, Ratings, fingerprint, paths_of, rate_batches
 from .datasets import absolute_if_path, construct_dataset, is_path, make_loaders
-from .meta_training import existing, load_rater
+from .run_folder import existing, load_rater
 
 # %% ../nbs/07b_score_files.ipynb #624dc419
 _KEY = b"datarater"  # of our notes in the file's metadata

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from datarater.checkpoints import load_checkpoint
 from datarater.config import DataRaterConfig, DataRaterError, config_from_yaml
-from datarater.datasets import TensorPairs
-from datarater.meta_training import RunLog, restore_run, run_meta_training, set_up
+from datarater.batches import TensorPairs
+from datarater.meta_training import restore_run, run_meta_training
+from datarater.parts import set_up
+from datarater.run_folder import RunLog
 from datarater.models import construct_model
 from datarater.score_files import read_ratings, score_to_file
 
