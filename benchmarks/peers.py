@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from datarater.inner_loop import SGD, Adam, OptimizerState, Params, Recorded, meta_gradient, model_loss, stack_trees
+from datarater.engines import Recorded
+from datarater.inner_loop import SGD, Adam, OptimizerState, Params, meta_gradient, model_loss, stack_trees
 from datarater.models import construct_model
 
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LOSSES', 'Params', 'Batch', 'LossFunction', 'OptimizerState', 'INNER_OPTIMIZERS', 'View', 'OuterLoss', 'ESTIMATORS',
            'EXECUTIONS', 'batch_weights', 'effective_sample_size', 'cross_entropy_loss', 'squared_error_loss',
-           'resolve_loss_type', 'model_loss', 'weighted_gradient', 'SGD', 'Adam', 'as_it_is', 'detached', 'mean_loss',
+           'resolve_loss_type', 'model_loss', 'weighted_gradient', 'SGD', 'Adam', 'as_it_is', 'mean_loss', 'detached',
            'Unrolled', 'reverse_weight_gradient', 'StepByStep', 'mixed_weight_gradient', 'recompute_weight_gradient',
-           'exact_kernels', 'population_weight_gradient', 'map_population', 'stack_trees', 'rate_many', 'MetaGradient',
-           'meta_gradient', 'work_per_tensor', 'resolve_engine', 'Compiler', 'Recorded']
+           'stack_trees', 'exact_kernels', 'map_population', 'population_weight_gradient', 'rate_many', 'MetaGradient',
+           'meta_gradient']
 
 # %% ../nbs/03_inner_loop.ipynb #e825247b
 import warnings
@@ -23,10 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vjp, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
-from torch.utils.flop_counter import FlopCounterMode
 
 from .config import DataRaterError, lookup
 from .lean_layers import constants, lean_layers
@@ -47,7 +44,7 @@ def effective_sample_size(
     "Number of equally weighted samples that would have the same sum of squares, 1/Σw²."
     return 1 / weights.square().sum(dim=-1)
 
-# %% ../nbs/03_inner_loop.ipynb #1ebddb19
+# %% ../nbs/03_inner_loop.ipynb #13563e42
 def cross_entropy_loss(
     outputs: Tensor,  # (B, classes): logits
     targets: Tensor,  # (B,): class labels, int64
@@ -55,7 +52,7 @@ def cross_entropy_loss(
     "-log softmax(outputs)[target] of each sample."
     return F.cross_entropy(outputs, targets, reduction="none")
 
-
+# %% ../nbs/03_inner_loop.ipynb #c5fdd4a8
 def squared_error_loss(
     outputs: Tensor,  # (B, ...): as many numbers as the targets
     targets: Tensor,  # (B, ...): real numbers
@@ -174,7 +171,7 @@ INNER_OPTIMIZERS: dict[str, Callable[[float], Any]] = {
     "adam": Adam,
 }
 
-# %% ../nbs/03_inner_loop.ipynb #2e95970a
+# %% ../nbs/03_inner_loop.ipynb #655260c4
 View = Callable[..., Batch]  # (params, *batch) -> samples and targets to train on
 OuterLoss = Callable[..., tuple[Tensor, dict[str, Tensor]]]  # (params, *outer batch) -> the loss (), and parts of it by name
 
@@ -183,17 +180,17 @@ def as_it_is(params: Params, x: Tensor, y: Tensor) -> Batch:
     "The view that shows the batch itself."
     return x, y
 
-
-def detached(params: Params) -> Params:
-    "The same parameters as constants."
-    return {name: p.detach() for name, p in params.items()}
-
-
+# %% ../nbs/03_inner_loop.ipynb #44564790
 def mean_loss(
     loss_fn: LossFunction,
 ) -> OuterLoss:
     "The outer loss of Calian et al. 2025: the mean over the outer batch. It has no parts."
     return lambda params, x, y: (loss_fn(params, x, y).mean(), {})
+
+# %% ../nbs/03_inner_loop.ipynb #d532c6d1
+def detached(params: Params) -> Params:
+    "The same parameters as constants."
+    return {name: p.detach() for name, p in params.items()}
 
 # %% ../nbs/03_inner_loop.ipynb #bab5ee07
 class Unrolled(NamedTuple):
@@ -204,7 +201,50 @@ class Unrolled(NamedTuple):
     optimizer_state: OptimizerState  # s_T
     outer_parts: dict[str, Tensor]  # () each: parts of the outer loss, by name
 
-# %% ../nbs/03_inner_loop.ipynb #fa23e3c2
+# %% ../nbs/03_inner_loop.ipynb #87739686
+def _variables(params: Params) -> Params:
+    "The same parameters, all of them such that a gradient can be asked for."
+    return {name: p if p.requires_grad else p.detach().requires_grad_() for name, p in params.items()}
+
+
+def _gradient(loss: Tensor, params: Params, create_graph: bool = False) -> Params:
+    "dloss/dparams by name, 0 for parameters that play no part in it."
+    if not loss.requires_grad:
+        return {name: torch.zeros_like(p) for name, p in params.items()}
+    gradients = torch.autograd.grad(loss, tuple(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
+    return dict(zip(params, gradients, strict=True))
+
+# %% ../nbs/03_inner_loop.ipynb #de18fa8d
+def _losses(loss_fn: LossFunction, params: Params, batch: Batch) -> Tensor:
+    "The losses of a batch (B,), recorded by autograd; refuses layers whose activations are made again later, when the model has other parameters in place."
+    with lean_layers(), torch.autograd.graph.disable_saved_tensors_hooks("activation checkpointing inside an inner model would recompute with other parameters; give meta_gradient='recompute' to save memory"):
+        return loss_fn(params, *batch)
+
+# %% ../nbs/03_inner_loop.ipynb #c3657573
+@torch.enable_grad()
+def _judge(outer_loss_fn: OuterLoss, params: Params, outer_batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor], Params]:
+    "L_outer, its parts, and dL_outer/dθ_T."
+    variables = _variables(detached(params))
+    with lean_layers():
+        outer_loss, outer_parts = outer_loss_fn(variables, *outer_batch)
+    return outer_loss.detach(), detached(outer_parts), _gradient(outer_loss.sum(), variables)
+
+# %% ../nbs/03_inner_loop.ipynb #76f51425
+def _pull_back(outputs: Params, cotangents: Params, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    "The cotangents of inputs from those of outputs; 0 for inputs that play no part in them."
+    moving = [name for name, value in outputs.items() if value.requires_grad]
+    if not moving:
+        return tuple(torch.zeros_like(value) for value in inputs)
+    return torch.autograd.grad([outputs[name] for name in moving], tuple(inputs), [cotangents[name] for name in moving], allow_unused=True, materialize_grads=True)
+
+# %% ../nbs/03_inner_loop.ipynb #b48d9baa
+def _at(tree: Any, index: int) -> Any:
+    "Entry `index` on the first axis of every tensor in a tensor, tuple or dictionary of tensors."
+    if isinstance(tree, Tensor):
+        return tree[index]
+    return {k: v[index] for k, v in tree.items()} if isinstance(tree, dict) else tuple(_at(item, index) for item in tree)
+
+# %% ../nbs/03_inner_loop.ipynb #9981e88e
 @torch.enable_grad()
 def reverse_weight_gradient(
     loss_fn: LossFunction,
@@ -231,95 +271,54 @@ def reverse_weight_gradient(
     weight_gradient = _pull_back(params, cotangents, steps)
     return Unrolled(outer_loss, torch.stack(weight_gradient), detached(params), detached(state), outer_parts)
 
-
-@torch.enable_grad()
-def _judge(outer_loss_fn: OuterLoss, params: Params, outer_batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor], Params]:
-    "L_outer, its parts, and dL_outer/dθ_T."
-    variables = _variables(detached(params))
-    with lean_layers():
-        outer_loss, outer_parts = outer_loss_fn(variables, *outer_batch)
-    return outer_loss.detach(), detached(outer_parts), _gradient(outer_loss.sum(), variables)
-
-
-def _losses(loss_fn: LossFunction, params: Params, batch: Batch) -> Tensor:
-    "The losses of a batch (B,), recorded by autograd; refuses layers whose activations are made again later, when the model has other parameters in place."
-    with lean_layers(), torch.autograd.graph.disable_saved_tensors_hooks("activation checkpointing inside an inner model would recompute with other parameters; give meta_gradient='recompute' to save memory"):
-        return loss_fn(params, *batch)
-
-
-def _variables(params: Params) -> Params:
-    "The same parameters, all of them such that a gradient can be asked for."
-    return {name: p if p.requires_grad else p.detach().requires_grad_() for name, p in params.items()}
-
-
-def _gradient(loss: Tensor, params: Params, create_graph: bool = False) -> Params:
-    "dloss/dparams by name, 0 for parameters that play no part in it."
-    if not loss.requires_grad:
-        return {name: torch.zeros_like(p) for name, p in params.items()}
-    gradients = torch.autograd.grad(loss, tuple(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True)
-    return dict(zip(params, gradients, strict=True))
-
-
-def _pull_back(outputs: Params, cotangents: Params, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    "The cotangents of inputs from those of outputs; 0 for inputs that play no part in them."
-    moving = [name for name, value in outputs.items() if value.requires_grad]
-    if not moving:
-        return tuple(torch.zeros_like(value) for value in inputs)
-    return torch.autograd.grad([outputs[name] for name in moving], tuple(inputs), [cotangents[name] for name in moving], allow_unused=True, materialize_grads=True)
-
-# %% ../nbs/03_inner_loop.ipynb #b48d9baa
-def _at(tree: Any, index: int) -> Any:
-    "Entry `index` on the first axis of every tensor in a tensor, tuple or dictionary of tensors."
-    if isinstance(tree, Tensor):
-        return tree[index]
-    return {k: v[index] for k, v in tree.items()} if isinstance(tree, dict) else tuple(_at(item, index) for item in tree)
-
-# %% ../nbs/03_inner_loop.ipynb #bd4bff39
+# %% ../nbs/03_inner_loop.ipynb #271a471d
 class StepByStep(NamedTuple):
     "How an estimator that holds the graph of one step at a time does its parts."
     gradient: Callable[..., tuple[Params, Any]]  # (loss_fn, θ_t, w_t, batch) -> g_t, and what to keep of it
     judge: Callable[..., tuple[Tensor, dict[str, Tensor], Params]]  # (outer_loss_fn, θ_T, outer batch) -> L_outer, its parts, dL_outer/dθ_T
     again: Callable[..., tuple[Params, Callable[[Params], Any]]]  # (loss_fn, θ_t, w_t, batch, kept, is_first) -> g_t, and v -> (H_t v, <v, ∇ℓ_i>); of the first step, the second alone is used
 
-    def unroll(
-        self, loss_fn: LossFunction, optimizer: SGD | Adam, inner_params: Params, optimizer_state: OptimizerState, weights: Tensor,
-        inner_batches: tuple[Tensor, ...], outer_batch: tuple[Tensor, ...], view: View, outer_loss_fn: OuterLoss | None,
-    ) -> Unrolled:
-        "Forwards through the steps, and back through them."
-        params, state, tape = detached(inner_params), optimizer_state, []
-        for step in range(len(weights)):
-            batch = view(params, *_at(inner_batches, step))
-            gradient, kept = self.gradient(loss_fn, params, weights[step], batch)
-            tape.append((batch, params, state, kept))
-            params, state = optimizer.step(params, gradient, state)
-        outer_loss, outer_parts, params_cotangent = self.judge(outer_loss_fn or mean_loss(loss_fn), params, outer_batch)
-        cotangents = params_cotangent, {name: torch.zeros_like(value) for name, value in state.items()}
-        weight_gradients = []
-        for step in reversed(range(len(weights))):
-            cotangents, weight_gradient = self.step_backward(loss_fn, optimizer, weights[step], tape.pop(), cotangents, is_first=step == 0)
-            weight_gradients.append(weight_gradient)
-        return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, outer_parts)
+# %% ../nbs/03_inner_loop.ipynb #e2167de6
+def _unroll_step_by_step(
+    estimator: StepByStep, loss_fn: LossFunction, optimizer: SGD | Adam, inner_params: Params, optimizer_state: OptimizerState, weights: Tensor,
+    inner_batches: tuple[Tensor, ...], outer_batch: tuple[Tensor, ...], view: View, outer_loss_fn: OuterLoss | None,
+) -> Unrolled:
+    "Forwards through the steps, and back through them."
+    params, state, tape = detached(inner_params), optimizer_state, []
+    for step in range(len(weights)):
+        batch = view(params, *_at(inner_batches, step))
+        gradient, kept = estimator.gradient(loss_fn, params, weights[step], batch)
+        tape.append((batch, params, state, kept))
+        params, state = optimizer.step(params, gradient, state)
+    outer_loss, outer_parts, params_cotangent = estimator.judge(outer_loss_fn or mean_loss(loss_fn), params, outer_batch)
+    cotangents = params_cotangent, {name: torch.zeros_like(value) for name, value in state.items()}
+    weight_gradients = []
+    for step in reversed(range(len(weights))):
+        cotangents, weight_gradient = _step_backward(estimator, loss_fn, optimizer, weights[step], tape.pop(), cotangents, is_first=step == 0)
+        weight_gradients.append(weight_gradient)
+    return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, outer_parts)
 
-    def step_backward(
-        self,
-        loss_fn: LossFunction,
-        optimizer: SGD | Adam,
-        weights: Tensor,  # (B,): w_t
-        saved: tuple[Batch, Params, OptimizerState, Any],  # what the model saw at step t, θ_t, s_t, and what was kept of g_t
-        cotangents: tuple[Params, OptimizerState],  # of θ_{t+1}, s_{t+1}
-        is_first: bool,  # t = 0: nobody asks for the cotangents of (θ_0, s_0), nor for H_0 v
-    ) -> tuple[tuple[Params, OptimizerState] | None, Tensor]:  # cotangents of (θ_t, s_t), and dL/dw_t (B,)
-        "Go back through one inner step."
-        batch, params, state, kept = saved
-        gradient, products = self.again(loss_fn, params, weights, batch, kept, is_first)
-        _, step_vjp = vjp(optimizer.step, params, gradient, state)
-        params_cotangent, v, state_cotangent = step_vjp(cotangents)
-        hessian_v, weight_gradient = products(v)
-        if is_first:
-            return None, weight_gradient
-        return ({name: cotangent + hessian_v[name] for name, cotangent in params_cotangent.items()}, state_cotangent), weight_gradient
+# %% ../nbs/03_inner_loop.ipynb #3a745410
+def _step_backward(
+    estimator: StepByStep,
+    loss_fn: LossFunction,
+    optimizer: SGD | Adam,
+    weights: Tensor,  # (B,): w_t
+    saved: tuple[Batch, Params, OptimizerState, Any],  # what the model saw at step t, θ_t, s_t, and what was kept of g_t
+    cotangents: tuple[Params, OptimizerState],  # of θ_{t+1}, s_{t+1}
+    is_first: bool,  # t = 0: nobody asks for the cotangents of (θ_0, s_0), nor for H_0 v
+) -> tuple[tuple[Params, OptimizerState] | None, Tensor]:  # cotangents of (θ_t, s_t), and dL/dw_t (B,)
+    "Go back through one inner step."
+    batch, params, state, kept = saved
+    gradient, products = estimator.again(loss_fn, params, weights, batch, kept, is_first)
+    _, step_vjp = vjp(optimizer.step, params, gradient, state)
+    params_cotangent, v, state_cotangent = step_vjp(cotangents)
+    hessian_v, weight_gradient = products(v)
+    if is_first:
+        return None, weight_gradient
+    return ({name: cotangent + hessian_v[name] for name, cotangent in params_cotangent.items()}, state_cotangent), weight_gradient
 
-# %% ../nbs/03_inner_loop.ipynb #30e10d8b
+# %% ../nbs/03_inner_loop.ipynb #8dee7255
 def _kept_gradient(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch) -> tuple[Params, Params]:
     "The gradient, to be kept."
     gradient, _ = weighted_gradient(loss_fn, params, weights, batch)
@@ -330,7 +329,14 @@ def _judge_by_transform(outer_loss_fn: OuterLoss, params: Params, outer_batch: t
     cotangent, (outer_loss, outer_parts) = grad_and_value(outer_loss_fn, has_aux=True)(params, *outer_batch)
     return outer_loss, outer_parts, cotangent
 
+# %% ../nbs/03_inner_loop.ipynb #9432a9f6
+def _derivative_along(direction: Params, function: Callable[[Params], Any], params: Params) -> Any:
+    "The derivative of `function` at `params` along `direction`, by forward mode."
+    with warnings.catch_warnings():  # PyTorch 2.14 warns of a deprecation in its own code
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
+        return jvp(function, (params,), (direction,))[1]
 
+# %% ../nbs/03_inner_loop.ipynb #8c0fb850
 def _products_by_jvp(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, gradient: Params, is_first: bool) -> tuple[Params, Callable[[Params], Any]]:
     "The kept gradient, and both products by one forward-mode product."
     def products(v: Params) -> tuple[Params | None, Tensor]:
@@ -340,12 +346,8 @@ def _products_by_jvp(loss_fn: LossFunction, params: Params, weights: Tensor, bat
 
     return gradient, products
 
-# %% ../nbs/03_inner_loop.ipynb #9432a9f6
-def _derivative_along(direction: Params, function: Callable[[Params], Any], params: Params) -> Any:
-    "The derivative of `function` at `params` along `direction`, by forward mode."
-    with warnings.catch_warnings():  # PyTorch 2.14 warns of a deprecation in its own code
-        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
-        return jvp(function, (params,), (direction,))[1]
+
+_MIXED = StepByStep(_kept_gradient, _judge_by_transform, _products_by_jvp)
 
 # %% ../nbs/03_inner_loop.ipynb #bf322153
 def mixed_weight_gradient(
@@ -361,9 +363,9 @@ def mixed_weight_gradient(
     outer_loss_fn: OuterLoss | None = None,  # default: the mean of loss_fn
 ) -> Unrolled:
     "dL_outer/dw by forward mode over reverse mode, one step at a time. Memory grows with T by parameters and optimiser state only."
-    return StepByStep(_kept_gradient, _judge_by_transform, _products_by_jvp).unroll(loss_fn, optimizer, inner_params, optimizer_state, weights, inner_batches, outer_batch, view, outer_loss_fn)
+    return _unroll_step_by_step(_MIXED, loss_fn, optimizer, inner_params, optimizer_state, weights, inner_batches, outer_batch, view, outer_loss_fn)
 
-# %% ../nbs/03_inner_loop.ipynb #f3ad31e4
+# %% ../nbs/03_inner_loop.ipynb #6866c581
 @torch.enable_grad()
 def _recorded_gradient(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, create_graph: bool = False, is_first: bool = False) -> tuple[Params, tuple[Tensor, Params]]:
     "The inner gradient by autograd, and the variables, w and θ, that it can be differentiated in; of the first step in w alone."
@@ -378,7 +380,7 @@ def _gradient_to_forget(loss_fn: LossFunction, params: Params, weights: Tensor, 
     gradient, _ = _recorded_gradient(loss_fn, params, weights, batch)
     return gradient, None
 
-
+# %% ../nbs/03_inner_loop.ipynb #af65dff2
 def _products_by_autograd(loss_fn: LossFunction, params: Params, weights: Tensor, batch: Batch, kept: None, is_first: bool) -> tuple[Params, Callable[[Params], Any]]:
     "The gradient made again, and both products by going backwards through it."
     gradient, (w, variables) = _recorded_gradient(loss_fn, params, weights, batch, True, is_first)
@@ -390,7 +392,10 @@ def _products_by_autograd(loss_fn: LossFunction, params: Params, weights: Tensor
 
     return detached(gradient), products
 
-# %% ../nbs/03_inner_loop.ipynb #229734a7
+
+_RECOMPUTE = StepByStep(_gradient_to_forget, _judge, _products_by_autograd)
+
+# %% ../nbs/03_inner_loop.ipynb #7c8b2b0e
 def recompute_weight_gradient(
     loss_fn: LossFunction,
     optimizer: SGD | Adam,
@@ -404,12 +409,38 @@ def recompute_weight_gradient(
     outer_loss_fn: OuterLoss | None = None,  # default: the mean of loss_fn
 ) -> Unrolled:
     "dL_outer/dw by reverse mode over reverse mode, one step at a time, each made a second time on the way back. Memory grows with T by parameters and optimiser state only."
-    return StepByStep(_gradient_to_forget, _judge, _products_by_autograd).unroll(loss_fn, optimizer, inner_params, optimizer_state, weights, inner_batches, outer_batch, view, outer_loss_fn)
+    return _unroll_step_by_step(_RECOMPUTE, loss_fn, optimizer, inner_params, optimizer_state, weights, inner_batches, outer_batch, view, outer_loss_fn)
 
-
+# %% ../nbs/03_inner_loop.ipynb #4c7259bd
 ESTIMATORS: dict[str, Callable[..., Unrolled]] = {"mixed": mixed_weight_gradient, "recompute": recompute_weight_gradient, "reverse": reverse_weight_gradient}
 
-# %% ../nbs/03_inner_loop.ipynb #fa2d5c91
+# %% ../nbs/03_inner_loop.ipynb #c8ef2af9
+def stack_trees(trees: Sequence[Any]) -> Any:
+    "Stack equal structures of tensors (tensor, tuple, named tuple, dictionary) on a new first axis."
+    first = trees[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(trees))
+    if isinstance(first, dict):
+        return {key: stack_trees([tree[key] for tree in trees]) for key in first}
+    parts = [stack_trees(part) for part in zip(*trees, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+# %% ../nbs/03_inner_loop.ipynb #fe7c7932
+def _looped(member: Callable[..., Any]) -> Callable[..., Any]:
+    "`vmap(member)` as a Python loop."
+    return lambda *trees: stack_trees([member(*(_at(tree, p) for tree in trees)) for p in range(_size(trees))])
+
+
+def _size(trees: Any) -> int:
+    "P: the length of the first tensor of the trees."
+    while not isinstance(trees, Tensor):
+        trees = next(iter(trees.values() if isinstance(trees, dict) else trees))
+    return len(trees)
+
+
+EXECUTIONS: dict[str, Callable[..., Any]] = {"loop": _looped, "vmap": vmap}
+
+# %% ../nbs/03_inner_loop.ipynb #8fe03ede
 @contextmanager
 def exact_kernels() -> Iterator[None]:
     "Context of a meta-gradient: attention in the form that has a second derivative, convolutions in all 24 bits of a float32."
@@ -432,7 +463,34 @@ def _switched(part: Any, switch: str, on: Any, off: Any) -> Iterator[None]:
         if is_on:
             setattr(part, switch, on)
 
-# %% ../nbs/03_inner_loop.ipynb #36a6abff
+# %% ../nbs/03_inner_loop.ipynb #942f73bb
+@exact_kernels()
+def map_population(
+    execution: str,  # "loop" or "vmap"
+    member: Callable[..., Any],  # takes one member's part of each tree, gives a tensor or a tree of tensors
+    *trees: Any,  # (P, ...): tensors, or tuples or dictionaries of tensors
+    compiler: Callable[..., Any] | None = None,  # a `Compiler` of what runs at once: one member, or all of them
+) -> Any:  # (P, ...)
+    "`member` of every member of a population, one by one or at once; raises `DataRaterError` for an unknown execution."
+    mapped = lookup(execution, EXECUTIONS, "execution", importable=False)
+    if compiler is None:
+        return mapped(member)(*trees)
+    compiled = partial(compiler, mapped if execution == "vmap" else None, member)
+    return compiled(*trees) if execution == "vmap" else _looped(compiled)(*trees)
+
+# %% ../nbs/03_inner_loop.ipynb #e6edb90f
+def _autograd_at_once(
+    estimate: Callable[..., Unrolled], loss_fn: LossFunction, optimizer: SGD | Adam, inner_params: Params, optimizer_state: OptimizerState, weights: Tensor,
+    inner_batches: tuple[Tensor, ...], outer_batches: tuple[Tensor, ...], *, view: View = as_it_is, outer_loss_fn: OuterLoss | None = None,
+) -> Unrolled:
+    "An estimator by autograd for a whole population: around mapped functions."
+    mapped = SimpleNamespace(step=vmap(optimizer.step))
+    hooks = {"view": vmap(view), "outer_loss_fn": vmap(outer_loss_fn or mean_loss(loss_fn))}
+    by_step = weights.transpose(0, 1), tuple(tensor.transpose(0, 1) for tensor in inner_batches)  # (P, T, ...) -> (T, P, ...)
+    unrolled = estimate(vmap(loss_fn), mapped, inner_params, optimizer_state, *by_step, outer_batches, **hooks)
+    return unrolled._replace(weight_gradient=unrolled.weight_gradient.transpose(0, 1))  # (T, P, B) -> (P, T, B)
+
+# %% ../nbs/03_inner_loop.ipynb #152b5fa1
 @exact_kernels()
 def population_weight_gradient(
     loss_fn: LossFunction,
@@ -456,60 +514,7 @@ def population_weight_gradient(
         return _autograd_at_once(estimate, loss_fn, optimizer, *population, **hooks)
     return map_population(execution, partial(estimate, loss_fn, optimizer, **hooks), *population, compiler=compiler)
 
-
-def _autograd_at_once(
-    estimate: Callable[..., Unrolled], loss_fn: LossFunction, optimizer: SGD | Adam, inner_params: Params, optimizer_state: OptimizerState, weights: Tensor,
-    inner_batches: tuple[Tensor, ...], outer_batches: tuple[Tensor, ...], *, view: View = as_it_is, outer_loss_fn: OuterLoss | None = None,
-) -> Unrolled:
-    "An estimator by autograd for a whole population: around mapped functions."
-    mapped = SimpleNamespace(step=vmap(optimizer.step))
-    hooks = {"view": vmap(view), "outer_loss_fn": vmap(outer_loss_fn or mean_loss(loss_fn))}
-    by_step = weights.transpose(0, 1), tuple(tensor.transpose(0, 1) for tensor in inner_batches)  # (P, T, ...) -> (T, P, ...)
-    unrolled = estimate(vmap(loss_fn), mapped, inner_params, optimizer_state, *by_step, outer_batches, **hooks)
-    return unrolled._replace(weight_gradient=unrolled.weight_gradient.transpose(0, 1))  # (T, P, B) -> (P, T, B)
-
-# %% ../nbs/03_inner_loop.ipynb #b9e5cb1f
-@exact_kernels()
-def map_population(
-    execution: str,  # "loop" or "vmap"
-    member: Callable[..., Any],  # takes one member's part of each tree, gives a tensor or a tree of tensors
-    *trees: Any,  # (P, ...): tensors, or tuples or dictionaries of tensors
-    compiler: Callable[..., Any] | None = None,  # a `Compiler` of what runs at once: one member, or all of them
-) -> Any:  # (P, ...)
-    "`member` of every member of a population, one by one or at once; raises `DataRaterError` for an unknown execution."
-    mapped = lookup(execution, EXECUTIONS, "execution", importable=False)
-    if compiler is None:
-        return mapped(member)(*trees)
-    compiled = partial(compiler, mapped if execution == "vmap" else None, member)
-    return compiled(*trees) if execution == "vmap" else _looped(compiled)(*trees)
-
-
-def _looped(member: Callable[..., Any]) -> Callable[..., Any]:
-    "`vmap(member)` as a Python loop."
-    return lambda *trees: stack_trees([member(*(_at(tree, p) for tree in trees)) for p in range(_size(trees))])
-
-
-def _size(trees: Any) -> int:
-    "P: the length of the first tensor of the trees."
-    while not isinstance(trees, Tensor):
-        trees = next(iter(trees.values() if isinstance(trees, dict) else trees))
-    return len(trees)
-
-
-EXECUTIONS: dict[str, Callable[..., Any]] = {"loop": _looped, "vmap": vmap}
-
-# %% ../nbs/03_inner_loop.ipynb #c8ef2af9
-def stack_trees(trees: Sequence[Any]) -> Any:
-    "Stack equal structures of tensors (tensor, tuple, named tuple, dictionary) on a new first axis."
-    first = trees[0]
-    if isinstance(first, Tensor):
-        return torch.stack(list(trees))
-    if isinstance(first, dict):
-        return {key: stack_trees([tree[key] for tree in trees]) for key in first}
-    parts = [stack_trees(part) for part in zip(*trees, strict=True)]
-    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
-
-# %% ../nbs/03_inner_loop.ipynb #e6375a22
+# %% ../nbs/03_inner_loop.ipynb #60a09516
 _CPU_CHUNK = 128  # samples rated at a time on a CPU
 
 
@@ -538,6 +543,21 @@ class MetaGradient(NamedTuple):
     def rater_gradient(self) -> Params:
         "dL/dη of the mean outer loss: the mean of the members' meta-gradients."
         return {name: g.mean(0) for name, g in self.member_gradients.items()}
+
+# %% ../nbs/03_inner_loop.ipynb #ec98606b
+def _rater_gradients(rater: nn.Module, copies: Params, ratings: Tensor, cotangents: Tensor) -> Params:
+    "The gradients of each member's copy of the rater; raises for ratings that do not depend on it."
+    if not ratings.requires_grad:
+        raise DataRaterError(f"ratings of {type(rater).__name__} do not depend on its parameters: remove detach() or no_grad(), or let some parameters require gradients")
+    return dict(zip(copies, torch.autograd.grad(ratings, tuple(copies.values()), cotangents, allow_unused=True, materialize_grads=True), strict=True))
+
+
+def _rate_members(rater: nn.Module, copies: Params, x: Tensor, y: Tensor, execution: str) -> Tensor:
+    "(P, ...) parameters, (P, T, B, ...) samples and targets -> (P, T, B): each member's samples, rated with its own parameters."
+    def member(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return rate_many(rater, x.flatten(0, 1), y.flatten(0, 1), params).view(y.shape[:2])  # (T·B,) -> (T, B)
+
+    return map_population(execution, member, copies, x, y)
 
 # %% ../nbs/03_inner_loop.ipynb #caf6cac4
 @exact_kernels()
@@ -574,142 +594,3 @@ def meta_gradient(
         gradients = _rater_gradients(rater, copies, again, cotangents[:, step])
         member_gradients = {name: total + gradients[name] for name, total in member_gradients.items()}
     return MetaGradient(unrolled.outer_loss, unrolled.outer_parts, member_gradients, weights.detach(), unrolled.inner_params, unrolled.optimizer_state)
-
-# %% ../nbs/03_inner_loop.ipynb #ec98606b
-def _rater_gradients(rater: nn.Module, copies: Params, ratings: Tensor, cotangents: Tensor) -> Params:
-    "The gradients of each member's copy of the rater; raises for ratings that do not depend on it."
-    if not ratings.requires_grad:
-        raise DataRaterError(f"ratings of {type(rater).__name__} do not depend on its parameters: remove detach() or no_grad(), or let some parameters require gradients")
-    return dict(zip(copies, torch.autograd.grad(ratings, tuple(copies.values()), cotangents, allow_unused=True, materialize_grads=True), strict=True))
-
-
-def _rate_members(rater: nn.Module, copies: Params, x: Tensor, y: Tensor, execution: str) -> Tensor:
-    "(P, ...) parameters, (P, T, B, ...) samples and targets -> (P, T, B): each member's samples, rated with its own parameters."
-    def member(params: Params, x: Tensor, y: Tensor) -> Tensor:
-        return rate_many(rater, x.flatten(0, 1), y.flatten(0, 1), params).view(y.shape[:2])  # (T·B,) -> (T, B)
-
-    return map_population(execution, member, copies, x, y)
-
-# %% ../nbs/03_inner_loop.ipynb #abb08128
-_SMALL_WORK = 6e6  # floating-point operations; below it, calling a layer takes a CPU longer than computing it
-
-
-def work_per_tensor(
-    loss_fn: LossFunction,
-    params: Params,  # θ of one inner model
-    batch: Batch,  # one batch (B, ...)
-) -> float:
-    "Floating-point operations of a forward pass, divided by the number of parameter tensors: how much a layer has to do."
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        loss_fn(params, *batch)
-    return counter.get_total_flops() / len(params)
-
-
-def resolve_engine(
-    estimator: str,  # "auto" or a key of ESTIMATORS
-    execution: str,  # "auto", "loop" or "vmap"
-    device: str | torch.device,
-    *,
-    num_models: int,  # P
-    work: float,  # as `work_per_tensor` counts it
-    compiled: bool = False,  # whether the step is to be compiled
-) -> tuple[str, str]:  # estimator, execution
-    "The estimator and execution that suit device and shape, where they were left to us."
-    on_cpu = torch.device(device).type == "cpu"
-    suited = "reverse" if on_cpu and not compiled else "mixed", "loop" if on_cpu and (work > _SMALL_WORK or num_models == 1) else "vmap"
-    return tuple(suits if asked == "auto" else asked for asked, suits in zip((estimator, execution), suited, strict=True))
-
-# %% ../nbs/03_inner_loop.ipynb #6a960ea5
-class Compiler:
-    "Runs functions of tensors as compiled traces, one for each signature; where there is no compiler, as traces, with one warning."
-
-    def __init__(
-        self,
-        backend: str | Callable = "inductor",  # as `torch.compile` takes it
-    ):
-        self.backend, self.traces = backend, {}
-
-    def __call__(
-        self,
-        mapped: Callable[..., Any] | None,  # `vmap`, or None
-        function: Callable[..., Any],  # a function, or a `partial` of one: known by itself and what it is bound to
-        *trees: Any,  # tensors, or tuples or dictionaries of tensors
-    ) -> Any:
-        "`function(*trees)`, or `mapped(function)(*trees)`."
-        leaves, structure = tree_flatten(trees)
-        identity = (function.func, function.args, tuple(sorted(function.keywords.items()))) if isinstance(function, partial) else function
-        signature = mapped, identity, _signature(leaves, structure)
-        with torch.no_grad():
-            if signature not in self.traces:
-                self.traces[signature] = self._compile(mapped(function) if mapped else function, trees)
-            return self.traces[signature](*trees)
-
-    def _compile(self, function: Callable[..., Any], trees: tuple) -> Callable[..., Any]:
-        trace = make_fx(function)(*trees)
-        trace.graph.eliminate_dead_code()
-        trace.recompile()
-        compiled = torch.compile(trace, backend=self.backend, dynamic=False)
-        try:
-            compiled(*trees)
-        except Exception as error:  # a missing or broken compiler can fail in any way
-            warnings.warn(f"running without torch.compile, which failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}", RuntimeWarning, stacklevel=2)
-            return trace
-        return compiled
-
-
-def _signature(leaves: list[Tensor], structure: TreeSpec) -> tuple:
-    "What a trace or recording of a call with such tensors is good for."
-    return str(structure), tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
-
-# %% ../nbs/03_inner_loop.ipynb #98c46470
-class Recorded:
-    "A function of tensors that a GPU plays back from a recording, one for each signature of its arguments; on a CPU, or where it can't be recorded, it is called as it is. What it reads besides its arguments, such as a rater's parameters, must stay where it is in memory."
-
-    def __init__(
-        self,
-        function: Callable[..., Any],  # of trees of tensors; what it does besides is done when it is recorded, and not again
-    ):
-        self.function, self.recordings = function, {}
-
-    def __call__(
-        self,
-        *trees: Any,  # tensors, or tuples or dictionaries of tensors
-    ) -> Any:
-        "`function(*trees)`."
-        leaves, structure = tree_flatten(trees)
-        if leaves[0].device.type == "cpu":
-            return self.function(*trees)
-        signature = _signature(leaves, structure)
-        if signature not in self.recordings:
-            self.recordings[signature] = self._record(leaves, structure)
-        return self.recordings[signature](*trees)
-
-    def _record(self, leaves: list[Tensor], structure: TreeSpec) -> Callable[..., Any]:
-        "A CUDA graph of the function behind copies of its arguments."
-        device, inputs = leaves[0].device, [leaf.clone() for leaf in leaves]
-        trees, graph, stream = tree_unflatten(inputs, structure), torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
-
-        def play(*trees: Any) -> Any:
-            with torch.cuda.device(device):
-                torch._foreach_copy_(inputs, tree_flatten(trees)[0])
-                graph.replay()
-                return tree_map(torch.clone, outputs)  # the next call overwrites them
-
-        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):  # is current again, whatever happens inside
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(2):  # what is chosen, compiled or allocated once must not be in the recording
-                    self.function(*trees)
-            torch.cuda.current_stream().wait_stream(stream)
-            try:
-                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                    outputs = self.function(*trees)
-                return play
-            except RuntimeError as error:  # a wait for the device, or a way that depends on values
-                said = " ".join(str(error).split())[:200]
-        try:
-            torch.rand((), device=device)
-        except RuntimeError as error:  # the generator is stuck in the recording
-            raise DataRaterError(f"the meta-step can't be recorded as a CUDA graph ({said}): give cuda_graph=False") from error
-        warnings.warn(f"running without a CUDA graph, which failed: {said}", RuntimeWarning, stacklevel=3)
-        return self.function

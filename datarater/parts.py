@@ -26,9 +26,8 @@ from .checkpoints import check_like
 from .config import DataRaterConfig, DataRaterError
 from .corruptions import seeded_generator
 from .datasets import DataRaterDataset, SplitDataRaterDataset, construct_dataset, make_loaders
-from datarater.inner_loop import (
-    INNER_OPTIMIZERS, SGD, Adam, Batch, Compiler, LossFunction, MetaGradient, Recorded, meta_gradient, model_loss, resolve_engine, resolve_loss_type, work_per_tensor,
-)
+from .engines import Compiler, Recorded, resolve_engine, work_per_tensor
+from .inner_loop import INNER_OPTIMIZERS, SGD, Adam, Batch, LossFunction, MetaGradient, meta_gradient, model_loss, resolve_loss_type
 from .models import check_model, construct_model, rate
 from .outer_loop import MetaOptimizer, Population
 from .streams import BatchStream, checked_batch, digest, seeded_globally
