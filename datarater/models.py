@@ -290,6 +290,7 @@ class _BlockPools(torch.autograd.Function):
         ctx.shape, ctx.channels_last = x.shape, x.stride(1) == 1
         ctx.mark_non_differentiable(output[2])
         ctx.save_for_backward(output[2])
+
     @staticmethod
     def backward(ctx: Any, of_largest: Tensor, of_mean: Tensor, _: Any) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors  # (B, C, h, w): row-major places in H × W
