@@ -29,6 +29,15 @@ import yaml
 class DataRaterError(ValueError):
     "Bad input or a run that cannot go on; the message is one line that says what was got, what is allowed and what to do."
 
+# %% ../nbs/00_config.ipynb #bf6a5128
+def _import_object(name: str, kind: str) -> Any:
+    "Import `package.module:Name`."
+    module_name, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # the user's module may fail in any way
+        raise DataRaterError(f"cannot import {kind} {name!r} ({type(error).__name__}: {error}): give package.module:Name with the module on the Python path") from error
+
 # %% ../nbs/00_config.ipynb #804b9503
 def lookup(
     name: str,  # a key of `registry`, or "package.module:Name"
@@ -47,22 +56,13 @@ def lookup(
     own = "; or your own as package.module:Name" if importable else ""
     raise DataRaterError(f"unknown {kind} {name!r}: {hint}known: {', '.join(sorted(registry))}{own}")
 
-# %% ../nbs/00_config.ipynb #bf6a5128
-def _import_object(name: str, kind: str) -> Any:
-    "Import `package.module:Name`."
-    module_name, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # the user's module may fail in any way
-        raise DataRaterError(f"cannot import {kind} {name!r} ({type(error).__name__}: {error}): give package.module:Name with the module on the Python path") from error
-
 # %% ../nbs/00_config.ipynb #3f049ff4
 class Rule(NamedTuple):
     "What a setting may be: a predicate, and the same thing in words."
     holds: Callable[[Any], bool]
     allowed: str
 
-
+# %% ../nbs/00_config.ipynb #6719880b
 ANYTHING = Rule(lambda value: True, "any value")
 COUNT = Rule(lambda value: value >= 1, "a whole number of at least 1")
 SEED = Rule(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2**63 - 1")
@@ -76,7 +76,7 @@ def one_of(*options: str) -> Rule:
     "The rule that a setting is one of a few words."
     return Rule(lambda value: value in options, "one of " + ", ".join(options))
 
-
+# %% ../nbs/00_config.ipynb #5aa02084
 def setting(default: Any, rule: Rule = ANYTHING) -> Any:
     "A dataclass field with a default (a value, or a function that makes one) and a rule."
     metadata = {"rule": rule}
@@ -113,6 +113,37 @@ def _check_settings(settings: Any) -> None:
             value = _checked(item.name, getattr(settings, item.name), annotation, item.metadata.get("rule", ANYTHING))
             object.__setattr__(settings, item.name, value)
 
+# %% ../nbs/00_config.ipynb #30bd1a1c
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _checked_range(value: Any) -> tuple[float, float]:
+    "Two numbers with 0 ≤ low ≤ high ≤ 1."
+    pair = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2 or not all(map(_is_number, pair)) or not 0 <= pair[0] <= pair[1] <= 1:
+        raise DataRaterError(f"corruption_fraction_range={value!r} is not allowed: give two numbers low, high with 0 <= low <= high <= 1")
+    return (float(pair[0]), float(pair[1]))
+
+# %% ../nbs/00_config.ipynb #90d0b95a
+def _checked_kinds(value: Any) -> tuple[str, ...]:
+    "At least one name; a single string counts as one."
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise DataRaterError(f"kinds={value!r} is not allowed: give at least one name of a corruption, for example ('pixel_noise',)")
+    return names
+
+# %% ../nbs/00_config.ipynb #d94f1820
+def _checked_matrix(value: Any) -> tuple[tuple[float, ...], ...] | None:
+    "A square matrix whose rows are probabilities, or none."
+    if value is None:
+        return None
+    rows = [tuple(row) if isinstance(row, (tuple, list)) else () for row in value] if isinstance(value, (tuple, list)) else []
+    is_square = bool(rows) and all(len(row) == len(rows) for row in rows)
+    if not is_square or not all(_is_number(p) and p >= 0 for row in rows for p in row) or any(abs(sum(row) - 1) > 1e-6 for row in rows):
+        raise DataRaterError("label_matrix is not allowed: give a square matrix of numbers >= 0 in which every row sums to 1")
+    return tuple(tuple(float(p) for p in row) for row in rows)
+
 # %% ../nbs/00_config.ipynb #1459feb0
 _UNIT_INTERVAL = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
@@ -138,37 +169,6 @@ class DataCorruptionConfig:
         object.__setattr__(self, "corruption_fraction_range", _checked_range(self.corruption_fraction_range))
         object.__setattr__(self, "kinds", _checked_kinds(self.kinds))
         object.__setattr__(self, "label_matrix", _checked_matrix(self.label_matrix))
-
-# %% ../nbs/00_config.ipynb #30bd1a1c
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _checked_range(value: Any) -> tuple[float, float]:
-    "Two numbers with 0 ≤ low ≤ high ≤ 1."
-    pair = tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(pair) != 2 or not all(map(_is_number, pair)) or not 0 <= pair[0] <= pair[1] <= 1:
-        raise DataRaterError(f"corruption_fraction_range={value!r} is not allowed: give two numbers low, high with 0 <= low <= high <= 1")
-    return (float(pair[0]), float(pair[1]))
-
-
-def _checked_kinds(value: Any) -> tuple[str, ...]:
-    "At least one name; a single string counts as one."
-    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise DataRaterError(f"kinds={value!r} is not allowed: give at least one name of a corruption, for example ('pixel_noise',)")
-    return names
-
-# %% ../nbs/00_config.ipynb #d94f1820
-def _checked_matrix(value: Any) -> tuple[tuple[float, ...], ...] | None:
-    "A square matrix whose rows are probabilities, or none."
-    if value is None:
-        return None
-    rows = [tuple(row) if isinstance(row, (tuple, list)) else () for row in value] if isinstance(value, (tuple, list)) else []
-    is_square = bool(rows) and all(len(row) == len(rows) for row in rows)
-    if not is_square or not all(_is_number(p) and p >= 0 for row in rows for p in row) or any(abs(sum(row) - 1) > 1e-6 for row in rows):
-        raise DataRaterError("label_matrix is not allowed: give a square matrix of numbers >= 0 in which every row sums to 1")
-    return tuple(tuple(float(p) for p in row) for row in rows)
 
 # %% ../nbs/00_config.ipynb #db18a714
 _OPEN_UNIT_INTERVAL = Rule(lambda value: 0 < value < 1, "a number between 0 and 1, both excluded")
@@ -278,7 +278,7 @@ class AttackSettings:
     attack_step_size: float = setting(2 / 255, _PIXEL_STEP)
     "size of a PGD step, pixels being in [0, 1]"
 
-
+# %% ../nbs/00_config.ipynb #a0cff4df
 def check_reach(
     eps: float,
     step_size: float,
@@ -290,7 +290,7 @@ def check_reach(
     if num_steps * step_size < eps:
         raise DataRaterError(f"{prefix}eps={eps:g} is out of reach: {num_steps} {steps_name} of {step_size:.3g} go no farther than {num_steps * step_size:.3g}; give a larger {prefix}step_size, or more {steps_name}")
 
-
+# %% ../nbs/00_config.ipynb #441cf520
 def _check_units(settings: AttackSettings) -> None:
     "Raise for sizes that are plainly meant for pixels from 0 to 255, and for steps that can't reach the edge of the ball."
     for name in ("attack_eps", "attack_step_size"):
@@ -304,7 +304,7 @@ def default_device() -> str:
     "`cuda` where PyTorch finds one, else `cpu`."
     return "cuda" if torch.cuda.is_available() else "cpu"
 
-
+# %% ../nbs/00_config.ipynb #d839710e
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
     "Where a run happens and what it writes."
@@ -327,6 +327,30 @@ class RunSettings:
     recipe: str | None = setting(None, NAME)
     "named set of defaults; settings given explicitly override it"
 
+# %% ../nbs/00_config.ipynb #e0262287
+def _check_names(settings_class: type, values: Mapping[str, Any]) -> None:
+    "Raise for a name that is no setting."
+    known = [item.name for item in fields(settings_class)]
+    for name in values:
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            raise DataRaterError(f"unknown setting {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"))
+
+
+def _from_mapping(settings_class: type, values: Mapping[str, Any]) -> Any:
+    "`settings_class(**values)` with a readable error for a name that is no setting."
+    _check_names(settings_class, values)
+    return settings_class(**values)
+
+# %% ../nbs/00_config.ipynb #10bf1378
+def _check_device(device: str) -> None:
+    "Raise unless PyTorch can compute on `device` here, and it is a CPU or a CUDA device."
+    try:
+        if torch.empty(0, device=device).device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{device} is no CPU or CUDA device")
+    except (RuntimeError, AssertionError) as error:
+        raise DataRaterError(f"device={device!r} is not available here: give cpu{' or cuda' if torch.cuda.is_available() else ''}") from error
+
 # %% ../nbs/00_config.ipynb #9a0fc53a
 @dataclass(frozen=True, kw_only=True)
 class DataRaterConfig(RunSettings, AttackSettings, OuterSettings, InnerSettings, TaskSettings):
@@ -345,35 +369,13 @@ class DataRaterConfig(RunSettings, AttackSettings, OuterSettings, InnerSettings,
             raise DataRaterError(f"outer_weight_decay={self.outer_weight_decay!r} with outer_lr={self.outer_lr!r} is not allowed: their product, by which each meta-step shrinks the rater, must be below 1")
         _check_device(self.device)
 
-# %% ../nbs/00_config.ipynb #e0262287
-def _check_names(settings_class: type, values: Mapping[str, Any]) -> None:
-    "Raise for a name that is no setting."
-    known = [item.name for item in fields(settings_class)]
-    for name in values:
-        if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            raise DataRaterError(f"unknown setting {name!r}: " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"))
-
-
-def _from_mapping(settings_class: type, values: Mapping[str, Any]) -> Any:
-    "`settings_class(**values)` with a readable error for a name that is no setting."
-    _check_names(settings_class, values)
-    return settings_class(**values)
-
-
-def _check_device(device: str) -> None:
-    "Raise unless PyTorch can compute on `device` here, and it is a CPU or a CUDA device."
-    try:
-        if torch.empty(0, device=device).device.type not in ("cpu", "cuda"):
-            raise RuntimeError(f"{device} is no CPU or CUDA device")
-    except (RuntimeError, AssertionError) as error:
-        raise DataRaterError(f"device={device!r} is not available here: give cpu{' or cuda' if torch.cuda.is_available() else ''}") from error
-
 # %% ../nbs/00_config.ipynb #b80686c8
 _STABILISED = dict(
     num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=3e-4, model_update=True, meta_refresh_steps=40, refresh="staggered",
     outer_lr=1e-3, meta_update="per_model", outer_warmup_steps=20, outer_weight_decay=0.1, ema_decay=0.98, grad_clip_norm=0.01, save_data_rater_checkpoint=True, log=True,
 )
+
+# %% ../nbs/00_config.ipynb #59f5a56e
 _MNIST = dict(dataset_name="mnist", train_split_ratio=0.8, batch_size=128, meta_steps=300, eval_frequency=50, **_STABILISED)
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -429,7 +431,7 @@ def write_atomically(
             os.unlink(temporary)
         raise
 
-
+# %% ../nbs/00_config.ipynb #9fd91f29
 def _sync_folder(folder: Path) -> None:
     "Have a rename on disk too, where folders can be opened."
     with suppress(OSError):
@@ -439,6 +441,11 @@ def _sync_folder(folder: Path) -> None:
         finally:
             os.close(handle)
 
+# %% ../nbs/00_config.ipynb #796fe7dd
+def _as_lists(value: Any) -> Any:
+    "Tuples, which YAML does not know, as lists."
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
+
 # %% ../nbs/00_config.ipynb #fde429ef
 def config_to_yaml(config: DataRaterConfig) -> str:
     "All settings of `config` as YAML text, with the package version."
@@ -447,10 +454,15 @@ def config_to_yaml(config: DataRaterConfig) -> str:
     corruption = {name: _as_lists(value) for name, value in asdict(config.corruption).items()}
     return yaml.safe_dump({"datarater_version": __version__, **asdict(config), "corruption": corruption}, sort_keys=False)
 
-
-def _as_lists(value: Any) -> Any:
-    "Tuples, which YAML does not know, as lists."
-    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
+# %% ../nbs/00_config.ipynb #71e9b958
+def _number(name: str, value: Any) -> Any:
+    "YAML 1.1 reads 1e-3 as text; where a number is meant, make it one."
+    if isinstance(value, str) and get_type_hints(DataRaterConfig).get(name) is float:
+        try:
+            return float(value)
+        except ValueError:
+            pass  # the setting's own check will say what is allowed
+    return value
 
 # %% ../nbs/00_config.ipynb #95c6761e
 def config_from_yaml(
@@ -469,13 +481,3 @@ def config_from_yaml(
     if isinstance(values.get("corruption"), dict) and isinstance(overrides.get("corruption"), dict):
         overrides["corruption"] = {**values["corruption"], **overrides["corruption"]}
     return _from_mapping(DataRaterConfig, {**values, **overrides})
-
-
-def _number(name: str, value: Any) -> Any:
-    "YAML 1.1 reads 1e-3 as text; where a number is meant, make it one."
-    if isinstance(value, str) and get_type_hints(DataRaterConfig).get(name) is float:
-        try:
-            return float(value)
-        except ValueError:
-            pass  # the setting's own check will say what is allowed
-    return value

@@ -6,8 +6,8 @@
 __all__ = ['CORRUPTIONS', 'read_digits', 'tile_images', 'show_images', 'mix_bits', 'fold_in', 'key_bits', 'key_uniform',
            'key_normal', 'random_keys', 'seeded_generator', 'CorruptionContext', 'register_corruption',
            'choose_exactly', 'pixel_noise', 'gaussian_noise', 'blur_matrices', 'gaussian_blur', 'occlusion',
-           'label_noise', 'check_labels', 'duplicate_sources', 'duplicate', 'CorruptionPlan', 'redirect',
-           'corrupt_values_', 'corrupt', 'show_corruptions', 'corrupt_each', 'draw_corruptions', 'make_plan']
+           'check_labels', 'label_noise', 'duplicate_sources', 'duplicate', 'CorruptionPlan', 'redirect',
+           'corrupt_values_', 'corrupt', 'show_corruptions', 'corrupt_each', 'make_plan', 'draw_corruptions']
 
 # %% ../nbs/00a_corruptions.ipynb #34d86a3e
 import math
@@ -68,7 +68,7 @@ def show_images(
     ax.set(xticks=[], yticks=[])
     return ax
 
-# %% ../nbs/00a_corruptions.ipynb #af7be4e1
+# %% ../nbs/00a_corruptions.ipynb #8233c3a1
 def _signed(value: int) -> int:
     "`value` modulo 2⁶⁴ as PyTorch's int64 holds it."
     return (value + 2**63) % 2**64 - 2**63
@@ -81,7 +81,7 @@ def _shift_right(bits: Tensor, places: int) -> Tensor:
     "Logical shift: PyTorch's `>>` on int64 copies the sign bit, so mask it away."
     return (bits >> places).bitwise_and_((1 << (64 - places)) - 1)
 
-
+# %% ../nbs/00a_corruptions.ipynb #af7be4e1
 def mix_bits(
     bits: Tensor,  # int64 of any shape
 ) -> Tensor:  # int64 of the same shape
@@ -98,7 +98,7 @@ def fold_in(
     "A new key for each key, unrelated to it and to those of other numbers."
     return mix_bits(mix_bits(keys) + _signed(_GAMMA * (number + 1)))
 
-
+# %% ../nbs/00a_corruptions.ipynb #e0612418
 def key_bits(
     keys: Tensor,  # (B,) int64
     num: int,  # random integers per key
@@ -117,7 +117,7 @@ def key_uniform(
     "Uniform random numbers from keys."
     return _shift_right(key_bits(keys, num, stream), 40).float().mul_(2.0**-24)
 
-
+# %% ../nbs/00a_corruptions.ipynb #f8f6b032
 def key_normal(
     keys: Tensor,  # (B,) int64
     num: int,  # numbers per key
@@ -135,7 +135,7 @@ def random_keys(
     "Draw a key for each of `num` samples."
     return torch.randint(0, 2**62, (num,), generator=generator, device=generator.device if generator else "cpu")
 
-
+# %% ../nbs/00a_corruptions.ipynb #f00bebc2
 def seeded_generator(
     seed: int,  # the run's one seed
     purpose: str,  # what is drawn from it, for example "split"
@@ -180,6 +180,11 @@ def register_corruption(
 
     return register
 
+# %% ../nbs/00a_corruptions.ipynb #7c80ddbd
+def _sorted_rows(bits: Tensor) -> Tensor:
+    "Each row in ascending order; by NumPy on the CPU, which is faster because it leaves out PyTorch's permutation."
+    return bits.sort(dim=1).values if bits.is_cuda else torch.from_numpy(np.sort(bits.numpy(), axis=1))
+
 # %% ../nbs/00a_corruptions.ipynb #acca059c
 def choose_exactly(
     counts: Tensor,  # (B,) int64, how many positions to choose in each row
@@ -191,11 +196,6 @@ def choose_exactly(
     bits = key_bits(keys, num, stream)
     kth_smallest = _sorted_rows(bits).gather(1, (counts[:, None] - 1).clamp(min=0))  # (B, 1)
     return (bits <= kth_smallest) & (counts[:, None] > 0)
-
-
-def _sorted_rows(bits: Tensor) -> Tensor:
-    "Each row in ascending order; by NumPy on the CPU, which is faster because it leaves out PyTorch's permutation."
-    return bits.sort(dim=1).values if bits.is_cuda else torch.from_numpy(np.sort(bits.numpy(), axis=1))
 
 # %% ../nbs/00a_corruptions.ipynb #0340a207
 @register_corruption("pixel_noise")
@@ -209,6 +209,11 @@ def pixel_noise(samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tenso
     chosen = choose_exactly(counts, pixels.shape[2], keys)[:, None]  # (B, 1, H·W)
     return torch.where(chosen, noise, pixels).view_as(samples), targets
 
+# %% ../nbs/00a_corruptions.ipynb #6382e9f1
+def _over(samples: Tensor, values: Tensor) -> Tensor:
+    "One value per sample, (B,), shaped (B, 1, …) to broadcast over the samples."
+    return values.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1))
+
 # %% ../nbs/00a_corruptions.ipynb #16d06d70
 @register_corruption("gaussian_noise")
 def gaussian_noise(samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext) -> tuple[Tensor, Tensor]:
@@ -217,11 +222,6 @@ def gaussian_noise(samples: Tensor, targets: Tensor, fractions: Tensor, keys: Te
     fractions = _over(samples, fractions)
     noise = key_normal(keys, samples[0].numel(), stream=2).view_as(samples).to(samples.dtype)
     return torch.where(fractions > 0, (samples + fractions * (high - low) * noise).clamp(low, high), samples), targets
-
-
-def _over(samples: Tensor, values: Tensor) -> Tensor:
-    "One value per sample, (B,), shaped (B, 1, …) to broadcast over the samples."
-    return values.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1))
 
 # %% ../nbs/00a_corruptions.ipynb #ece59690
 def blur_matrices(
@@ -234,6 +234,13 @@ def blur_matrices(
     weights = torch.exp(-(distance**2) / (2 * sigmas.clamp(min=1e-3)[:, None, None] ** 2))  # below 1e-3, the neighbours' weight is 0 in float32
     return weights / weights.sum(2, keepdim=True)
 
+# %% ../nbs/00a_corruptions.ipynb #bf3ae5d1
+def _image_size(samples: Tensor, kind: str) -> torch.Size:
+    "Height and width of a batch of images; an error for anything else."
+    if samples.ndim != 4:
+        raise DataRaterError(f"{kind} needs images (B, C, H, W), got samples of shape {tuple(samples.shape)}: choose other kinds of corruption, for example pixel_noise")
+    return samples.shape[-2:]
+
 # %% ../nbs/00a_corruptions.ipynb #3aa684d7
 @register_corruption("gaussian_blur")
 def gaussian_blur(samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext) -> tuple[Tensor, Tensor]:
@@ -243,12 +250,13 @@ def gaussian_blur(samples: Tensor, targets: Tensor, fractions: Tensor, keys: Ten
     blurred = blur_matrices(sigmas, height)[:, None] @ samples @ blur_matrices(sigmas, width)[:, None].mT
     return torch.where(_over(samples, fractions) > 0, blurred, samples), targets
 
-
-def _image_size(samples: Tensor, kind: str) -> torch.Size:
-    "Height and width of a batch of images; an error for anything else."
-    if samples.ndim != 4:
-        raise DataRaterError(f"{kind} needs images (B, C, H, W), got samples of shape {tuple(samples.shape)}: choose other kinds of corruption, for example pixel_noise")
-    return samples.shape[-2:]
+# %% ../nbs/00a_corruptions.ipynb #885d4dfd
+def _covered(side_fractions: Tensor, size: int, places: Tensor) -> Tensor:
+    "(B, size) bool: the positions along one axis that the patch covers."
+    lengths = (side_fractions * size).round()
+    starts = (places * (size - lengths + 1)).floor()  # uniform over all places where the patch fits
+    position = torch.arange(size, device=places.device)
+    return (position >= starts[:, None]) & (position < (starts + lengths)[:, None])
 
 # %% ../nbs/00a_corruptions.ipynb #df5453da
 @register_corruption("occlusion")
@@ -260,13 +268,11 @@ def occlusion(samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor,
     patch = covered[0][:, None, :, None] & covered[1][:, None, None, :]  # (B, 1, H, W)
     return samples.masked_fill(patch, sum(context.value_range) / 2), targets
 
-
-def _covered(side_fractions: Tensor, size: int, places: Tensor) -> Tensor:
-    "(B, size) bool: the positions along one axis that the patch covers."
-    lengths = (side_fractions * size).round()
-    starts = (places * (size - lengths + 1)).floor()  # uniform over all places where the patch fits
-    position = torch.arange(size, device=places.device)
-    return (position >= starts[:, None]) & (position < (starts + lengths)[:, None])
+# %% ../nbs/00a_corruptions.ipynb #251f4612
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    "Raise unless all labels lie in 0 … num_classes - 1."
+    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise DataRaterError(f"labels span {labels.min().item()} to {labels.max().item()}, outside 0 to {num_classes - 1}: correct the labels or num_classes={num_classes}")
 
 # %% ../nbs/00a_corruptions.ipynb #60918483
 @register_corruption("label_noise", all_or_nothing=True)
@@ -284,12 +290,6 @@ def label_noise(samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tenso
         labels = (bounds / bounds[:, -1:] <= uniform).sum(1)  # a class of probability 0 has no width and is never drawn
     return samples, torch.where(fractions > 0, labels, targets)
 
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    "Raise unless all labels lie in 0 … num_classes - 1."
-    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise DataRaterError(f"labels span {labels.min().item()} to {labels.max().item()}, outside 0 to {num_classes - 1}: correct the labels or num_classes={num_classes}")
-
 # %% ../nbs/00a_corruptions.ipynb #9d290da7
 def duplicate_sources(
     indices: Tensor,  # (B,) indices of the samples to replace
@@ -302,7 +302,7 @@ def duplicate_sources(
     shift = 1 + _shift_right(key_bits(keys, 1, stream=1)[:, 0], 1) % (num_samples - 1)
     return (indices + shift) % num_samples
 
-
+# %% ../nbs/00a_corruptions.ipynb #c77bf144
 @register_corruption("duplicate", all_or_nothing=True, source_indices=duplicate_sources)
 def duplicate(samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext) -> tuple[Tensor, Tensor]:
     "Replace samples and their targets by copies of other members of the batch where the fraction is above 0."
@@ -318,7 +318,7 @@ class CorruptionPlan(NamedTuple):
     fractions: Tensor  # (B,) float32, 0 for clean
     keys: Tensor  # (B,) int64
 
-
+# %% ../nbs/00a_corruptions.ipynb #1ee97cdc
 def redirect(
     indices: Tensor,  # (B,) indices of the wanted samples
     plan: CorruptionPlan,  # what happens to each
@@ -349,7 +349,7 @@ def corrupt_values_(
             samples.index_copy_(0, rows, new_samples)
             targets.index_copy_(0, rows, new_targets)
 
-
+# %% ../nbs/00a_corruptions.ipynb #ca1a32ab
 def corrupt(
     samples: Tensor,  # (B, …)
     targets: Tensor,  # (B,)
@@ -385,6 +385,16 @@ def show_corruptions(
     ax.set_xlabel("corruption fraction")
     return ax
 
+# %% ../nbs/00a_corruptions.ipynb #519f42f5
+def _checked_sample(output: Any, sample: Tensor) -> Tensor:
+    "The one sample that a user's function returned; an error if it is not shaped as the one it was given."
+    if not isinstance(output, Tensor) or output.shape != sample.shape:
+        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise DataRaterError(f"the corruption function returned {got} for samples of shape {tuple(sample.shape)}: return a tensor of the same shape")
+    if not output.isfinite().all():
+        raise DataRaterError("the corruption function returned NaN or infinity: return finite values")
+    return output[0]
+
 # %% ../nbs/00a_corruptions.ipynb #6fc79e1e
 def corrupt_each(
     function: Callable[[Tensor, float], Tensor],  # a user's corrupt_samples(samples, corruption_fraction)
@@ -406,15 +416,17 @@ def corrupt_each(
                 corrupted[row] = _checked_sample(function(samples[row : row + 1].clone(), fraction), samples[row : row + 1])
     return corrupted, targets
 
-
-def _checked_sample(output: Any, sample: Tensor) -> Tensor:
-    "The one sample that a user's function returned; an error if it is not shaped as the one it was given."
-    if not isinstance(output, Tensor) or output.shape != sample.shape:
-        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise DataRaterError(f"the corruption function returned {got} for samples of shape {tuple(sample.shape)}: return a tensor of the same shape")
-    if not output.isfinite().all():
-        raise DataRaterError("the corruption function returned NaN or infinity: return finite values")
-    return output[0]
+# %% ../nbs/00a_corruptions.ipynb #449ba245
+def make_plan(
+    fractions: Tensor,  # (B,) 0 for clean samples
+    uniform: Tensor,  # (B,) in [0, 1): chooses the kind
+    keys: Tensor,  # (B,) int64
+    corruptions: Sequence[Callable],  # in the order of their codes; all equally likely
+) -> CorruptionPlan:  # all-or-nothing kinds have fraction 1
+    "Choose the kind of each sample whose fraction is above 0."
+    codes = torch.where(fractions > 0, 1 + (uniform * len(corruptions)).long(), 0)
+    counts_as_one = torch.tensor([False] + [getattr(corruption, "all_or_nothing", False) for corruption in corruptions], device=keys.device)
+    return CorruptionPlan(codes, torch.where(counts_as_one[codes], 1.0, fractions), keys)
 
 # %% ../nbs/00a_corruptions.ipynb #aeeff52a
 def draw_corruptions(
@@ -427,15 +439,3 @@ def draw_corruptions(
     low, high = config.corruption_fraction_range
     fractions = torch.where(chance < config.corruption_probability, low + (high - low) * strength, 0.0)
     return make_plan(fractions, kind, keys, corruptions)
-
-
-def make_plan(
-    fractions: Tensor,  # (B,) 0 for clean samples
-    uniform: Tensor,  # (B,) in [0, 1): chooses the kind
-    keys: Tensor,  # (B,) int64
-    corruptions: Sequence[Callable],  # in the order of their codes; all equally likely
-) -> CorruptionPlan:  # all-or-nothing kinds have fraction 1
-    "Choose the kind of each sample whose fraction is above 0."
-    codes = torch.where(fractions > 0, 1 + (uniform * len(corruptions)).long(), 0)
-    counts_as_one = torch.tensor([False] + [getattr(corruption, "all_or_nothing", False) for corruption in corruptions], device=keys.device)
-    return CorruptionPlan(codes, torch.where(counts_as_one[codes], 1.0, fractions), keys)

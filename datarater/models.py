@@ -105,7 +105,7 @@ def he_initialise(*layers: nn.Conv2d | nn.Linear) -> None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)
 
-
+# %% ../nbs/02_models.ipynb #6cb186db
 class ConvFeatures(nn.Sequential):
     "Two stride-2 convolutions with GELU: (B, in_channels, H, W) -> (B, 32, ⌈H/4⌉, ⌈W/4⌉)."
 
@@ -257,6 +257,22 @@ def rate(
     ratings = rater(*inputs) if params is None else functional_call(rater, params, inputs)
     return check_ratings(ratings, len(x), type(rater).__name__)
 
+# %% ../nbs/02_models.ipynb #a42a3fc3
+def _fill_blocks(
+    values: Tensor,  # one for each block; its rows on `axis`, its columns on the next
+    axis: int,  # 2 for (B, C, h, w), 1 for (B, h, w, C)
+    size: int,  # of the blocks, in pixels
+    height: int,
+    width: int,
+) -> Tensor:  # height on `axis`, width on the next
+    "Every value at all pixels of its block, and 0 in the rows and columns left over."
+    blocks = values.unsqueeze(axis + 1).unsqueeze(axis + 3)
+    shape = list(blocks.shape)
+    shape[axis + 1] = shape[axis + 3] = size
+    image = blocks.expand(shape).flatten(axis + 2, axis + 3).flatten(axis, axis + 1)
+    bottom, right = height - image.shape[axis], width - image.shape[axis + 1]
+    return F.pad(image, (0, 0) * (image.ndim - axis - 2) + (0, right, 0, bottom)) if bottom or right else image
+
 # %% ../nbs/02_models.ipynb #446f4dc3
 class _BlockPools(torch.autograd.Function):
     "(B, C, H, W) -> the largest value of each block, its mean, and the place of the largest."
@@ -279,20 +295,14 @@ class _BlockPools(torch.autograd.Function):
     def backward(ctx: Any, of_largest: Tensor, of_mean: Tensor, _: Any) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors  # (B, C, h, w): row-major places in H × W
         (_, _, height, width), size = ctx.shape, ctx.size
-        h, w = of_mean.shape[2:]
         to_rows = (lambda t: t.permute(0, 2, 3, 1)) if ctx.channels_last else (lambda t: t)  # as x lies in memory
         axis = 1 if ctx.channels_last else 2  # of the rows
-        spread = to_rows(of_mean / size**2).unsqueeze(axis + 1).unsqueeze(axis + 3)
-        shape = list(spread.shape)
-        shape[axis + 1] = shape[axis + 3] = size
-        image = spread.expand(shape).flatten(axis + 2, axis + 3).flatten(axis, axis + 1)  # (B, h·size, w·size, C) or (B, C, h·size, w·size)
-        if (h * size, w * size) != (height, width):
-            image = F.pad(image, (0, 0) * ctx.channels_last + (0, width - w * size, 0, height - h * size))
+        image = _fill_blocks(to_rows(of_mean / size**2), axis, size, height, width)  # (B, H, W, C) or (B, C, H, W)
         flat = image.flatten(axis, axis + 1).scatter_add_(axis, to_rows(places).flatten(axis, axis + 1), to_rows(of_largest).flatten(axis, axis + 1))
         image = flat.unflatten(axis, (height, width))
         return image.permute(0, 3, 1, 2) if ctx.channels_last else image, None
 
-
+# %% ../nbs/02_models.ipynb #aba0fe6f
 def largest_and_mean(
     x: Tensor,  # (B, C, H, W)
     size: int,  # of the blocks, in pixels; rows and columns left over at the end are left out
@@ -368,7 +378,7 @@ def at_label(
         raise DataRaterError(f"targets are {y.dtype}, but class labels are needed here: for real targets use a rater such as LabelAwareRegressionDataRater")
     return values.gather(1, y[:, None]).squeeze(1)  # (B, 1) -> (B,)
 
-
+# %% ../nbs/02_models.ipynb #c60c1fbc
 @register_model
 class LabelAwareDataRater(nn.Module):
     "Rates pairs of an image and a class label: computes a rating for every label, returns the one at y."
