@@ -17,7 +17,8 @@ from runs import configuration
 from datarater.config import DataRaterConfig
 from datarater.corruptions import seeded_generator
 from datarater.streams import seeded_globally
-from datarater.inner_loop import Batch, population_weight_gradient
+from datarater.inner_loop import population_weight_gradient
+from datarater.weighted_training import Batch
 from datarater.parts import set_up
 
 FRACTION_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from datarater.engines import Recorded
-from datarater.inner_loop import SGD, Adam, OptimizerState, Params, meta_gradient, model_loss, stack_trees
+from datarater.inner_loop import meta_gradient, stack_trees
+from datarater.weighted_training import SGD, Adam, OptimizerState, Params, model_loss
 from datarater.models import construct_model
 
 

@@ -32,7 +32,8 @@ from torch.utils.data import DataLoader, Dataset
 from datarater.config import DataRaterConfig
 from datarater.datasets import TensorDataRaterDataset, register_dataset
 from datarater.engines import Compiler, Recorded, resolve_engine, work_per_tensor
-from datarater.inner_loop import EXECUTIONS, model_loss, population_weight_gradient, rate_many
+from datarater.inner_loop import EXECUTIONS, population_weight_gradient, rate_many
+from datarater.weighted_training import model_loss
 from datarater.meta_training import evaluate, run_meta_training, take_meta_step
 from datarater.parts import Parts, set_up
 from datarater.run_folder import RunLog

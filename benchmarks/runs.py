@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from datarater.attacks import pgd, random_start
 from datarater.config import DataRaterConfig
 from datarater.corruptions import seeded_generator
-from datarater.inner_loop import detached, model_loss
+from datarater.inner_loop import detached
+from datarater.weighted_training import model_loss
 from datarater.meta_training import run_meta_training
 from datarater.models import construct_model
 

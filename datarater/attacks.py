@@ -20,7 +20,8 @@ from torch.func import functional_call, grad_and_value
 
 from .config import AttackSettings, DataRaterError, lookup
 from .corruptions import seeded_generator
-from .inner_loop import Batch, LossFunction, OuterLoss, Params, View, detached, map_population, model_loss
+from .inner_loop import OuterLoss, View, detached, map_population
+from .weighted_training import Batch, LossFunction, Params, model_loss
 
 # %% ../nbs/04_attacks.ipynb #0b6e101f
 class Norm(NamedTuple):

@@ -115,7 +115,7 @@ def fetch_batch(
     samples, targets = default_collate(items)
     return samples, targets
 
-
+# %% ../nbs/00b_batches.ipynb #4f3ffab4
 def describe(item: Any) -> str:
     "What a dataset or loader gave, in a few words."
     if isinstance(item, (tuple, list)):

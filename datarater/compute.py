@@ -24,7 +24,8 @@ from .config import DataRaterError, config_from_yaml
 from .curation import keep_best
 from .streams import seeded_globally
 from .downstream import METHODS, ComparisonPlan, IndexStream, MethodInput, check_runs, config_of, in_epochs, in_processes, one_thread, prepare, quality_of, train_model
-from .inner_loop import LOSSES, rate_many
+from .inner_loop import rate_many
+from .weighted_training import LOSSES
 from .meta_training import take_meta_step
 from .parts import set_up
 from .run_folder import existing, load_rater

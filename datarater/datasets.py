@@ -50,7 +50,7 @@ class CorruptedBatch(NamedTuple):
     codes: Tensor  # (B,) int64, index into `CorruptedSubset.kinds`; 0 is clean
     fractions: Tensor  # (B,) float32, 0 for clean
 
-
+# %% ../nbs/01_datasets.ipynb #cb610033
 class GroundTruth(NamedTuple):
     "What was done to each sample."
 
@@ -341,7 +341,7 @@ def is_path(
     separators = {os.sep, os.altsep} - {None}
     return name not in DATASETS and (name.lower().endswith(".npz") or any(separator in name for separator in separators) or (":" not in name and os.path.isdir(name)))
 
-
+# %% ../nbs/01_datasets.ipynb #842793cd
 def absolute_if_path(name: str) -> str:
     "A dataset's name as it can be used from any folder."
     return os.path.abspath(os.path.expanduser(name)) if is_path(name) else name
@@ -390,7 +390,7 @@ def get_dataset_loaders(
     "The three loaders of the dataset that a configuration names."
     return make_loaders(construct_dataset(config), config)
 
-
+# %% ../nbs/01_datasets.ipynb #bd0707a8
 def make_loaders(
     dataset: DataRaterDataset,
     config: DataRaterConfig,  # its `batch_size`, `train_split_ratio` and `corruption`

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .config import DataRaterError
-from .inner_loop import Params
+from .weighted_training import Params
 
 # %% ../nbs/04b_diagnostics.ipynb #9db9826d
 def gradient_agreement(

@@ -36,7 +36,8 @@ from .config import DataRaterConfig, DataRaterError, config_from_yaml, lookup
 from .corruptions import seeded_generator
 from .curation import BestOfBatchSampler, keep_best, sampling_weights
 from .datasets import construct_dataset, make_loaders
-from .inner_loop import LOSSES, rate_many, resolve_loss_type
+from .inner_loop import rate_many
+from .weighted_training import LOSSES, resolve_loss_type
 from .parts import check_targets, gather
 from .run_folder import existing, load_rater
 from .models import check_model, construct_model

@@ -18,7 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import DataRaterError
-from .inner_loop import Batch, LossFunction, Params
+from .weighted_training import Batch, LossFunction, Params
 
 # %% ../nbs/03b_engines.ipynb #abb08128
 _SMALL_WORK = 6e6  # floating-point operations; below it, calling a layer takes a CPU longer than computing it
@@ -34,7 +34,7 @@ def work_per_tensor(
         loss_fn(params, *batch)
     return counter.get_total_flops() / len(params)
 
-
+# %% ../nbs/03b_engines.ipynb #8abd7049
 def resolve_engine(
     estimator: str,  # "auto" or a key of ESTIMATORS
     execution: str,  # "auto", "loop" or "vmap"

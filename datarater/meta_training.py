@@ -35,7 +35,8 @@ from .config import DataRaterConfig, DataRaterError, config_from_yaml
 from .datasets import DATASETS, absolute_if_path, is_path
 from .detection import detection_by_kind, detection_by_strength, is_trained_on, precision_at_known_rate, rating_quality
 from .diagnostics import collapse_warning, gradient_agreement, rating_autocorrelation, rating_summary, weight_entropy
-from .inner_loop import LOSSES, Batch, MetaGradient, effective_sample_size, rate_many
+from .inner_loop import MetaGradient, rate_many
+from .weighted_training import LOSSES, Batch, effective_sample_size
 from .models import MODELS
 from .outer_loop import global_norms
 from .parts import MAX_ATTACKED_SAMPLES, MAX_INNER_SAMPLES, Parts, check_same_data, check_targets, copy_of_state, set_up
@@ -346,7 +347,7 @@ def _step_or_skip(parts: Parts, log: RunLog, meta_step: int) -> dict[str, float]
 class RequestedStop(KeyboardInterrupt):
     "A stop between two steps, after a checkpoint."
 
-
+# %% ../nbs/05_meta_training.ipynb #cf9b4c91
 def train_rater(run: "Run", progress: bool) -> None:
     "The meta-steps that a run still has before it, with an evaluation before the first, every `eval_frequency`, and after the last, and its checkpoints."
     parts, log, config = run.parts, run.log, run.parts.config

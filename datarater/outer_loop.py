@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .config import META_UPDATES, REFRESH, DataRaterError
-from .inner_loop import SGD, Adam, MetaGradient, OptimizerState, Params, stack_trees
+from .inner_loop import MetaGradient, stack_trees
+from .weighted_training import SGD, Adam, OptimizerState, Params
 
 # %% ../nbs/03a_outer_loop.ipynb #409b13d1
 def first_lifetimes(num_models: int, lifetime: int, refresh: str, generator: torch.Generator) -> list[int]:

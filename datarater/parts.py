@@ -27,7 +27,8 @@ from .config import DataRaterConfig, DataRaterError
 from .corruptions import seeded_generator
 from .datasets import DataRaterDataset, SplitDataRaterDataset, construct_dataset, make_loaders
 from .engines import Compiler, Recorded, resolve_engine, work_per_tensor
-from .inner_loop import INNER_OPTIMIZERS, SGD, Adam, Batch, LossFunction, MetaGradient, meta_gradient, model_loss, resolve_loss_type
+from .inner_loop import MetaGradient, meta_gradient
+from .weighted_training import INNER_OPTIMIZERS, SGD, Adam, Batch, LossFunction, model_loss, resolve_loss_type
 from .models import check_model, construct_model, rate
 from .outer_loop import MetaOptimizer, Population
 from .streams import BatchStream, checked_batch, digest, seeded_globally

@@ -122,7 +122,7 @@ def save_inner_model(parts: Parts, run_dir: Path) -> Path:
     own = {name: value[oldest] for name, value in parts.population.params.items()}
     return _save_state({**parts.inner_model.state_dict(), **own}, run_dir / "inner_model.pt")
 
-
+# %% ../nbs/04e_run_folder.ipynb #ee658b50
 def load_inner_model(
     run_dir: str | os.PathLike,  # a run's folder
     device: str | None = None,  # where to put it; None: cuda where there is one, else cpu
@@ -169,7 +169,7 @@ def single_figure(draw: Callable[[Axes], Axes]) -> Figure:
     draw(figure.subplots())
     return figure
 
-
+# %% ../nbs/04e_run_folder.ipynb #40d288e5
 def write_figure(figure: Figure, path: Path) -> None:
     "Write a figure as PNG."
     path.parent.mkdir(exist_ok=True)

@@ -37,7 +37,7 @@ def _check_twister(key: list[int], position: int) -> None:
     if not 0 <= position <= 624 or len(key) != 624:
         raise ValueError("no state of NumPy's generator")
 
-
+# %% ../nbs/00c_streams.ipynb #061beaa7
 def set_global_states(
     states: dict[str, Any],  # as `global_states` gave them
 ) -> None:
@@ -278,7 +278,7 @@ def stream_state(stream: BatchStream) -> dict[str, Any]:
     with stream.globals.in_use():
         return {"number": stream.number, "position": stream.position, "last": digest(*stream.last), "start": stream.start, "now": random_states(stream.loader)}
 
-
+# %% ../nbs/00c_streams.ipynb #2a98fc46
 def go_on(
     stream: BatchStream,  # over equal data; changed in place
     state: dict[str, Any],  # of the stream that was stopped

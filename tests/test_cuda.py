@@ -8,7 +8,8 @@ from torch.func import stack_module_state
 
 from datarater.config import DataRaterConfig
 from datarater.engines import Compiler, Recorded
-from datarater.inner_loop import ESTIMATORS, EXECUTIONS, SGD, MetaGradient, meta_gradient, model_loss
+from datarater.inner_loop import ESTIMATORS, EXECUTIONS, MetaGradient, meta_gradient
+from datarater.weighted_training import SGD, model_loss
 from datarater.meta_training import resume_meta_training, run_meta_training
 from datarater.models import construct_model
 

@@ -1,7 +1,9 @@
 """The published site, as far as it can be tried without Quarto: every page is processed by nbdev, every link and image leads somewhere, every page has its place."""
+import ast
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import PurePosixPath
@@ -14,7 +16,7 @@ NBS = ROOT / "nbs"
 PAGES = [name.removeprefix("nbs/") for name in notebook_names()]
 LINK = re.compile(r"""\]\(([^)\s]+)[^)]*\)|\b(?:src|href)=["']([^"']+)["']""")
 CODE = re.compile(r"(?ms)^ *```.*?^ *```|`[^`\n]*`")
-SHAPE = {"words": 2600, "cells": 130, "exported lines of a cell": 100}  # at most; the longest cells are classes, which nbdev keeps in one piece
+SHAPE = {"words": 2300, "cells": 135, "lines of its longest exported cell": 70, "lines of the median exported cell": 20, "public definitions in a cell": 1}  # at most; a class can't be divided over cells
 
 
 @pytest.fixture(scope="session")
@@ -54,15 +56,18 @@ def anchors_of(page: dict) -> set[str]:
 
 
 def test_every_page_is_processed(processed):
-    "Each has a title and a summary, and shows the signatures of the public functions and classes that it defines, with what is said of each parameter."
+    "Each has a title and a summary, and shows the signature of each public function and class that it defines, with a table of its parameters."
     problems = []
     for name, page in processed.items():
         front = text_of(page["cells"][0]["source"])
         if not re.search(r"(?m)^title: \S", front) or not re.search(r"(?m)^description: \S", front):
             problems.append(f"nbs/{name}: begin with a cell `# Title` and `> one-line summary`")
         exported = "\n".join(cell["source"] for cell in sources_of(name) if re.match(r"#\|\s*exports?\s", cell["source"]))
-        documented = set(re.findall(r"(?m)^### (\w+)$", "\n".join(shown_by(page))))
-        problems += [f"nbs/{name}: the page does not show the signature of {each}" for each in re.findall(r"(?m)^(?:def|class) ([A-Za-z]\w*)", exported) if each not in documented]
+        entries = {match[1]: text for text in shown_by(page) if (match := re.search(r"(?m)^### (\w+)$", text))}
+        for node in ast.parse(re.sub(r"(?m)^#\|.*", "", exported)).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                missing = "signature" if node.name not in entries else "parameters" if isinstance(node, ast.FunctionDef) and node.args.args and f"| `{node.args.args[0].arg}` |" not in entries[node.name] else None
+                problems += [f"nbs/{name}: the page does not show the {missing} of {node.name}"] * (missing is not None)
     report(problems)
 
 
@@ -111,22 +116,28 @@ def test_settings_of_the_site():
 
 
 def test_every_page_ends_with_its_limits():
-    "What was shown, what was not, and where to go on."
-    problems = []
+    "What was shown, what was not, and where to go on: in the course, to the next notebook."
+    problems, course = [], [name for name in PAGES if name[0].isdigit()]
+    following = dict(zip(course, [*course[1:], "index.ipynb"]))
     for name in PAGES:
         if name == "index.ipynb" or name.startswith("reference/"):
             continue
         end = "\n".join(cell["source"] for cell in sources_of(name)[-4:] if cell["cell_type"] == "markdown")
         problems += [f"nbs/{name}: its last section does not say {what}" for what, pattern in {"what was shown": r"## What we showed", "what was not": r"(?i)not shown|does not show|not:", "what comes next": r"(?m)^\**Next"}.items() if not re.search(pattern, end)]
+        if name in following and not re.search(rf"(?m)^\**Next.*\({re.escape(following[name])}\)", end):
+            problems.append(f"nbs/{name}: the line that begins with Next does not link to {following[name]}")
     report(problems)
 
 
 def test_shape_of_the_notebooks():
-    "None is a container for code: cells, words and the longest exported cell stay within bounds."
+    "None is a container for code: cells, words and exported cells stay within bounds, and a cell defines one public thing, so that the page shows its parameters just above it."
     problems = []
     for name in PAGES:
         cells = sources_of(name)
-        exported = [len(cell["source"].splitlines()) for cell in cells if re.match(r"#\|\s*exports?\s", cell["source"])]
-        found = {"words": sum(len(cell["source"].split()) for cell in cells if cell["cell_type"] == "markdown"), "cells": len(cells), "exported lines of a cell": max(exported, default=0)}
-        problems += [f"nbs/{name} has {found[what]} {what}, at most {most}: divide it" for what, most in SHAPE.items() if found[what] > most]
+        exported = [cell["source"] for cell in cells if re.match(r"#\|\s*exports?\s", cell["source"])]
+        lengths = [len(source.strip().splitlines()) - 1 for source in exported if "\nimport " not in source and "\nfrom " not in source] or [0]
+        definitions = max((len(re.findall(r"(?m)^(?:def|class) [A-Za-z]", source)) for source in exported), default=0)
+        words = sum(len(cell["source"].split()) for cell in cells if cell["cell_type"] == "markdown")
+        found = dict(zip(SHAPE, (words, len(cells), max(lengths), statistics.median(lengths), definitions), strict=True))
+        problems += [f"nbs/{name}: {what}: {found[what]}, at most {most}: divide it" for what, most in SHAPE.items() if found[what] > most]
     report(problems)
