@@ -22,14 +22,6 @@ from .config import AttackSettings, DataRaterError, lookup
 from .corruptions import seeded_generator
 from .inner_loop import Batch, LossFunction, OuterLoss, Params, View, detached, map_population, model_loss
 
-# %% ../nbs/04_attacks.ipynb #0b6e101f
-class Norm(NamedTuple):
-    "What an attack needs to know about a norm; each function treats the samples of a batch (B, ...) one by one."
-    measure: Callable[[Tensor], Tensor]  # (B, ...) -> (B,): the norm of each sample
-    steepest: Callable[[Tensor], Tensor]  # gradient -> direction of norm 1 along which the loss rises fastest
-    project: Callable[[Tensor, float], Tensor]  # perturbation, radius -> nearest perturbation within the radius
-    draw: Callable[[Tensor, torch.Generator], Tensor]  # a batch for its shape -> uniform in the unit ball
-
 # %% ../nbs/04_attacks.ipynb #cd07c163
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:
     "(B,) -> (B, 1, ...): broadcasts over the axes of a sample."
@@ -66,6 +58,14 @@ def _draw_ball(like: Tensor, generator: torch.Generator) -> Tensor:
     direction = _unit_length(torch.randn(like.shape, generator=generator, dtype=like.dtype))
     radius = torch.rand(len(like), generator=generator, dtype=like.dtype) ** (1 / math.prod(like.shape[1:]))
     return direction * _per_sample(radius, like)
+
+# %% ../nbs/04_attacks.ipynb #0b6e101f
+class Norm(NamedTuple):
+    "What an attack needs to know about a norm; each function treats the samples of a batch (B, ...) one by one."
+    measure: Callable[[Tensor], Tensor]  # (B, ...) -> (B,): the norm of each sample
+    steepest: Callable[[Tensor], Tensor]  # gradient -> direction of norm 1 along which the loss rises fastest
+    project: Callable[[Tensor, float], Tensor]  # perturbation, radius -> nearest perturbation within the radius
+    draw: Callable[[Tensor, torch.Generator], Tensor]  # a batch for its shape -> uniform in the unit ball
 
 # %% ../nbs/04_attacks.ipynb #f98c1357
 NORMS: dict[str, Norm] = {
