@@ -23,42 +23,34 @@ from .corruptions import seeded_generator
 from .inner_loop import OuterLoss, View, detached, map_population
 from .weighted_training import Batch, LossFunction, Params, model_loss
 
-# %% ../nbs/04_attacks.ipynb #0b6e101f
-class Norm(NamedTuple):
-    "What an attack needs to know about a norm; each function treats the samples of a batch (B, ...) one by one."
-    measure: Callable[[Tensor], Tensor]  # (B, ...) -> (B,): the norm of each sample
-    steepest: Callable[[Tensor], Tensor]  # gradient -> direction of norm 1 along which the loss rises fastest
-    project: Callable[[Tensor, float], Tensor]  # perturbation, radius -> nearest perturbation within the radius
-    draw: Callable[[Tensor, torch.Generator], Tensor]  # a batch for its shape -> uniform in the unit ball
-
-# %% ../nbs/04_attacks.ipynb #f98c1357
-def _at_least_tiny(x: Tensor) -> Tensor:
-    "Zeros replaced by the smallest normal number, so that zero can be divided by."
-    return x.clamp_min(torch.finfo(x.dtype).tiny)
-
-
+# %% ../nbs/04_attacks.ipynb #cd07c163
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:
     "(B,) -> (B, 1, ...): broadcasts over the axes of a sample."
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
-def _largest(x: Tensor) -> Tensor:
+def _at_least_tiny(x: Tensor) -> Tensor:
+    "Zeros replaced by the smallest normal number, so that zero can be divided by."
+    return x.clamp_min(torch.finfo(x.dtype).tiny)
+
+# %% ../nbs/04_attacks.ipynb #e5e73b1f
+def _largest(x: Tensor) -> Tensor:  # (B,)
     return x.abs().flatten(1).amax(1)
 
 
-def _length(x: Tensor) -> Tensor:
+def _length(x: Tensor) -> Tensor:  # (B,)
     return x.flatten(1).norm(dim=1)
 
 
 def _unit_length(gradient: Tensor) -> Tensor:
-    scaled = gradient / _per_sample(_at_least_tiny(_largest(gradient)), gradient)  # first: the squares of a saturated model's gradient vanish
+    scaled = gradient / _per_sample(_at_least_tiny(_largest(gradient)), gradient)
     return scaled / _per_sample(_at_least_tiny(_length(scaled)), gradient)
 
-
+# %% ../nbs/04_attacks.ipynb #2e51a8c4
 def _shorten(delta: Tensor, radius: float) -> Tensor:
     return delta * _per_sample((radius / _at_least_tiny(_length(delta))).clamp(max=1), delta)
 
-
+# %% ../nbs/04_attacks.ipynb #dd89f3a3
 def _draw_cube(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(like.shape, generator=generator, dtype=like.dtype) * 2 - 1
 
@@ -68,7 +60,15 @@ def _draw_ball(like: Tensor, generator: torch.Generator) -> Tensor:
     radius = torch.rand(len(like), generator=generator, dtype=like.dtype) ** (1 / math.prod(like.shape[1:]))
     return direction * _per_sample(radius, like)
 
+# %% ../nbs/04_attacks.ipynb #0b6e101f
+class Norm(NamedTuple):
+    "What an attack needs to know about a norm; each function treats the samples of a batch (B, ...) one by one."
+    measure: Callable[[Tensor], Tensor]  # (B, ...) -> (B,): the norm of each sample
+    steepest: Callable[[Tensor], Tensor]  # gradient -> direction of norm 1 along which the loss rises fastest
+    project: Callable[[Tensor, float], Tensor]  # perturbation, radius -> nearest perturbation within the radius
+    draw: Callable[[Tensor, torch.Generator], Tensor]  # a batch for its shape -> uniform in the unit ball
 
+# %% ../nbs/04_attacks.ipynb #f98c1357
 NORMS: dict[str, Norm] = {
     "linf": Norm(_largest, torch.sign, lambda delta, radius: delta.clamp(-radius, radius), _draw_cube),
     "l2": Norm(_length, _unit_length, _shorten, _draw_ball),
@@ -86,6 +86,11 @@ def random_start(
     "Perturbations uniform in the ball, in units of the data."
     low, high = value_range
     return (lookup(norm, NORMS, "norm", importable=False).draw(x, generator) * (eps * (high - low))).to(x.device)
+
+# %% ../nbs/04_attacks.ipynb #3f83b04f
+def _random_starts(x: Tensor, num_axes: int, **options: Any) -> Tensor:
+    "`random_start` for samples with `num_axes` axes before their own."
+    return random_start(x.flatten(0, num_axes - 1), **options).view_as(x)
 
 # %% ../nbs/04_attacks.ipynb #39b3b532
 def check_attack(
@@ -106,6 +111,22 @@ def check_attack(
         raise DataRaterError(f"num_steps={num_steps} is not allowed: give a whole number of at least 1")
     if not value_range[0] < value_range[1]:
         raise DataRaterError(f"value_range={value_range} is not allowed: give two numbers low < high")
+
+# %% ../nbs/04_attacks.ipynb #35d42c79
+def _losses_and_gradient(loss_fn: LossFunction, params: Params, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    "The loss of each sample (B,), and its gradient in that sample (B, ...)."
+
+    def total_loss(x: Tensor) -> tuple[Tensor, Tensor]:
+        losses = loss_fn(params, x, y)
+        return losses.sum(), losses
+
+    gradient, (_, losses) = grad_and_value(total_loss, has_aux=True)(x)
+    return losses, gradient
+
+# %% ../nbs/04_attacks.ipynb #12802aca
+def _better(best: Tensor, largest: Tensor, x: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+    "Sample by sample, the point with the larger loss, and that loss."
+    return torch.where(_per_sample(losses > largest, x), x, best), torch.maximum(losses, largest)
 
 # %% ../nbs/04_attacks.ipynb #d671b694
 def pgd(
@@ -133,23 +154,14 @@ def pgd(
     def inside(delta: Tensor) -> Tensor:
         return (x + geometry.project(delta, radius)).clamp(low, high)
 
-    def total_loss(x: Tensor) -> tuple[Tensor, Tensor]:
-        losses = loss_fn(params, x, y)
-        return losses.sum(), losses
-
     adversarial = x if start is None else inside(start)
     best, largest = x, x.new_full((len(x),), -math.inf) if start is None or not keep_best else loss_fn(params, x, y)
     for _ in range(num_steps):
-        gradient, (_, losses) = grad_and_value(total_loss, has_aux=True)(adversarial)
+        losses, gradient = _losses_and_gradient(loss_fn, params, adversarial, y)
         if keep_best:
             best, largest = _better(best, largest, adversarial, losses)
         adversarial = inside(adversarial - x + size * geometry.steepest(gradient))
     return _better(best, largest, adversarial, loss_fn(params, adversarial, y))[0] if keep_best else adversarial
-
-
-def _better(best: Tensor, largest: Tensor, x: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-    "Sample by sample, the point with the larger loss, and that loss."
-    return torch.where(_per_sample(losses > largest, x), x, best), torch.maximum(losses, largest)
 
 # %% ../nbs/04_attacks.ipynb #3ed4dcc0
 def fgsm(
@@ -197,6 +209,26 @@ def adversarial_view(
     "Show inner models adversarial samples instead of their batch (adversarial training, Madry et al. 2018)."
     return lambda params, x, y, start: (perturb(loss_fn, params, x, y, start), y)
 
+# %% ../nbs/04_attacks.ipynb #6b2a4d85
+def _check_samples(asked: str, x: Tensor, loss_type: str, value_range: tuple[float, float]) -> None:
+    "Raise `DataRaterError` for data that cannot be attacked; warn of a range of which they fill at most half."
+    low, high = value_range
+    if loss_type != "cross_entropy":
+        raise DataRaterError(f"{asked} needs class labels, and the targets are real numbers: leave the attack out")
+    if x.ndim != 4:
+        raise DataRaterError(f"{asked} needs images (C, H, W), and the samples have shape {tuple(x.shape[1:])}: leave the attack out")
+    if not low <= x.min() <= x.max() <= high:  # also true of NaN
+        raise DataRaterError(f"{asked}: samples span {x.min():.4g} to {x.max():.4g}, outside the dataset's value_range=({low:g}, {high:g}): give the dataset class the range of its samples, which attacks keep to")
+    if x.max() - x.min() <= (high - low) / 2:
+        warnings.warn(f"{asked}: samples span {x.min():.4g} to {x.max():.4g} of value_range=({low:g}, {high:g}); if that is all they ever span, give the dataset class that range, for eps is measured in it", RuntimeWarning, stacklevel=3)
+
+# %% ../nbs/04_attacks.ipynb #f49ce4f3
+def _share_right(model: nn.Module, perturb: Perturb, x: Tensor, y: Tensor, params: Params, start: Tensor) -> Tensor:  # ()
+    "Share of samples that a model with these parameters gets right both as they are and attacked."
+    adversarial = perturb(model_loss(model, "cross_entropy"), params, x, y, start)
+    right = [functional_call(model, params, (shown,)).argmax(-1) == y for shown in (x, adversarial)]
+    return (right[0] & right[1]).double().mean()
+
 # %% ../nbs/04_attacks.ipynb #47ed1811
 class Adversary:
     "The attacks that a run's settings ask for; without `attack` and `inner_attack` it changes nothing."
@@ -219,22 +251,17 @@ class Adversary:
 
     def hooks(self, loss_fn: LossFunction) -> dict[str, Any]:
         "What `meta_gradient` is to be given."
-        hooks = {}
-        if self.attacks_inner:
-            hooks["view"] = adversarial_view(loss_fn, partial(fgsm, **self._ball) if self.settings.inner_attack == "fgsm" else self.pgd(self.settings.attack_steps))
-        if self.attacks_outer:
-            hooks["outer_loss_fn"] = adversarial_loss(loss_fn, self.pgd(self.settings.attack_steps), self.settings.adversarial_frac)
-        return hooks
+        by_pgd, by_fgsm = self.pgd(self.settings.attack_steps), partial(fgsm, **self._ball)
+        inner = {"view": adversarial_view(loss_fn, by_fgsm if self.settings.inner_attack == "fgsm" else by_pgd)}
+        outer = {"outer_loss_fn": adversarial_loss(loss_fn, by_pgd, self.settings.adversarial_frac)}
+        return (inner if self.attacks_inner else {}) | (outer if self.attacks_outer else {})
 
     def add_starts(self, inner_batches: Batch, outer_batches: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         "The batches (P, T, B, ...) and (P, B, ...), each with random starts where it will be attacked."
-        inner = (*inner_batches, self._draw(inner_batches[0], 3)) if self.attacks_inner else inner_batches
-        outer = (*outer_batches, self._draw(outer_batches[0], 2)) if self.attacks_outer else outer_batches
+        draw = partial(_random_starts, **self._ball, generator=self.generator)
+        inner = (*inner_batches, draw(inner_batches[0], 3)) if self.attacks_inner else inner_batches
+        outer = (*outer_batches, draw(outer_batches[0], 2)) if self.attacks_outer else outer_batches
         return inner, outer
-
-    def _draw(self, x: Tensor, num_axes: int) -> Tensor:
-        "Starts for samples with `num_axes` axes before their own."
-        return random_start(x.flatten(0, num_axes - 1), **self._ball, generator=self.generator).view_as(x)
 
     def robust_accuracy(
         self,
@@ -246,25 +273,11 @@ class Adversary:
     ) -> Tensor:  # (P,)
         "Share of samples that each member gets right both as they are and attacked with `attack_eval_steps`; the same starts each time."
         start = random_start(x, **self._ball, generator=seeded_generator(self.seed, "attack evaluation"))
-
-        def member(params: Params, start: Tensor) -> Tensor:
-            adversarial = self.pgd(self.settings.attack_eval_steps)(model_loss(model, "cross_entropy"), params, x, y, start)
-            right = [functional_call(model, params, (shown,)).argmax(-1) == y for shown in (x, adversarial)]
-            return (right[0] & right[1]).double().mean()
-
+        member = partial(_share_right, model, self.pgd(self.settings.attack_eval_steps), x, y)  # of (params, start)
         num_models = len(next(iter(params.values())))
         return map_population(execution, member, detached(params), start.expand(num_models, *start.shape))
 
     def check(self, x: Tensor, loss_type: str) -> None:
         "Raise `DataRaterError` for data that cannot be attacked: no class labels, no images, or values outside the range."
-        if not self.is_active:
-            return
-        asked, (low, high) = "attack=True" if self.attacks_outer else f"inner_attack={self.settings.inner_attack!r}", self.value_range
-        if loss_type != "cross_entropy":
-            raise DataRaterError(f"{asked} needs class labels, and the targets are real numbers: leave the attack out")
-        if x.ndim != 4:
-            raise DataRaterError(f"{asked} needs images (C, H, W), and the samples have shape {tuple(x.shape[1:])}: leave the attack out")
-        if not low <= x.min() <= x.max() <= high:  # also true of NaN
-            raise DataRaterError(f"{asked}: samples span {x.min():.4g} to {x.max():.4g}, outside the dataset's value_range=({low:g}, {high:g}): give the dataset class the range of its samples, which attacks keep to")
-        if x.max() - x.min() <= (high - low) / 2:
-            warnings.warn(f"{asked}: samples span {x.min():.4g} to {x.max():.4g} of value_range=({low:g}, {high:g}); if that is all they ever span, give the dataset class that range, for eps is measured in it", RuntimeWarning, stacklevel=2)
+        if self.is_active:
+            _check_samples("attack=True" if self.attacks_outer else f"inner_attack={self.settings.inner_attack!r}", x, loss_type, self.value_range)

@@ -34,7 +34,7 @@ def _finite(values: ArrayLike, name: str) -> np.ndarray:  # (N,) float64
         raise DataRaterError(f"{name}: {array[bad[0]]} at index {bad[0]} ({len(bad)} in all), only finite numbers are allowed: repair or leave out these samples")
     return array
 
-
+# %% ../nbs/04a_detection.ipynb #0cdd689f
 def _fractions(values: ArrayLike) -> np.ndarray:  # (N,) float64
     "Corruption fractions, from 0 (clean) to 1."
     fractions = _finite(values, "fractions")
@@ -107,12 +107,12 @@ def _num_flagged(
         raise DataRaterError(f"rate={rate!r}, allowed is a number between 0 and 1, both excluded: give 0.1 to flag 10 %, or None for the share that is corrupted")
     return max(1, round(rate * len(is_corrupted)))
 
-# %% ../nbs/04a_detection.ipynb #20b5ea14
+# %% ../nbs/04a_detection.ipynb #8867a120
 def _average_precision(is_corrupted: np.ndarray, ratings: np.ndarray) -> float:
     "Average precision with corrupted as the positive class; NaN if nothing is corrupted."
     return float(average_precision_score(is_corrupted, -ratings)) if is_corrupted.any() else math.nan
 
-
+# %% ../nbs/04a_detection.ipynb #20b5ea14
 def detection_quality(
     ratings: ArrayLike,  # (N,): higher = better data
     is_corrupted: ArrayLike,  # (N,) of booleans: the truth
@@ -133,7 +133,7 @@ def detection_quality(
         "recall": hits / num_corrupted if num_corrupted else math.nan,
     }
 
-# %% ../nbs/04a_detection.ipynb #220b72a0
+# %% ../nbs/04a_detection.ipynb #4ebde5b3
 def _kinds(kinds: ArrayLike) -> np.ndarray:  # (N,) of strings
     "Names of corruptions, one per sample; raises `DataRaterError` for what is no name."
     names = np.asarray(kinds, dtype=object)
@@ -143,13 +143,34 @@ def _kinds(kinds: ArrayLike) -> np.ndarray:  # (N,) of strings
         raise DataRaterError(f"kinds: got {got}, allowed are strings, one per sample, 'clean' for clean ones ('all' is taken): give GroundTruth.kinds")
     return names
 
-
+# %% ../nbs/04a_detection.ipynb #220b72a0
 def _check_agreement(kinds: np.ndarray, fractions: np.ndarray) -> None:
     "Raise unless the clean samples, and only they, have fraction 0."
     odd = np.flatnonzero((kinds == "clean") != (fractions == 0))
     if len(odd):
         raise DataRaterError(f"kinds and fractions disagree at index {odd[0]} ({kinds[odd[0]]!r}, {fractions[odd[0]]:g}; {len(odd)} in all): "
                              "clean samples, and only they, have fraction 0; take both from the same ground truth")
+
+# %% ../nbs/04a_detection.ipynb #45b2a8e4
+def _kind_row(
+    ratings: np.ndarray,  # (N,)
+    fractions: np.ndarray | None,  # (N,)
+    flag_chances: np.ndarray,  # (N,): in the whole set
+    is_member: np.ndarray,  # (N,) bool: of this kind
+    is_clean: np.ndarray,  # (N,) bool
+) -> dict[str, float]:
+    "One row of `detection_by_kind`."
+    compared = is_member | is_clean
+    row = {
+        "count": int(is_member.sum()),
+        "auroc": _auroc(ratings[is_clean], ratings[is_member]),
+        "average_precision": _average_precision(is_member[compared], ratings[compared]),
+        "recall": float(flag_chances[is_member].mean()) if is_member.any() else math.nan,
+    }
+    if fractions is not None:
+        quality = rating_quality(ratings[is_clean], ratings[is_member], fractions[is_member])
+        row |= {"spearman": quality["spearman"], "r2": quality["r2"]}
+    return row
 
 # %% ../nbs/04a_detection.ipynb #fa369fc0
 def detection_by_kind(
@@ -175,28 +196,7 @@ def detection_by_kind(
     table.insert(4, "precision", [math.nan] * (len(table) - 1) + [precision])
     return table
 
-# %% ../nbs/04a_detection.ipynb #45b2a8e4
-def _kind_row(
-    ratings: np.ndarray,  # (N,)
-    fractions: np.ndarray | None,  # (N,)
-    flag_chances: np.ndarray,  # (N,): in the whole set
-    is_member: np.ndarray,  # (N,) bool: of this kind
-    is_clean: np.ndarray,  # (N,) bool
-) -> dict[str, float]:
-    "One row of `detection_by_kind`."
-    compared = is_member | is_clean
-    row = {
-        "count": int(is_member.sum()),
-        "auroc": _auroc(ratings[is_clean], ratings[is_member]),
-        "average_precision": _average_precision(is_member[compared], ratings[compared]),
-        "recall": float(flag_chances[is_member].mean()) if is_member.any() else math.nan,
-    }
-    if fractions is not None:
-        quality = rating_quality(ratings[is_clean], ratings[is_member], fractions[is_member])
-        row |= {"spearman": quality["spearman"], "r2": quality["r2"]}
-    return row
-
-# %% ../nbs/04a_detection.ipynb #269632a6
+# %% ../nbs/04a_detection.ipynb #688b3cda
 def _bin_edges(bins: int | ArrayLike) -> np.ndarray:  # (num_bins + 1,)
     "Edges of equal bins of (0, 1], or the given edges, checked."
     is_count = isinstance(bins, Integral) and not isinstance(bins, bool)
@@ -205,7 +205,7 @@ def _bin_edges(bins: int | ArrayLike) -> np.ndarray:  # (num_bins + 1,)
         raise DataRaterError(f"bins={bins!r}, allowed is a number of bins from 1, or at least two rising edges from 0 to 1: give 5 or (0, 0.1, 0.5, 1)")
     return edges
 
-
+# %% ../nbs/04a_detection.ipynb #269632a6
 def detection_by_strength(
     ratings: ArrayLike,  # (N,): higher = better data
     fractions: ArrayLike,  # (N,): from 0 (clean) to 1

@@ -69,12 +69,12 @@ def rating_autocorrelation(
         return math.nan
     return float(np.corrcoef(previous, current)[0, 1])
 
-# %% ../nbs/04b_diagnostics.ipynb #e67acae3
+# %% ../nbs/04b_diagnostics.ipynb #fab05a89
 MIN_ESS_FRAC = 0.02  # of the batch; a filter that drops 90 % still has 0.1
 MIN_ESS = 2.0  # samples, for small batches; at most half the batch
 MIN_RATING_SPREAD = 1e-4  # std/temperature: weights differ by less than 0.01 %; an untrained rater has about 0.03
 
-
+# %% ../nbs/04b_diagnostics.ipynb #93be4dd9
 def collapse_warning(
     ess: float,  # effective sample size of the latest batches, from 1 to B
     batch_size: int,  # B
@@ -95,13 +95,13 @@ def collapse_warning(
         )
     return None
 
-# %% ../nbs/04b_diagnostics.ipynb #2f52d816
-_LINES = (("black", "-"), ("black", "--"), ("0.5", "-."))  # told apart without colour
-
-
+# %% ../nbs/04b_diagnostics.ipynb #cda12617
 def _available(table: pd.DataFrame, columns: dict[str, str]) -> dict[str, str]:
     "Those of the columns (name -> label) that hold a number."
     return {name: label for name, label in columns.items() if {"meta_step", name} <= set(table.columns) and table[name].notna().any()}
+
+# %% ../nbs/04b_diagnostics.ipynb #e7d972a2
+_LINES = (("black", "-"), ("black", "--"), ("0.5", "-."))  # told apart without colour
 
 
 def _draw_lines(table: pd.DataFrame, columns: dict[str, str], ax: Axes) -> Axes:
@@ -116,7 +116,7 @@ def _draw_lines(table: pd.DataFrame, columns: dict[str, str], ax: Axes) -> Axes:
         ax.legend(fontsize="small")
     return ax
 
-
+# %% ../nbs/04b_diagnostics.ipynb #9cc1394f
 def _draw_smoothed(table: pd.DataFrame, column: str, ax: Axes) -> Axes:
     "A noisy column in grey and its running mean, over a twentieth of the run, in black."
     if not _available(table, {column: ""}):
@@ -131,7 +131,7 @@ def _draw_band(table: pd.DataFrame, low: str, high: str, label: str, ax: Axes) -
     if len(_available(table, {low: "", high: ""})) == 2:
         ax.fill_between(table["meta_step"], table[low], table[high], color="0.85", linewidth=0, label=label)
 
-
+# %% ../nbs/04b_diagnostics.ipynb #bbd07c62
 def _draw_norms(history: pd.DataFrame, ax: Axes) -> Axes:
     "Norm of the meta-gradient and the range over members, on a logarithmic axis where there is something above 0."
     _draw_band(history, "member_norm_min", "member_norm_max", "members, min to max", ax)
@@ -142,7 +142,7 @@ def _draw_norms(history: pd.DataFrame, ax: Axes) -> Axes:
             ax.set_yscale("log", nonpositive="mask")
     return ax
 
-
+# %% ../nbs/04b_diagnostics.ipynb #1783e651
 def _draw_ratings(metrics: pd.DataFrame, ax: Axes) -> Axes:
     "Range of ratings; on a second axis, from -1 to 1, their correlation with those of the evaluation before."
     _draw_band(metrics, "rating_min", "rating_max", "min to max", ax)
