@@ -11,7 +11,7 @@ __all__ = ['ATTACKS', 'MIN_SAMPLES', 'UnitRange', 'AttackPlan', 'Robustness', 'm
 import copy
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from numbers import Integral
@@ -33,7 +33,7 @@ from .parts import MAX_EVALUATION_SAMPLES, gather
 from .run_folder import existing, load_model
 from .reference import fit_classifier
 
-# %% ../nbs/06_adversarial.ipynb #7fcd652d
+# %% ../nbs/06_adversarial.ipynb #8f88d759
 class UnitRange(nn.Module):
     "A frozen copy, in evaluation mode, of a model of images in `value_range`, as a float32 model of images in [0, 1]; raises `DataRaterError` for outputs that are no finite logits."
 
@@ -63,7 +63,81 @@ class UnitRange(nn.Module):
         "(B, C, H, W) in [0, 1], (B,) -> (B,) of bool."
         return self(x).argmax(-1) == y
 
-# %% ../nbs/06_adversarial.ipynb #b4c4cd96
+# %% ../nbs/06_adversarial.ipynb #27be2bdc
+def _to_unit(x: Tensor, value_range: tuple[float, float]) -> Tensor:
+    "The samples in [0, 1], float32."
+    low, high = value_range
+    return ((x.float() - low) / (high - low)).clamp(0, 1).contiguous()
+
+# %% ../nbs/06_adversarial.ipynb #c57e991f
+def _prepare(model: nn.Module, x: Tensor, y: Tensor, value_range: tuple[float, float]) -> tuple[UnitRange, int]:
+    "The wrapped model and its number of classes; raises `DataRaterError` for samples or models that cannot be attacked."
+    low, high = value_range
+    if x.ndim != 4 or len(x) == 0 or not x.is_floating_point():
+        raise DataRaterError(f"samples are {x.dtype} of shape {tuple(x.shape)}: give images (N, C, H, W) of floats, at least one")
+    if y.shape != (len(x),) or y.dtype != torch.int64:
+        raise DataRaterError(f"labels are {y.dtype} of shape {tuple(y.shape)} for {len(x)} samples: give int64 labels of shape (N,); real targets can't be attacked")
+    if not low <= x.min() <= x.max() <= high:  # also true of NaN
+        raise DataRaterError(f"samples span {x.min():.4g} to {x.max():.4g}, outside value_range=({low:g}, {high:g}): give the range of the data")
+    wrapped = UnitRange(model, value_range, x)
+    try:
+        with torch.no_grad():
+            num_classes = wrapped(_to_unit(x[:2], value_range)).shape[1]
+    except DataRaterError:
+        raise
+    except Exception as error:  # a model may fail in any way
+        raise DataRaterError(f"the model, given samples {x.dtype} of shape {tuple(x.shape[1:])} on {x.device}, failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if y.min() < 0 or y.max() >= num_classes:
+        raise DataRaterError(f"labels go from {y.min()} to {y.max()}, but the model gives logits for {num_classes} classes: give labels from 0 to {num_classes - 1}")
+    return wrapped, num_classes
+
+# %% ../nbs/06_adversarial.ipynb #1cc2b706
+def _library() -> ModuleType:
+    "torchattacks, imported where it is needed: that takes about a second, which no other command should pay."
+    import torchattacks
+
+    return torchattacks
+
+# %% ../nbs/06_adversarial.ipynb #b7315aec
+def _make_fgsm(model: nn.Module, plan: "AttackPlan", num_classes: int, seed: int) -> Any:
+    return _library().FGSM(model, eps=plan.eps)
+
+
+def _make_pgd(model: nn.Module, plan: "AttackPlan", num_classes: int, seed: int) -> Any:
+    attack = _library().PGD if plan.norm == "linf" else _library().PGDL2
+    return attack(model, eps=plan.eps, alpha=plan.size, steps=plan.num_steps)
+
+# %% ../nbs/06_adversarial.ipynb #0e609733
+def _named(norm: str) -> str:
+    "torchattacks' word for a norm."
+    return {"linf": "Linf", "l2": "L2"}[norm]
+
+
+def _make_apgd(model: nn.Module, plan: "AttackPlan", num_classes: int, seed: int) -> Any:
+    return _library().APGD(model, norm=_named(plan.norm), eps=plan.eps, steps=plan.num_steps, seed=seed)
+
+
+def _make_square(model: nn.Module, plan: "AttackPlan", num_classes: int, seed: int) -> Any:
+    return _library().Square(model, norm=_named(plan.norm), eps=plan.eps, n_queries=50 * plan.num_steps, seed=seed)
+
+# %% ../nbs/06_adversarial.ipynb #ad8ca402
+def _make_autoattack(model: nn.Module, plan: "AttackPlan", num_classes: int, seed: int) -> Any:
+    if num_classes < 4:
+        raise DataRaterError(f"attack='autoattack' needs at least 4 classes, the model has {num_classes}: give attack='apgd'")
+    same = dict(norm=_named(plan.norm), eps=plan.eps, seed=seed)
+    return _library().MultiAttack([  # torchattacks.AutoAttack has the same four, but takes 10 steps where the paper takes 100
+        _library().APGD(model, steps=plan.num_steps, loss="ce", **same),
+        _library().APGDT(model, steps=plan.num_steps, n_classes=num_classes, **same),
+        _library().FAB(model, steps=plan.num_steps, multi_targeted=True, n_classes=num_classes, **same),
+        _library().Square(model, n_queries=50 * plan.num_steps, **same),
+    ])
+
+# %% ../nbs/06_adversarial.ipynb #5ad7bd4a
+ATTACKS: dict[str, Callable[[nn.Module, "AttackPlan", int, int], Any]] = {
+    "fgsm": _make_fgsm, "pgd": _make_pgd, "apgd": _make_apgd, "square": _make_square, "autoattack": _make_autoattack,
+}
+
+# %% ../nbs/06_adversarial.ipynb #aa4fd63b
 @dataclass(frozen=True, kw_only=True)
 class AttackPlan:
     "An attack by name, with its settings, checked when made; sizes in pixels of [0, 1]."
@@ -90,53 +164,7 @@ class AttackPlan:
         "The step size."
         return self.step_size if self.step_size is not None else 2.5 * self.eps / self.num_steps
 
-# %% ../nbs/06_adversarial.ipynb #fe74c3e4
-def _library() -> ModuleType:
-    "torchattacks, imported where it is needed: that takes about a second, which no other command should pay."
-    import torchattacks
-
-    return torchattacks
-
-
-def _named(norm: str) -> str:
-    "torchattacks' word for a norm."
-    return {"linf": "Linf", "l2": "L2"}[norm]
-
-
-def _make_pgd(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    attack = _library().PGD if plan.norm == "linf" else _library().PGDL2
-    return attack(model, eps=plan.eps, alpha=plan.size, steps=plan.num_steps)
-
-
-def _make_fgsm(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    return _library().FGSM(model, eps=plan.eps)
-
-
-def _make_apgd(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    return _library().APGD(model, norm=_named(plan.norm), eps=plan.eps, steps=plan.num_steps, seed=seed)
-
-
-def _make_square(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    return _library().Square(model, norm=_named(plan.norm), eps=plan.eps, n_queries=50 * plan.num_steps, seed=seed)
-
-
-def _make_autoattack(model: nn.Module, plan: AttackPlan, num_classes: int, seed: int) -> Any:
-    if num_classes < 4:
-        raise DataRaterError(f"attack='autoattack' needs at least 4 classes, the model has {num_classes}: give attack='apgd'")
-    same = dict(norm=_named(plan.norm), eps=plan.eps, seed=seed)
-    return _library().MultiAttack([  # torchattacks.AutoAttack has the same four, but takes 10 steps where the paper takes 100
-        _library().APGD(model, steps=plan.num_steps, loss="ce", **same),
-        _library().APGDT(model, steps=plan.num_steps, n_classes=num_classes, **same),
-        _library().FAB(model, steps=plan.num_steps, multi_targeted=True, n_classes=num_classes, **same),
-        _library().Square(model, n_queries=50 * plan.num_steps, **same),
-    ])
-
-
-ATTACKS: dict[str, Callable[[nn.Module, AttackPlan, int, int], Any]] = {
-    "fgsm": _make_fgsm, "pgd": _make_pgd, "apgd": _make_apgd, "square": _make_square, "autoattack": _make_autoattack,
-}
-
-# %% ../nbs/06_adversarial.ipynb #f19e6038
+# %% ../nbs/06_adversarial.ipynb #cfe1f5df
 @dataclass(frozen=True)
 class Robustness:
     "What an attack left of a classifier, sample by sample."
@@ -175,7 +203,32 @@ class Robustness:
         robust = self.by_class()["robust_accuracy"]
         return int(robust.idxmin()), float(robust.min())
 
-# %% ../nbs/06_adversarial.ipynb #9bb4075b
+# %% ../nbs/06_adversarial.ipynb #0c70cd4c
+def _attempt(model: UnitRange, x: Tensor, y: Tensor, plan: AttackPlan, num_classes: int, seed: int) -> Tensor:
+    "One attack by torchattacks."
+    try:
+        return ATTACKS[plan.attack](model, plan, num_classes, seed)(x, y).detach()
+    except RuntimeError as error:
+        if "does not require grad" in str(error):
+            raise DataRaterError("the model gives no gradient towards its samples (a step in it, or no_grad?): give attack='square', which needs none") from error
+        raise
+
+# %% ../nbs/06_adversarial.ipynb #c8667d68
+def _attack_batch(model: UnitRange, x: Tensor, y: Tensor, plan: AttackPlan, num_classes: int, first_seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    "Of a batch (B, C, H, W) in [0, 1]: is_right, is_robust (B,), the last attempts (B, C, H, W), the largest distances (B,)."
+    is_right = model.is_right(x, y)
+    is_robust, adversarial, distances = is_right.clone(), x.clone(), torch.zeros(len(x), device=x.device)
+    for restart in range(plan.num_restarts if plan.eps > 0 else 0):
+        standing = is_robust.nonzero().flatten()
+        if len(standing) == 0:
+            break
+        torch.manual_seed(first_seed + restart)
+        adversarial[standing] = _attempt(model, x[standing], y[standing], plan, num_classes, first_seed + restart)
+        is_robust[standing] = model.is_right(adversarial[standing], y[standing])
+        distances = torch.maximum(distances, NORMS[plan.norm].measure(adversarial - x))
+    return is_right, is_robust, adversarial, distances
+
+# %% ../nbs/06_adversarial.ipynb #c4bd82bd
 def measure_robustness(
     model: nn.Module,  # (B, C, H, W) -> logits (B, classes); left as it is
     x: Tensor,  # (N, C, H, W), within value_range
@@ -198,60 +251,7 @@ def measure_robustness(
     adversarial = value_range[0] + adversarial * (value_range[1] - value_range[0])
     return Robustness(plan, y, is_right, is_robust, adversarial, distances.max().item(), is_in_range)
 
-
-def _to_unit(x: Tensor, value_range: tuple[float, float]) -> Tensor:
-    "The samples in [0, 1], float32."
-    low, high = value_range
-    return ((x.float() - low) / (high - low)).clamp(0, 1).contiguous()
-
-# %% ../nbs/06_adversarial.ipynb #fde7ff1f
-def _attack_batch(model: UnitRange, x: Tensor, y: Tensor, plan: AttackPlan, num_classes: int, first_seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    "Of a batch (B, C, H, W) in [0, 1]: is_right, is_robust (B,), the last attempts (B, C, H, W), the largest distances (B,)."
-    is_right = model.is_right(x, y)
-    is_robust, adversarial, distances = is_right.clone(), x.clone(), torch.zeros(len(x), device=x.device)
-    for restart in range(plan.num_restarts if plan.eps > 0 else 0):
-        standing = is_robust.nonzero().flatten()
-        if len(standing) == 0:
-            break
-        torch.manual_seed(first_seed + restart)
-        adversarial[standing] = _attempt(model, x[standing], y[standing], plan, num_classes, first_seed + restart)
-        is_robust[standing] = model.is_right(adversarial[standing], y[standing])
-        distances = torch.maximum(distances, NORMS[plan.norm].measure(adversarial - x))
-    return is_right, is_robust, adversarial, distances
-
-
-def _attempt(model: UnitRange, x: Tensor, y: Tensor, plan: AttackPlan, num_classes: int, seed: int) -> Tensor:
-    "One attack by torchattacks."
-    try:
-        return ATTACKS[plan.attack](model, plan, num_classes, seed)(x, y).detach()
-    except RuntimeError as error:
-        if "does not require grad" in str(error):
-            raise DataRaterError("the model gives no gradient towards its samples (a step in it, or no_grad?): give attack='square', which needs none") from error
-        raise
-
-
-def _prepare(model: nn.Module, x: Tensor, y: Tensor, value_range: tuple[float, float]) -> tuple[UnitRange, int]:
-    "The wrapped model and its number of classes; raises `DataRaterError` for samples or models that cannot be attacked."
-    low, high = value_range
-    if x.ndim != 4 or len(x) == 0 or not x.is_floating_point():
-        raise DataRaterError(f"samples are {x.dtype} of shape {tuple(x.shape)}: give images (N, C, H, W) of floats, at least one")
-    if y.shape != (len(x),) or y.dtype != torch.int64:
-        raise DataRaterError(f"labels are {y.dtype} of shape {tuple(y.shape)} for {len(x)} samples: give int64 labels of shape (N,); real targets can't be attacked")
-    if not low <= x.min() <= x.max() <= high:  # also true of NaN
-        raise DataRaterError(f"samples span {x.min():.4g} to {x.max():.4g}, outside value_range=({low:g}, {high:g}): give the range of the data")
-    wrapped = UnitRange(model, value_range, x)
-    try:
-        with torch.no_grad():
-            num_classes = wrapped(_to_unit(x[:2], value_range)).shape[1]
-    except DataRaterError:
-        raise
-    except Exception as error:  # a model may fail in any way
-        raise DataRaterError(f"the model, given samples {x.dtype} of shape {tuple(x.shape[1:])} on {x.device}, failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
-    if y.min() < 0 or y.max() >= num_classes:
-        raise DataRaterError(f"labels go from {y.min()} to {y.max()}, but the model gives logits for {num_classes} classes: give labels from 0 to {num_classes - 1}")
-    return wrapped, num_classes
-
-# %% ../nbs/06_adversarial.ipynb #c5240c1a
+# %% ../nbs/06_adversarial.ipynb #bb6d4f00
 def accuracy_over_eps(
     model: nn.Module,
     x: Tensor,  # (N, C, H, W)
@@ -264,7 +264,7 @@ def accuracy_over_eps(
     results = [measure_robustness(model, x, y, replace(plan, eps=radius), **options) for radius in eps]
     return pd.DataFrame({"eps": list(eps), "accuracy": [r.robust_accuracy for r in results], "standard_error": [r.standard_error for r in results]})
 
-
+# %% ../nbs/06_adversarial.ipynb #3ee01e9e
 def plot_accuracy_over_eps(
     table: pd.DataFrame,  # of `accuracy_over_eps`
     ax: Axes,
@@ -278,7 +278,7 @@ def plot_accuracy_over_eps(
         ax.legend()
     return ax
 
-# %% ../nbs/06_adversarial.ipynb #4ec9ec86
+# %% ../nbs/06_adversarial.ipynb #5e31139a
 def show_adversarial(
     result: Robustness,
     x: Tensor,  # (N, C, H, W): the samples that were attacked
@@ -293,7 +293,7 @@ def show_adversarial(
         return ax
     return show_images(torch.cat([x[fooled], result.adversarial[fooled]]), ax, num_columns=len(fooled), value_range=value_range)
 
-# %% ../nbs/06_adversarial.ipynb #e2677e0b
+# %% ../nbs/06_adversarial.ipynb #38d65232
 @dataclass(frozen=True)
 class Check:
     "One sanity check of an evaluation."
@@ -301,7 +301,32 @@ class Check:
     passed: bool
     detail: str  # what was measured
 
+# %% ../nbs/06_adversarial.ipynb #82e2e3e4
+def _exceeds(some: Tensor, others: Tensor) -> bool:
+    "Whether `some` (N,) of bool are true more often than `others`, beyond two standard errors of the paired difference."
+    surplus, num_different = (some.double() - others.double()).sum().item(), (some != others).sum().item()
+    return surplus > 2 * math.sqrt(num_different)
 
+# %% ../nbs/06_adversarial.ipynb #d57c53a8
+def _compare(result: Robustness, is_right: Tensor, short: Robustness, long: Robustness, huge: Robustness, vanishing: Robustness) -> list[Check]:
+    "The checks that compare attacks of several lengths and radii."
+    y, steps = result.labels, short.plan.num_steps
+    commonest = torch.bincount(y).max().item() / len(y)
+    limit = commonest + 2 * math.sqrt(commonest * (1 - commonest) / len(y))
+    changed = ((vanishing.is_robust != is_right) | (result.is_right != is_right)).double().mean().item()
+    return [
+        Check("a vanishing eps changes nothing", changed <= 0.01, f"{changed:.3f} of the samples at eps 1e-06"),
+        Check("a huge eps leaves nothing", huge.robust_accuracy <= limit, f"accuracy {huge.robust_accuracy:.3f}, always the commonest class: {commonest:.3f}"),
+        Check("more steps do not help the defender", not _exceeds(long.is_robust, short.is_robust), f"PGD, {5 * steps} steps {long.robust_accuracy:.3f}, {steps} steps {short.robust_accuracy:.3f}"),
+        Check("the attack was run to its end", not _exceeds(result.is_robust, long.is_robust), f"reported {result.robust_accuracy:.3f}, PGD, {5 * steps} steps {long.robust_accuracy:.3f}"),
+    ]
+
+# %% ../nbs/06_adversarial.ipynb #bb9b3933
+def _diameter(x: Tensor, norm: str) -> float:
+    "The radius of a ball that holds every image, in pixels of [0, 1]."
+    return 1.0 if norm == "linf" else math.sqrt(x[0].numel())
+
+# %% ../nbs/06_adversarial.ipynb #cca6da11
 def _imitate(model: UnitRange, x: Tensor, num_classes: int, num_steps: int = 200) -> nn.Module:
     "A small network that has learnt the model's predictions on samples (N, C, H, W) in [0, 1]: what an attacker can have without gradients."
     with torch.no_grad():
@@ -318,7 +343,20 @@ def _imitate(model: UnitRange, x: Tensor, num_classes: int, num_steps: int = 200
     fit_classifier(imitation, next_batch, num_steps)
     return imitation
 
-# %% ../nbs/06_adversarial.ipynb #3b4ed3fa
+# %% ../nbs/06_adversarial.ipynb #1dcd5537
+def _check_transfer(model: UnitRange, x: Tensor, y: Tensor, result: Robustness, value_range: tuple[float, float], surrogate: nn.Module) -> Check:
+    "Samples made for another model, which must fool this one no more often than its own."
+    unit = _to_unit(x, value_range)
+    with torch.no_grad():
+        guesses = surrogate(unit).argmax(-1)  # attacked away from its own answer, right or wrong, so that every sample is attacked
+    plan = AttackPlan(eps=result.plan.eps, num_steps=result.plan.num_steps, norm=result.plan.norm, seed=result.plan.seed)
+    made_for_another = measure_robustness(surrogate, unit, guesses, plan, (0.0, 1.0)).adversarial
+    survives = result.is_right & torch.cat([model.is_right(*part) for part in zip(made_for_another.split(250), y.split(250), strict=True)])
+    agreement = torch.cat([model.is_right(*part) for part in zip(unit.split(250), guesses.split(250), strict=True)]).double().mean().item()
+    detail = f"transfer {survives.double().mean().item():.3f}, reported {result.robust_accuracy:.3f}; the other model agrees on {agreement:.2f}"
+    return Check("transfer is weaker than white-box", not _exceeds(result.is_robust, survives), detail)
+
+# %% ../nbs/06_adversarial.ipynb #e7d98e9e
 MIN_SAMPLES = 50
 
 
@@ -353,45 +391,7 @@ def check_evaluation(
         own_answers = torch.cat([wrapped.model(part).argmax(-1) for part in x.split(250)])  # on the data as they are
     return [*checks, *_compare(result, own_answers == y, short, long, huge, vanishing), _check_transfer(wrapped, x, y, result, value_range, surrogate or _imitate(wrapped, _to_unit(x, value_range), num_classes))]
 
-
-def _diameter(x: Tensor, norm: str) -> float:
-    "The radius of a ball that holds every image, in pixels of [0, 1]."
-    return 1.0 if norm == "linf" else math.sqrt(x[0].numel())
-
-# %% ../nbs/06_adversarial.ipynb #0fce3223
-def _exceeds(some: Tensor, others: Tensor) -> bool:
-    "Whether `some` (N,) of bool are true more often than `others`, beyond two standard errors of the paired difference."
-    surplus, num_different = (some.double() - others.double()).sum().item(), (some != others).sum().item()
-    return surplus > 2 * math.sqrt(num_different)
-
-
-def _compare(result: Robustness, is_right: Tensor, short: Robustness, long: Robustness, huge: Robustness, vanishing: Robustness) -> list[Check]:
-    "The checks that compare attacks of several lengths and radii."
-    y, steps = result.labels, short.plan.num_steps
-    commonest = torch.bincount(y).max().item() / len(y)
-    limit = commonest + 2 * math.sqrt(commonest * (1 - commonest) / len(y))
-    changed = ((vanishing.is_robust != is_right) | (result.is_right != is_right)).double().mean().item()
-    return [
-        Check("a vanishing eps changes nothing", changed <= 0.01, f"{changed:.3f} of the samples at eps 1e-06"),
-        Check("a huge eps leaves nothing", huge.robust_accuracy <= limit, f"accuracy {huge.robust_accuracy:.3f}, always the commonest class: {commonest:.3f}"),
-        Check("more steps do not help the defender", not _exceeds(long.is_robust, short.is_robust), f"PGD, {5 * steps} steps {long.robust_accuracy:.3f}, {steps} steps {short.robust_accuracy:.3f}"),
-        Check("the attack was run to its end", not _exceeds(result.is_robust, long.is_robust), f"reported {result.robust_accuracy:.3f}, PGD, {5 * steps} steps {long.robust_accuracy:.3f}"),
-    ]
-
-
-def _check_transfer(model: UnitRange, x: Tensor, y: Tensor, result: Robustness, value_range: tuple[float, float], surrogate: nn.Module) -> Check:
-    "Samples made for another model, which must fool this one no more often than its own."
-    unit = _to_unit(x, value_range)
-    with torch.no_grad():
-        guesses = surrogate(unit).argmax(-1)  # attacked away from its own answer, right or wrong, so that every sample is attacked
-    plan = AttackPlan(eps=result.plan.eps, num_steps=result.plan.num_steps, norm=result.plan.norm, seed=result.plan.seed)
-    made_for_another = measure_robustness(surrogate, unit, guesses, plan, (0.0, 1.0)).adversarial
-    survives = result.is_right & torch.cat([model.is_right(*part) for part in zip(made_for_another.split(250), y.split(250), strict=True)])
-    agreement = torch.cat([model.is_right(*part) for part in zip(unit.split(250), guesses.split(250), strict=True)]).double().mean().item()
-    detail = f"transfer {survives.double().mean().item():.3f}, reported {result.robust_accuracy:.3f}; the other model agrees on {agreement:.2f}"
-    return Check("transfer is weaker than white-box", not _exceeds(result.is_robust, survives), detail)
-
-# %% ../nbs/06_adversarial.ipynb #99bf78e1
+# %% ../nbs/06_adversarial.ipynb #1f45ec6f
 @dataclass(frozen=True)
 class Evaluation:
     "A robust accuracy and the checks made on it."
@@ -425,7 +425,7 @@ class Evaluation:
         ]
         return "\n".join(lines if self.is_trustworthy else [*lines, "this robust accuracy is NOT to be trusted: a check failed, gradients may be masked"])
 
-# %% ../nbs/06_adversarial.ipynb #8f5eca21
+# %% ../nbs/06_adversarial.ipynb #ad23a798
 def evaluate_robustness(
     model: nn.Module,  # (B, C, H, W) -> logits (B, classes)
     x: Tensor,  # (N, C, H, W), within value_range
@@ -438,7 +438,7 @@ def evaluate_robustness(
     result = measure_robustness(model, x, y, plan, value_range, progress=progress)
     return Evaluation(result, check_evaluation(model, x, y, result, value_range))
 
-# %% ../nbs/06_adversarial.ipynb #9789f234
+# %% ../nbs/06_adversarial.ipynb #8e2008db
 def load_classifier(
     path: str | os.PathLike,  # a run's folder, or a file with a state dict
     **settings: Any,  # of `DataRaterConfig`; they override those of the run
@@ -456,7 +456,17 @@ def load_classifier(
     config = DataRaterConfig(**{"batch_size": 1, **settings})  # the size of training batches, which nobody needs here
     return load_model(path, config.inner_model_class, config.device, "classifier"), config
 
+# %% ../nbs/06_adversarial.ipynb #677c3a2b
+def _plan_for(config: DataRaterConfig, attack: str, num_restarts: int, given: Collection[str]) -> AttackPlan:
+    "The attack of a configuration, of which the settings named in `given` were asked for by the user."
+    own_ball = config.attack and not {"attack_eps", "attack_eval_steps", "attack_norm"} & set(given)  # a run's step suits its own ball
+    return AttackPlan(
+        attack=attack, eps=config.attack_eps, num_steps=100 if attack == "autoattack" and "attack_eval_steps" not in given else config.attack_eval_steps,
+        step_size=config.attack_step_size if own_ball or "attack_step_size" in given else None,
+        norm=config.attack_norm, num_restarts=num_restarts, seed=config.seed,
+    )
 
+# %% ../nbs/06_adversarial.ipynb #d48371aa
 def evaluate_file(
     path: str | os.PathLike,  # a run's folder, or a file with a state dict
     attack: str = "pgd",  # a key of ATTACKS
@@ -469,12 +479,7 @@ def evaluate_file(
     if not isinstance(num_samples, Integral) or num_samples < 1:
         raise DataRaterError(f"num_samples={num_samples} is not allowed: give a whole number of at least 1")
     model, config = load_classifier(path, **settings)
-    overridden = {"attack_eps", "attack_eval_steps", "attack_norm"} & settings.keys()
-    plan = AttackPlan(
-        attack=attack, eps=config.attack_eps, num_steps=100 if attack == "autoattack" and "attack_eval_steps" not in settings else config.attack_eval_steps,
-        step_size=config.attack_step_size if "attack_step_size" in settings or (config.attack and not overridden) else None,  # a run's step suits its own ball
-        norm=config.attack_norm, num_restarts=num_restarts, seed=config.seed,
-    )
+    plan = _plan_for(config, attack, num_restarts, settings)
     dataset = construct_dataset(config)
     x, y = gather(make_loaders(dataset, config)[2], max(num_samples, MAX_EVALUATION_SAMPLES), config.device)
     chosen = torch.randperm(len(x), generator=seeded_generator(config.seed, "evaluated samples"))[:num_samples].to(x.device)  # test data may be sorted

@@ -31,8 +31,10 @@ from .parts import set_up
 from .run_folder import existing, load_rater
 from .models import construct_model
 
-# %% ../nbs/08a_compute.ipynb #283c016c
+# %% ../nbs/08a_compute.ipynb #bf6b70c8
 DISCARD_FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
+
+
 KEEPS = ("best", "worst", "random")
 
 
@@ -41,7 +43,7 @@ def _kept(given: MethodInput, keeps: str, discard_frac: float) -> IndexStream:
     ratings = {"best": given.ratings, "worst": -given.ratings, "random": np.zeros(len(given.ratings))}[keeps]
     return in_epochs(keep_best(ratings, 1 - discard_frac, given.seed))
 
-
+# %% ../nbs/08a_compute.ipynb #0ea36944
 def sweep_once(job: tuple[ComparisonPlan, tuple[float, ...], tuple[str, ...], tuple[str, ...]], seed: int) -> list[dict[str, Any]]:
     "One repeat of a sweep: a row per model, share and end of the ratings. Nothing dropped is the same for all ends, and trained once."
     plan, fractions, models, keeps = job
@@ -56,7 +58,7 @@ def sweep_once(job: tuple[ComparisonPlan, tuple[float, ...], tuple[str, ...], tu
                     rows += [{**found, "keeps": each} for each in (keeps if discard_frac == 0 else [end])]
     return rows
 
-# %% ../nbs/08a_compute.ipynb #4dd91309
+# %% ../nbs/08a_compute.ipynb #f0c5a835
 def sweep_discard(
     plan: ComparisonPlan,  # its methods and discard_frac are not used
     fractions: Sequence[float] = DISCARD_FRACTIONS,  # values of ρ
@@ -73,7 +75,7 @@ def sweep_discard(
     function = partial(sweep_once, (plan, tuple(fractions), models, tuple(keeps)))
     return pd.DataFrame([row for part in in_processes(function, list(range(plan.num_seeds)), num_processes, "repeats", progress) for row in part])
 
-
+# %% ../nbs/08a_compute.ipynb #d15dfa2f
 def choose_discard_frac(
     rows: pd.DataFrame,  # of `sweep_discard`
     model: str,  # the smallest
@@ -84,7 +86,7 @@ def choose_discard_frac(
         raise DataRaterError(f"the sweep has no rows for model {model!r} that keep the best: it has {', '.join(sorted(rows['model'].unique()))}")
     return float(own.groupby("discard_frac")["outer_loss"].mean().idxmin())
 
-
+# %% ../nbs/08a_compute.ipynb #2f42dd49
 def plot_sweep(rows: pd.DataFrame, ax: Axes, column: str = "accuracy") -> Axes:
     "Mean and standard deviation of a column over ρ, a line for each end of the ratings (of one model)."
     for (end, own), style, marker in zip(rows.groupby("keeps"), ("-", "--", ":"), "osd", strict=False):
@@ -94,20 +96,20 @@ def plot_sweep(rows: pd.DataFrame, ax: Axes, column: str = "accuracy") -> Axes:
     ax.legend()
     return ax
 
-# %% ../nbs/08a_compute.ipynb #145a7c76
+# %% ../nbs/08a_compute.ipynb #b24fc8b0
 def count_flops(function: Callable[[], Any]) -> int:
     "Floating-point operations of the matrix products and convolutions in a call (PyTorch's FlopCounterMode)."
     with FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()
 
-# %% ../nbs/08a_compute.ipynb #0d55f847
+# %% ../nbs/08a_compute.ipynb #e0deca64
 def training_step_flops(model_class: str, x: torch.Tensor, y: torch.Tensor, loss_type: str) -> int:
     "Of one training step on a batch (B, ...)."
     model = construct_model(model_class, seed=0).to(x.device)
     return count_flops(lambda: LOSSES[loss_type](model(x), y).mean().backward())
 
-
+# %% ../nbs/08a_compute.ipynb #6298ebf0
 def meta_training_flops(plan: ComparisonPlan, run: str) -> int:
     "Of the whole meta-training of a run, evaluations left out: set-up and one meta-step are counted, and the latter multiplied."
     elsewhere = {"data_dir": plan.data_dir} if plan.data_dir else {}
@@ -117,7 +119,7 @@ def meta_training_flops(plan: ComparisonPlan, run: str) -> int:
         setting_up = count_flops(lambda: made.append(set_up(config)))
         return setting_up + config.meta_steps * count_flops(lambda: take_meta_step(made[0], 1))
 
-# %% ../nbs/08a_compute.ipynb #e65d4ee2
+# %% ../nbs/08a_compute.ipynb #f19ac222
 @dataclass(frozen=True)
 class Ledger:
     "What filtering costs and saves for one baseline run, in FLOPs."
@@ -150,7 +152,7 @@ class Ledger:
         "Everything, as JSON knows it."
         return {**asdict(self), **{name: getattr(self, name) for name in ("net_compute_gain", "gain_of_noise", "runs_to_pay_back")}}
 
-# %% ../nbs/08a_compute.ipynb #3d8e94d3
+# %% ../nbs/08a_compute.ipynb #9e060593
 def first_to_reach(
     curve: Sequence[tuple[int, float]],  # (step, loss) of the filtered run
     goal: Sequence[tuple[int, float]],  # of the baseline
@@ -162,21 +164,7 @@ def first_to_reach(
     reached = smoothed[smoothed <= final]
     return int(reached.index[0]) if len(reached) else None
 
-
-def keep_ledger(
-    plan: ComparisonPlan,  # its methods are not used: the best of each batch are kept, as in the paper, and all that is drawn is rated
-    num_looks: int = 40,  # at the outer loss, in each run
-    num_processes: int = 1,  # repeats at a time
-    progress: bool = True,  # show a progress bar
-) -> list[Ledger]:  # one for each repeat
-    "The ledger of each repeat of a plan; raises `DataRaterError` for bad input."
-    if num_looks < 1:
-        raise DataRaterError(f"num_looks={num_looks} is not allowed: give a whole number of at least 1")
-    check_runs(plan)
-    function = partial(_ledger_once, (plan, num_looks, {run: meta_training_flops(plan, run) for run in dict.fromkeys(plan.runs[: plan.num_seeds])}))
-    return in_processes(function, list(range(plan.num_seeds)), num_processes, "repeats", progress)
-
-# %% ../nbs/08a_compute.ipynb #b4145da1
+# %% ../nbs/08a_compute.ipynb #e4cbb21b
 def _ledger_once(job: tuple[ComparisonPlan, int, dict[str, int]], seed: int) -> Ledger:
     "The ledger of one repeat."
     plan, num_looks, meta_training = job
@@ -191,3 +179,17 @@ def _ledger_once(job: tuple[ComparisonPlan, int, dict[str, int]], seed: int) -> 
             rating = count_flops(lambda: rate_many(rater, x[drawn], y[drawn]))
         step = training_step_flops(training.model_class, x[: training.batch_size], y[: training.batch_size], given.task.loss_type)
     return Ledger(step, rating, meta_training[plan.runs[seed % len(plan.runs)]], training.num_steps, first_to_reach(curve, goal), first_to_reach(goal, goal))
+
+# %% ../nbs/08a_compute.ipynb #d4af90c0
+def keep_ledger(
+    plan: ComparisonPlan,  # its methods are not used: the best of each batch are kept, as in the paper, and all that is drawn is rated
+    num_looks: int = 40,  # at the outer loss, in each run
+    num_processes: int = 1,  # repeats at a time
+    progress: bool = True,  # show a progress bar
+) -> list[Ledger]:  # one for each repeat
+    "The ledger of each repeat of a plan; raises `DataRaterError` for bad input."
+    if num_looks < 1:
+        raise DataRaterError(f"num_looks={num_looks} is not allowed: give a whole number of at least 1")
+    check_runs(plan)
+    function = partial(_ledger_once, (plan, num_looks, {run: meta_training_flops(plan, run) for run in dict.fromkeys(plan.runs[: plan.num_seeds])}))
+    return in_processes(function, list(range(plan.num_seeds)), num_processes, "repeats", progress)

@@ -32,7 +32,7 @@ from .datasets import CorruptedSubset
 from .streams import digest
 from .inner_loop import rate_many
 
-# %% ../nbs/07_curation.ipynb #a7a004ce
+# %% ../nbs/07_curation.ipynb #9474e256
 class Samples(NamedTuple):
     "A batch read from a dataset, with what is known about it."
     x: Tensor  # (B, ...)
@@ -40,7 +40,19 @@ class Samples(NamedTuple):
     kinds: np.ndarray | None  # (B,) of strings: "clean" or the name of the corruption; None where unknown
     fractions: np.ndarray | None  # (B,): 0 for clean; None where unknown
 
+# %% ../nbs/07_curation.ipynb #1b4babd4
+def _is_alone(item: Any) -> bool:
+    "Whether a dataset gives samples without targets: a tensor, or a tuple of one as `TensorDataset(x)` does."
+    return isinstance(item, Tensor) or isinstance(item, (tuple, list)) and len(item) == 1 and isinstance(item[0], Tensor)
 
+# %% ../nbs/07_curation.ipynb #3918799e
+def _checked_pair(dataset: Dataset, x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
+    "Samples as float32 and targets; raises for targets that are no numbers."
+    if not isinstance(y, Tensor):
+        raise DataRaterError(f"{type(dataset).__name__} gives targets that are no numbers ({type(y).__name__}): give class labels as whole numbers, or real targets")
+    return x.float() if x.dtype == torch.float64 else x, y
+
+# %% ../nbs/07_curation.ipynb #317950b9
 def read_samples(
     dataset: Dataset,  # map-style: ours, or any other of (float tensor, target) or of float tensors alone
     indices: Tensor,  # (B,)
@@ -61,19 +73,24 @@ def read_samples(
     except Exception as error:  # the user's dataset may fail in any way
         raise DataRaterError(f"reading samples {int(indices[0])} to {int(indices[-1])} failed with {type(error).__name__}: {' '.join(str(error).split())}; repair or leave out these samples") from error
 
-# %% ../nbs/07_curation.ipynb #a3b0c1ab
-def _is_alone(item: Any) -> bool:
-    "Whether a dataset gives samples without targets: a tensor, or a tuple of one as `TensorDataset(x)` does."
-    return isinstance(item, Tensor) or isinstance(item, (tuple, list)) and len(item) == 1 and isinstance(item[0], Tensor)
+# %% ../nbs/07_curation.ipynb #b5274846
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256("|".join(map(repr, parts)).encode()).hexdigest()[:16]
 
+# %% ../nbs/07_curation.ipynb #e0448ac1
+def _as_bytes(dataset: Dataset, samples: Samples) -> list[Any]:
+    "Shapes and bytes of samples and targets; those in a known range to a 1020th of it, exact for bytes read as floats, on every device."
+    low, high = getattr(dataset, "value_range", (0.0, 0.0))
+    x = samples.x if low == high else ((samples.x - low) / (high - low) * 1020).round().to(torch.int16)
+    return [item for tensor in (x, samples.y) if tensor is not None for item in (tuple(tensor.shape), tensor.cpu().numpy().tobytes())]
 
-def _checked_pair(dataset: Dataset, x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
-    "Samples as float32 and targets; raises for targets that are no numbers."
-    if not isinstance(y, Tensor):
-        raise DataRaterError(f"{type(dataset).__name__} gives targets that are no numbers ({type(y).__name__}): give class labels as whole numbers, or real targets")
-    return x.float() if x.dtype == torch.float64 else x, y
+# %% ../nbs/07_curation.ipynb #252455de
+def _check_fixed(dataset: Dataset) -> None:
+    "Raise for a corruption that is drawn anew at every access."
+    if isinstance(dataset, CorruptedSubset) and not dataset.config.fixed and dataset.config.corruption_probability > 0:
+        raise DataRaterError("the dataset's corruption is drawn anew at every access, so a rating has no sample it belongs to: give its DataCorruptionConfig fixed=True")
 
-# %% ../nbs/07_curation.ipynb #faa319bd
+# %% ../nbs/07_curation.ipynb #3189a828
 def fingerprint(
     dataset: Dataset,  # map-style
     num_probes: int = 64,  # samples that are hashed, evenly spaced
@@ -91,27 +108,10 @@ def fingerprint(
         raise DataRaterError(f"{type(dataset).__name__} gives other samples when it is read again: remove what is random in it, such as augmentation, so that a rating has a sample it belongs to")
     return first
 
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256("|".join(map(repr, parts)).encode()).hexdigest()[:16]
-
-
-def _as_bytes(dataset: Dataset, samples: Samples) -> list[Any]:
-    "Shapes and bytes of samples and targets; those in a known range to a 1020th of it, exact for bytes read as floats, on every device."
-    low, high = getattr(dataset, "value_range", (0.0, 0.0))
-    x = samples.x if low == high else ((samples.x - low) / (high - low) * 1020).round().to(torch.int16)
-    return [item for tensor in (x, samples.y) if tensor is not None for item in (tuple(tensor.shape), tensor.cpu().numpy().tobytes())]
-
-
-def _check_fixed(dataset: Dataset) -> None:
-    "Raise for a corruption that is drawn anew at every access."
-    if isinstance(dataset, CorruptedSubset) and not dataset.config.fixed and dataset.config.corruption_probability > 0:
-        raise DataRaterError("the dataset's corruption is drawn anew at every access, so a rating has no sample it belongs to: give its DataCorruptionConfig fixed=True")
-
-# %% ../nbs/07_curation.ipynb #93e638e0
+# %% ../nbs/07_curation.ipynb #c9b2faea
 COLUMNS = ("index", "source_index", "rating", "label", "kind", "fraction", "path")
 
-
+# %% ../nbs/07_curation.ipynb #562dc6ca
 def paths_of(dataset: Dataset) -> list[str] | None:
     "The file of each sample, through any nesting of subsets; None for a dataset that has no `paths`."
     if isinstance(dataset, CorruptedSubset):
@@ -121,25 +121,7 @@ def paths_of(dataset: Dataset) -> list[str] | None:
         return None if paths is None else [paths[i] for i in dataset.indices]
     return getattr(dataset, "paths", None)
 
-
-def rate_batches(
-    rater: nn.Module,
-    dataset: Dataset,  # map-style
-    start: int = 0,  # first sample
-    stop: int | None = None,  # one past the last; None: to the end
-    batch_size: int = 1_000,  # samples read at a time
-) -> Iterator[pd.DataFrame]:  # rows with COLUMNS, `path` still missing
-    "Rate a dataset, or a stretch of it, holding one batch at a time; raises `DataRaterError` for samples that cannot be rated."
-    if batch_size < 1:
-        raise DataRaterError(f"batch_size={batch_size} is not allowed: give a whole number of at least 1")
-    sources = original_indices(dataset).cpu()
-    device = next((tensor.device for tensor in (*rater.parameters(), *rater.buffers())), torch.device("cpu"))
-    for indices in torch.arange(start, len(dataset) if stop is None else min(stop, len(dataset))).split(batch_size):
-        samples = read_samples(dataset, indices)
-        ratings = _ratings_of(rater, samples, device, int(indices[0]))
-        yield _as_rows(indices, sources[indices], ratings, samples)
-
-# %% ../nbs/07_curation.ipynb #97a44aa5
+# %% ../nbs/07_curation.ipynb #7c4e310b
 def _ratings_of(rater: nn.Module, samples: Samples, device: torch.device, first: int) -> np.ndarray:
     "(B,) finite ratings of a batch that begins at index `first`."
     name, takes_labels = type(rater).__name__, getattr(rater, "takes_labels", False)
@@ -160,7 +142,7 @@ def _ratings_of(rater: nn.Module, samples: Samples, device: torch.device, first:
         raise DataRaterError(f"rater {name} gives sample {index} the rating {ratings[index - first]}: repair the sample, or the rater")
     return ratings
 
-
+# %% ../nbs/07_curation.ipynb #d8ef2efb
 def _as_rows(indices: Tensor, sources: Tensor, ratings: np.ndarray, samples: Samples) -> pd.DataFrame:
     "The rows of a batch; missing values are NaN, or None in `kind`."
     has_labels = samples.y is not None and samples.y.ndim == 1
@@ -172,7 +154,25 @@ def _as_rows(indices: Tensor, sources: Tensor, ratings: np.ndarray, samples: Sam
         "fraction": samples.fractions if samples.fractions is not None else nothing, "path": np.full(len(indices), None),
     })
 
-# %% ../nbs/07_curation.ipynb #44560f6c
+# %% ../nbs/07_curation.ipynb #77054d22
+def rate_batches(
+    rater: nn.Module,
+    dataset: Dataset,  # map-style
+    start: int = 0,  # first sample
+    stop: int | None = None,  # one past the last; None: to the end
+    batch_size: int = 1_000,  # samples read at a time
+) -> Iterator[pd.DataFrame]:  # rows with COLUMNS, `path` still missing
+    "Rate a dataset, or a stretch of it, holding one batch at a time; raises `DataRaterError` for samples that cannot be rated."
+    if batch_size < 1:
+        raise DataRaterError(f"batch_size={batch_size} is not allowed: give a whole number of at least 1")
+    sources = original_indices(dataset).cpu()
+    device = next((tensor.device for tensor in (*rater.parameters(), *rater.buffers())), torch.device("cpu"))
+    for indices in torch.arange(start, len(dataset) if stop is None else min(stop, len(dataset))).split(batch_size):
+        samples = read_samples(dataset, indices)
+        ratings = _ratings_of(rater, samples, device, int(indices[0]))
+        yield _as_rows(indices, sources[indices], ratings, samples)
+
+# %% ../nbs/07_curation.ipynb #1b2215e9
 @dataclass(frozen=True, eq=False)
 class Ratings:
     "Ratings of a dataset's samples, or of those that were kept."
@@ -193,7 +193,7 @@ class Ratings:
             raise DataRaterError(f"these are ratings of a dataset with fingerprint {self.fingerprint}, this one has {found}: give the dataset that was rated, with the same split, seed and corruption (open_rated makes it from a file of datarater score)")
         return Subset(dataset, self.table["index"].tolist())
 
-
+# %% ../nbs/07_curation.ipynb #123cd416
 def as_dataset(data: Dataset | tuple[Tensor, Tensor]) -> Dataset:
     "A pair of tensors as a `TensorDataset`; a dataset as it is."
     if not isinstance(data, (tuple, list)):
@@ -202,7 +202,7 @@ def as_dataset(data: Dataset | tuple[Tensor, Tensor]) -> Dataset:
         raise DataRaterError(f"got {type(data).__name__} of {len(data)}: give a dataset, or tensors of samples and of targets of the same length")
     return TensorDataset(*data)
 
-# %% ../nbs/07_curation.ipynb #a3c0b9ed
+# %% ../nbs/07_curation.ipynb #cbc7e22b
 def rate_dataset(
     rater: nn.Module,  # stays as it is; rates on its own device
     dataset: Dataset | tuple[Tensor, Tensor],  # map-style, of (float tensor, target) or of float tensors alone; or samples (N, ...) and targets (N,)
@@ -220,7 +220,7 @@ def rate_dataset(
             bar.update(len(rows))
     return Ratings(pd.concat(parts, ignore_index=True).assign(path=paths_of(dataset)), len(dataset), own, dict(about or {}))
 
-# %% ../nbs/07_curation.ipynb #3b875485
+# %% ../nbs/07_curation.ipynb #32c808e7
 def _checked_keep(keep: float, num_samples: int) -> int:
     "How many of `num_samples` a share is; raises unless it is in (0, 1] and at least one sample."
     if not isinstance(keep, (int, float)) or isinstance(keep, bool) or not 0 < keep <= 1:
@@ -229,12 +229,12 @@ def _checked_keep(keep: float, num_samples: int) -> int:
         raise DataRaterError(f"keep={keep:g} of {num_samples} samples is none at all: give a larger share")
     return round(keep * num_samples)
 
-
+# %% ../nbs/07_curation.ipynb #f5d27877
 def _values(ratings: ArrayLike | Ratings) -> np.ndarray:  # (N,) float64
     "Ratings as numbers."
     return np.asarray(ratings.table["rating"] if isinstance(ratings, Ratings) else ratings, dtype=np.float64)
 
-
+# %% ../nbs/07_curation.ipynb #8a2bb8b8
 def keep_best(
     ratings: ArrayLike | Ratings,  # (N,): higher = better data
     keep: float,  # share to keep, in (0, 1]
@@ -245,7 +245,7 @@ def keep_best(
     lots = np.random.default_rng(seed).permutation(len(ratings))
     return np.sort(np.lexsort((lots, -ratings))[: _checked_keep(keep, len(ratings))])
 
-# %% ../nbs/07_curation.ipynb #41afda74
+# %% ../nbs/07_curation.ipynb #e2c8de4c
 def keep_best_of_each_class(
     ratings: ArrayLike | Ratings,  # (N,): higher = better data
     keep: float,  # share to keep of each class
@@ -259,7 +259,7 @@ def keep_best_of_each_class(
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     return np.sort(np.concatenate([own[keep_best(ratings[own], keep, seed)] for own in members]))
 
-# %% ../nbs/07_curation.ipynb #1aff3b1a
+# %% ../nbs/07_curation.ipynb #2db5f3a8
 class BestOfBatchSampler(Sampler[list[int]]):
     "Batches of the best-rated of a larger random draw: for `DataLoader(dataset, batch_sampler=…)` (Calian et al. 2025, section 3)."
 
@@ -283,7 +283,7 @@ class BestOfBatchSampler(Sampler[list[int]]):
         order = torch.randperm(len(self.ratings), generator=self.generator)  # a last short draw is left out
         return (drawn[self.ratings[drawn].topk(self.batch_size).indices].tolist() for drawn in order.split(self.num_drawn)[: len(self)])
 
-# %% ../nbs/07_curation.ipynb #8793a276
+# %% ../nbs/07_curation.ipynb #f533defa
 def acceptance_probability(
     quantiles: ArrayLike,  # (N,): F(φ(x)), the share of ratings below each sample's, in [0, 1]
     batch_size: int,  # B: the batch that is imitated
@@ -294,12 +294,12 @@ def acceptance_probability(
         raise DataRaterError(f"num_kept={num_kept} of batch_size={batch_size} is not allowed: keep at least 1 and at most all")
     return binom.cdf(num_kept - 1, batch_size - 1, 1 - np.asarray(quantiles, dtype=np.float64))
 
-
+# %% ../nbs/07_curation.ipynb #2d03947d
 def rating_quantiles(ratings: ArrayLike | Ratings) -> np.ndarray:  # (N,) in (0, 1)
     "The share of ratings below each one, ties and itself counting half."
     return (pd.Series(_values(ratings)).rank().to_numpy() - 0.5) / len(ratings)
 
-# %% ../nbs/07_curation.ipynb #daf75e9c
+# %% ../nbs/07_curation.ipynb #2ae7b795
 def keep_by_chance(
     ratings: ArrayLike | Ratings,  # (N,): higher = better data
     keep: float,  # expected share to keep
@@ -316,7 +316,7 @@ def keep_by_chance(
         raise DataRaterError(f"by chance none of {len(chances)} samples was kept at keep={keep:g}: give a larger share")
     return kept
 
-# %% ../nbs/07_curation.ipynb #855a0714
+# %% ../nbs/07_curation.ipynb #1219036e
 def sampling_weights(
     ratings: ArrayLike | Ratings,  # (N,): higher = better data
     temperature: float = 1.0,  # ratings are divided by it; the higher, the more alike the weights. 1: as in meta-training; ratings that hardly differ want less
@@ -326,14 +326,14 @@ def sampling_weights(
         raise DataRaterError(f"temperature={temperature!r} is not allowed: give a finite number above 0")
     return (torch.tensor(_values(ratings)) / temperature).softmax(0)
 
-# %% ../nbs/07_curation.ipynb #e34a591a
+# %% ../nbs/07_curation.ipynb #b8eda53d
 KEEP_RULES: dict[str, Callable[..., np.ndarray]] = {  # name -> (table, keep, seed) to positions
     "best": lambda table, keep, seed: keep_best(table["rating"], keep, seed),
     "best_of_each_class": lambda table, keep, seed: keep_best_of_each_class(table["rating"], keep, table["label"], seed),
     "by_chance": lambda table, keep, seed: keep_by_chance(table["rating"], keep, seed=seed),
 }
 
-
+# %% ../nbs/07_curation.ipynb #7473be03
 def curate(
     ratings: Ratings,
     keep: float,  # share to keep, in (0, 1]
@@ -347,7 +347,7 @@ def curate(
     about = {**ratings.about, "keep": keep, "rule": rule, "keep_seed": seed}
     return replace(ratings, table=ratings.table.iloc[kept].reset_index(drop=True), about=about)
 
-# %% ../nbs/07_curation.ipynb #07a3c14f
+# %% ../nbs/07_curation.ipynb #1a44625c
 def show_best_and_worst(
     ratings: Ratings,
     dataset: Dataset,  # the one that was rated
@@ -365,7 +365,7 @@ def show_best_and_worst(
         show_images(images, ax, num_columns=num_columns, value_range=getattr(dataset, "value_range", (-1.0, 1.0))).set_title(title, fontsize=10)
     return axes
 
-# %% ../nbs/07_curation.ipynb #db0601f1
+# %% ../nbs/07_curation.ipynb #b64141fd
 def ratings_by(
     ratings: Ratings,
     column: str,  # "label", "kind", or "strength" (fraction, in five bins)
@@ -379,7 +379,7 @@ def ratings_by(
     found = table["rating"].groupby(groups.rename(column), observed=True).agg(count="size", mean="mean", std="std", lowest="min", highest="max")
     return found.sort_values("mean", ascending=False) if column == "kind" else found
 
-
+# %% ../nbs/07_curation.ipynb #28e0c435
 def plot_ratings_by(ratings: Ratings, column: str, ax: Axes) -> Axes:
     "Mean rating of each group with its standard deviation."
     found = ratings_by(ratings, column)

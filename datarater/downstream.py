@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
-           'MethodInput', 'TrainingPlan', 'train_model', 'mean_loss_of', 'quality_of', 'holm', 'paired_difference',
-           'ComparisonPlan', 'config_of', 'training_plan', 'one_thread', 'prepare', 'try_model', 'methods_for',
-           'compare_once', 'in_processes', 'Comparison', 'check_runs', 'compare_downstream', 'describe_comparison',
+           'MethodInput', 'TrainingPlan', 'mean_loss_of', 'quality_of', 'train_model', 'paired_difference', 'holm',
+           'ComparisonPlan', 'config_of', 'training_plan', 'one_thread', 'try_model', 'prepare', 'methods_for',
+           'compare_once', 'in_processes', 'Comparison', 'describe_comparison', 'check_runs', 'compare_downstream',
            'plot_comparison']
 
 # %% ../nbs/08_downstream.ipynb #ddc41652
@@ -43,7 +43,7 @@ from .run_folder import existing, load_rater
 from .models import check_model, construct_model
 from .rivals import RIVALS, RivalData, logits_of
 
-# %% ../nbs/08_downstream.ipynb #b84de54e
+# %% ../nbs/08_downstream.ipynb #4f807e73
 class Task(NamedTuple):
     "What downstream models train and are judged on."
     x: Tensor  # (N, ...) training samples
@@ -55,7 +55,7 @@ class Task(NamedTuple):
     test_y: Tensor
     loss_type: str  # "cross_entropy" or "mse"
 
-
+# %% ../nbs/08_downstream.ipynb #e7b98f5a
 _EVERYTHING = 2**62  # samples: no part of test data, which may be sorted
 
 
@@ -75,7 +75,7 @@ def load_task(
         x, y = gather(train, _EVERYTHING, config.device)
     return Task(x, y, fractions, outer_x, outer_y, test_x, test_y, resolve_loss_type(config.loss_type, outer_y))
 
-# %% ../nbs/08_downstream.ipynb #09f5c1b6
+# %% ../nbs/08_downstream.ipynb #ea11e544
 IndexStream = Callable[[int, torch.Generator], Iterator[Tensor]]  # (batch_size, generator) -> batches of indices, without end
 
 
@@ -93,7 +93,7 @@ def in_epochs(kept: np.ndarray | Tensor) -> IndexStream:
 
     return stream
 
-
+# %% ../nbs/08_downstream.ipynb #cb6456b5
 def by_weight(weights: Tensor) -> IndexStream:
     "Independent draws with these probabilities."
     def stream(batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -102,7 +102,7 @@ def by_weight(weights: Tensor) -> IndexStream:
 
     return stream
 
-
+# %% ../nbs/08_downstream.ipynb #422ed5ca
 def best_of_batches(ratings: np.ndarray, keep: float) -> IndexStream:
     "The best-rated of batches drawn larger (Calian et al. 2025, section 3)."
     def stream(batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -111,7 +111,7 @@ def best_of_batches(ratings: np.ndarray, keep: float) -> IndexStream:
 
     return stream
 
-# %% ../nbs/08_downstream.ipynb #7d1d7c51
+# %% ../nbs/08_downstream.ipynb #7d8e0a05
 class MethodInput(NamedTuple):
     "What a method may look at."
     task: Task
@@ -121,7 +121,7 @@ class MethodInput(NamedTuple):
     rival: RivalData  # the task and the budget, as rivals take them
     temperature: float = 1.0  # of the softmax in the rater's meta-training
 
-
+# %% ../nbs/08_downstream.ipynb #8db0ee10
 def _rival(name: str, given: MethodInput) -> IndexStream:
     return in_epochs(keep_best(RIVALS[name](given.rival, given.seed).cpu().numpy(), given.keep, given.seed))
 
@@ -136,7 +136,7 @@ METHODS: dict[str, Callable[[MethodInput], IndexStream]] = {
     **{name: partial(_rival, name) for name in RIVALS},
 }
 
-# %% ../nbs/08_downstream.ipynb #84b8eb94
+# %% ../nbs/08_downstream.ipynb #01039a56
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -145,7 +145,7 @@ def _is_between(value: Any, low: float, high: float) -> bool:
     "Whether a value is a number in [low, high)."
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value < high
 
-
+# %% ../nbs/08_downstream.ipynb #7cef0c16
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
     "How a downstream model is trained."
@@ -161,7 +161,19 @@ class TrainingPlan:
         if not isinstance(self.lr, (int, float)) or not 0 < self.lr < math.inf:
             raise DataRaterError(f"lr={self.lr!r} is not allowed: give a finite number above 0")
 
-# %% ../nbs/08_downstream.ipynb #b8789ffc
+# %% ../nbs/08_downstream.ipynb #dc34ac34
+def mean_loss_of(model: nn.Module, x: Tensor, y: Tensor, loss_type: str) -> float:
+    "Mean loss on a set of samples."
+    return LOSSES[loss_type](logits_of(model, x), y).mean().item()
+
+
+def quality_of(model: nn.Module, task: Task) -> dict[str, float]:
+    "Accuracy (NaN for real targets) and loss on test data, and the loss on outer data."
+    outputs = logits_of(model, task.test_x)
+    accuracy = (outputs.argmax(-1) == task.test_y).double().mean().item() if task.loss_type == "cross_entropy" else math.nan
+    return {"accuracy": accuracy, "loss": LOSSES[task.loss_type](outputs, task.test_y).mean().item(), "outer_loss": mean_loss_of(model, task.outer_x, task.outer_y, task.loss_type)}
+
+# %% ../nbs/08_downstream.ipynb #dafab17f
 def train_model(
     task: Task,
     stream: IndexStream,
@@ -185,29 +197,7 @@ def train_model(
             curve.append((step, mean_loss_of(model, task.outer_x, task.outer_y, task.loss_type)))
     return model, curve
 
-# %% ../nbs/08_downstream.ipynb #1b596448
-def mean_loss_of(model: nn.Module, x: Tensor, y: Tensor, loss_type: str) -> float:
-    "Mean loss on a set of samples."
-    return LOSSES[loss_type](logits_of(model, x), y).mean().item()
-
-
-def quality_of(model: nn.Module, task: Task) -> dict[str, float]:
-    "Accuracy (NaN for real targets) and loss on test data, and the loss on outer data."
-    outputs = logits_of(model, task.test_x)
-    accuracy = (outputs.argmax(-1) == task.test_y).double().mean().item() if task.loss_type == "cross_entropy" else math.nan
-    return {"accuracy": accuracy, "loss": LOSSES[task.loss_type](outputs, task.test_y).mean().item(), "outer_loss": mean_loss_of(model, task.outer_x, task.outer_y, task.loss_type)}
-
-# %% ../nbs/08_downstream.ipynb #75564f13
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    "p-values corrected for their number (Holm 1979); NaN stays NaN and doesn't count."
-    p = np.asarray(p_values, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    corrected = np.full(len(p), np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
-    return corrected
-
-
+# %% ../nbs/08_downstream.ipynb #c769cf2d
 def paired_difference(values: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     "Mean difference over repeats, its 95 % confidence interval and two-sided p-value (Student's t-test for pairs); NaN where the differences have no spread to compare with, as for a single repeat."
     differences = values - reference
@@ -217,7 +207,17 @@ def paired_difference(values: np.ndarray, reference: np.ndarray) -> dict[str, fl
         found |= dict(zip(("ci_low", "ci_high"), map(float, test.confidence_interval(0.95)), strict=True), p_value=float(test.pvalue))
     return found
 
-# %% ../nbs/08_downstream.ipynb #f4a47a6f
+# %% ../nbs/08_downstream.ipynb #409dee97
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    "p-values corrected for their number (Holm 1979); NaN stays NaN and doesn't count."
+    p = np.asarray(p_values, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    corrected = np.full(len(p), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
+    return corrected
+
+# %% ../nbs/08_downstream.ipynb #dbbaa5e3
 DEFAULT_METHODS = ("baseline", "filtered", "weighted", "random_drop", "oracle", "small_loss", "el2n", "outer_loss", "knn_shapley")
 
 
@@ -256,7 +256,7 @@ class ComparisonPlan:
             raise DataRaterError(f"num_seeds={self.num_seeds} for {len(self.runs)} runs: give a repeat for each run, at least")
         TrainingPlan(model_class="", num_steps=1, lr=self.lr)
 
-# %% ../nbs/08_downstream.ipynb #69722487
+# %% ../nbs/08_downstream.ipynb #fe101c50
 def config_of(plan: ComparisonPlan, run: str) -> DataRaterConfig:
     "The configuration of a run with what the plan changes."
     config = config_from_yaml(existing(Path(run), "config.yaml"), device=plan.device, **({"data_dir": plan.data_dir} if plan.data_dir else {}))
@@ -264,13 +264,13 @@ def config_of(plan: ComparisonPlan, run: str) -> DataRaterConfig:
     corruption = replace(config.corruption, **{name: value for name, value in given.items() if value is not None})
     return replace(config, corruption=corruption, **({} if plan.batch_size is None else {"batch_size": plan.batch_size}))
 
-
+# %% ../nbs/08_downstream.ipynb #eafba007
 def training_plan(plan: ComparisonPlan, config: DataRaterConfig, num_samples: int) -> TrainingPlan:
     "The same steps for all methods: those of `epochs` passes over the whole training set."
     num_steps = max(1, round(plan.epochs * num_samples / config.batch_size))
     return TrainingPlan(model_class=plan.model_class or config.inner_model_class, num_steps=num_steps, batch_size=config.batch_size, lr=plan.lr)
 
-
+# %% ../nbs/08_downstream.ipynb #63bf7627
 @contextmanager
 def one_thread(device: str) -> Iterator[None]:
     "One CPU thread inside the block, so that results don't depend on how many there are; on a GPU nothing changes."
@@ -282,7 +282,20 @@ def one_thread(device: str) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
 
-# %% ../nbs/08_downstream.ipynb #4ab5c856
+# %% ../nbs/08_downstream.ipynb #4e14b39d
+def try_model(model_class: str, task: Task) -> None:
+    "Raise `DataRaterError` unless a model takes the task's samples and has an output for its targets."
+    model = construct_model(model_class, seed=0).to(task.x.device)
+    check_model(model, model_class)
+    try:
+        outputs = logits_of(model, task.x[:2])
+        LOSSES[task.loss_type](outputs, task.y[:2])
+    except Exception as error:  # a model may fail in any way
+        raise DataRaterError(f"downstream model {model_class}, given samples of shape {tuple(task.x.shape[1:])}, failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}; give a model made for them") from error
+    for targets in (task.y, task.outer_y, task.test_y):
+        check_targets(targets, outputs.shape[-1], task.loss_type, f"downstream model {model_class}")
+
+# %% ../nbs/08_downstream.ipynb #fd0408f7
 def prepare(plan: ComparisonPlan, seed: int) -> tuple[MethodInput, TrainingPlan]:
     "The task of one repeat, rated by the rater of its run, and how models are trained."
     run = plan.runs[seed % len(plan.runs)]
@@ -296,20 +309,7 @@ def prepare(plan: ComparisonPlan, seed: int) -> tuple[MethodInput, TrainingPlan]
     rival = RivalData(task.x, task.y, task.outer_x, task.outer_y, training.model_class, training.num_steps, training.batch_size, training.lr)
     return MethodInput(task, ratings, 1 - plan.discard_frac, seed, rival, config.softmax_temperature), training
 
-
-def try_model(model_class: str, task: Task) -> None:
-    "Raise `DataRaterError` unless a model takes the task's samples and has an output for its targets."
-    model = construct_model(model_class, seed=0).to(task.x.device)
-    check_model(model, model_class)
-    try:
-        outputs = logits_of(model, task.x[:2])
-        LOSSES[task.loss_type](outputs, task.y[:2])
-    except Exception as error:  # a model may fail in any way
-        raise DataRaterError(f"downstream model {model_class}, given samples of shape {tuple(task.x.shape[1:])}, failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}; give a model made for them") from error
-    for targets in (task.y, task.outer_y, task.test_y):
-        check_targets(targets, outputs.shape[-1], task.loss_type, f"downstream model {model_class}")
-
-# %% ../nbs/08_downstream.ipynb #386960bf
+# %% ../nbs/08_downstream.ipynb #b9c8e653
 def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
     "The plan's methods, or the default ones that apply to the task; raises `DataRaterError` for one that was named and does not."
     missing = {"oracle": task.fractions is None, **dict.fromkeys(RIVALS, task.loss_type == "mse")}
@@ -323,7 +323,7 @@ def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
         raise DataRaterError('method \'cleanlab\' needs the package cleanlab, which is not installed: pip install "datarater[rivals]"')
     return plan.methods
 
-
+# %% ../nbs/08_downstream.ipynb #b49a14ba
 def compare_once(plan: ComparisonPlan, seed: int) -> list[dict[str, Any]]:
     "One repeat: a row per method."
     with one_thread(plan.device):
@@ -335,7 +335,7 @@ def compare_once(plan: ComparisonPlan, seed: int) -> list[dict[str, Any]]:
             rows.append({"seed": seed, "run": seed % len(plan.runs), "method": method, **quality_of(model, given.task), **size})
     return rows
 
-# %% ../nbs/08_downstream.ipynb #371ab694
+# %% ../nbs/08_downstream.ipynb #707ca28c
 def in_processes(
     function: Callable[[Any], Any],  # can be pickled
     jobs: Sequence[Any],  # its arguments, one by one
@@ -354,7 +354,7 @@ def in_processes(
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or an interruption nothing new is begun
 
-# %% ../nbs/08_downstream.ipynb #7b93852d
+# %% ../nbs/08_downstream.ipynb #53454e96
 @dataclass(frozen=True, eq=False)
 class Comparison:
     "What a comparison found."
@@ -381,28 +381,7 @@ class Comparison:
 
         return {"datarater_version": __version__, "plan": asdict(self.plan) if self.plan else None, "metric": self.metric, "table": plain(self.table().reset_index()), "rows": plain(self.rows)}
 
-# %% ../nbs/08_downstream.ipynb #266a7ef0
-def check_runs(plan: ComparisonPlan) -> None:
-    "Raise unless every run has a rater, and all are about the same dataset and inner model."
-    configs = [config_of(plan, run) for run in plan.runs]
-    for run in plan.runs:
-        load_rater(run, device=plan.device)
-    for name in ("dataset_name", "inner_model_class"):
-        if len(found := {getattr(config, name) for config in configs}) > 1:
-            raise DataRaterError(f"the runs differ in {name} ({', '.join(sorted(found))}): compare runs of one dataset and inner model at a time")
-
-
-def compare_downstream(
-    plan: ComparisonPlan,
-    num_processes: int = 1,  # repeats at a time
-    progress: bool = True,  # show a progress bar
-) -> Comparison:
-    "Train a model on what each method keeps, several times; raises `DataRaterError` for bad input, before anything is trained."
-    check_runs(plan)
-    parts = in_processes(partial(compare_once, plan), list(range(plan.num_seeds)), num_processes, "repeats", progress)
-    return Comparison(pd.DataFrame([row for part in parts for row in part]), plan)
-
-# %% ../nbs/08_downstream.ipynb #457801b1
+# %% ../nbs/08_downstream.ipynb #89844995
 def describe_comparison(comparison: Comparison) -> str:
     "The table as text; differences of accuracy in percentage points."
     is_accuracy = comparison.metric == "accuracy"
@@ -420,7 +399,28 @@ def describe_comparison(comparison: Comparison) -> str:
         lines.append(line)
     return "\n".join(lines)
 
+# %% ../nbs/08_downstream.ipynb #3a165272
+def check_runs(plan: ComparisonPlan) -> None:
+    "Raise unless every run has a rater, and all are about the same dataset and inner model."
+    configs = [config_of(plan, run) for run in plan.runs]
+    for run in plan.runs:
+        load_rater(run, device=plan.device)
+    for name in ("dataset_name", "inner_model_class"):
+        if len(found := {getattr(config, name) for config in configs}) > 1:
+            raise DataRaterError(f"the runs differ in {name} ({', '.join(sorted(found))}): compare runs of one dataset and inner model at a time")
 
+# %% ../nbs/08_downstream.ipynb #481a28c0
+def compare_downstream(
+    plan: ComparisonPlan,
+    num_processes: int = 1,  # repeats at a time
+    progress: bool = True,  # show a progress bar
+) -> Comparison:
+    "Train a model on what each method keeps, several times; raises `DataRaterError` for bad input, before anything is trained."
+    check_runs(plan)
+    parts = in_processes(partial(compare_once, plan), list(range(plan.num_seeds)), num_processes, "repeats", progress)
+    return Comparison(pd.DataFrame([row for part in parts for row in part]), plan)
+
+# %% ../nbs/08_downstream.ipynb #2f1fbd30
 def plot_comparison(comparison: Comparison, ax: Axes) -> Axes:
     "Difference to the baseline with its 95 % interval, and each repeat as a dot."
     table, unit = comparison.table().drop("baseline"), 100 if comparison.metric == "accuracy" else 1

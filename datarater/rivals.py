@@ -21,7 +21,7 @@ from .parts import check_targets
 from .models import at_label, check_model, construct_model
 from .reference import fit_classifier
 
-# %% ../nbs/07a_rivals.ipynb #8a58b228
+# %% ../nbs/07a_rivals.ipynb #c617d321
 class RivalData(NamedTuple):
     "What a rival may look at, and how much it may train."
 
@@ -34,7 +34,7 @@ class RivalData(NamedTuple):
     batch_size: int = 128
     lr: float = 1e-3  # of Adam
 
-# %% ../nbs/07a_rivals.ipynb #fd338a82
+# %% ../nbs/07a_rivals.ipynb #6a39b8a5
 def _check_samples(role: str, x: Tensor, y: Tensor) -> None:
     "Raise unless these are finite samples with a class label each, at least one."
     if y.dtype != torch.int64 or y.ndim != 1:
@@ -45,7 +45,7 @@ def _check_samples(role: str, x: Tensor, y: Tensor) -> None:
         got = "hold NaN or infinity" if x.is_floating_point() else f"are {x.dtype}"
         raise DataRaterError(f"{role} samples {got}, allowed are finite floats: convert or repair them")
 
-# %% ../nbs/07a_rivals.ipynb #beb3cf79
+# %% ../nbs/07a_rivals.ipynb #97a10480
 def _check(data: RivalData, needs_outer: bool = False) -> None:
     "Raise unless the training data, and the outer data where they are needed, can be used."
     _check_samples("training", data.x, data.y)
@@ -55,7 +55,7 @@ def _check(data: RivalData, needs_outer: bool = False) -> None:
         if inner != outer:
             raise DataRaterError(f"training samples are {inner} and outer samples {outer}, which must be equal: convert one of them")
 
-# %% ../nbs/07a_rivals.ipynb #243d0449
+# %% ../nbs/07a_rivals.ipynb #4b5490b6
 def shuffled_batches(
     x: Tensor,  # (N, ...)
     y: Tensor,  # (N,)
@@ -76,7 +76,7 @@ def shuffled_batches(
 
     return next_batch
 
-# %% ../nbs/07a_rivals.ipynb #48887aa8
+# %% ../nbs/07a_rivals.ipynb #995422c1
 def logits_of(
     model: nn.Module,
     x: Tensor,  # (N, ...)
@@ -85,7 +85,7 @@ def logits_of(
     with torch.no_grad():
         return torch.cat([model(part) for part in x.split(1_000)])
 
-# %% ../nbs/07a_rivals.ipynb #0377ce82
+# %% ../nbs/07a_rivals.ipynb #ea8b3412
 def _check_fits(model: nn.Module, name: str, x: Tensor, *labels: Tensor) -> None:
     "Raise unless the model takes these samples, needs no batch statistics or draws, and has an output for each label."
     check_model(model, name)
@@ -97,7 +97,7 @@ def _check_fits(model: nn.Module, name: str, x: Tensor, *labels: Tensor) -> None
     for y in labels:
         check_targets(y, logits.shape[-1], "cross_entropy", f"model {name}")
 
-# %% ../nbs/07a_rivals.ipynb #7ac0c234
+# %% ../nbs/07a_rivals.ipynb #98b85b46
 def fitted_model(
     data: RivalData,  # for its model, steps, batch size and learning rate
     x: Tensor,  # (N, ...): what to fit
@@ -118,7 +118,7 @@ def fitted_model(
         raise DataRaterError(f"model {data.model_class}: its loss does not stay finite in training with lr={data.lr}: give a smaller one") from error
     return model
 
-# %% ../nbs/07a_rivals.ipynb #c0ec05a2
+# %% ../nbs/07a_rivals.ipynb #c2b4dd1c
 def label_log_probability(
     model: nn.Module,  # a classifier
     x: Tensor,  # (N, ...)
@@ -127,7 +127,7 @@ def label_log_probability(
     "Minus the cross-entropy of each sample: what a model thinks of its label."
     return at_label(logits_of(model, x).log_softmax(-1), y)
 
-# %% ../nbs/07a_rivals.ipynb #4b7ff7eb
+# %% ../nbs/07a_rivals.ipynb #4d1bbe0a
 def small_loss(
     data: RivalData,
     seed: int,  # draws initial weights and batches
@@ -137,7 +137,7 @@ def small_loss(
     model = fitted_model(data, data.x, data.y, seeded_generator(seed, "small_loss"))
     return label_log_probability(model, data.x, data.y)
 
-# %% ../nbs/07a_rivals.ipynb #eda89a96
+# %% ../nbs/07a_rivals.ipynb #4f2e1b71
 def error_norm(
     logits: Tensor,  # (N, C)
     y: Tensor,  # (N,) int64
@@ -145,7 +145,7 @@ def error_norm(
     "Length of the difference between class probabilities and the label as a one-hot vector."
     return (logits.softmax(-1) - F.one_hot(y, logits.shape[-1])).norm(dim=-1)
 
-# %% ../nbs/07a_rivals.ipynb #075bbb35
+# %% ../nbs/07a_rivals.ipynb #d1b7f675
 def el2n(
     data: RivalData,
     seed: int,  # draws initial weights and batches
@@ -159,7 +159,7 @@ def el2n(
     models = [fitted_model(data, data.x, data.y, generator, num_steps) for _ in range(num_models)]
     return -torch.stack([error_norm(logits_of(model, data.x), data.y) for model in models]).mean(0)  # (models, N) -> (N,)
 
-# %% ../nbs/07a_rivals.ipynb #9a756dc1
+# %% ../nbs/07a_rivals.ipynb #45d038cf
 def outer_loss(
     data: RivalData,
     seed: int,  # draws initial weights and batches
@@ -169,7 +169,7 @@ def outer_loss(
     model = fitted_model(data, data.outer_x, data.outer_y, seeded_generator(seed, "outer_loss"))
     return label_log_probability(model, data.x, data.y)
 
-# %% ../nbs/07a_rivals.ipynb #6492ff16
+# %% ../nbs/07a_rivals.ipynb #f2b6cf97
 _NUM_FOLDS = 4  # each model sees three quarters of the data
 
 
@@ -184,7 +184,7 @@ def _out_of_sample_probabilities(data: RivalData, generator: torch.Generator) ->
         parts.append(logits_of(model, data.x[held_out]).softmax(-1))
     return torch.cat(parts)[torch.cat(rows).argsort()]  # back into the order of the data
 
-# %% ../nbs/07a_rivals.ipynb #d14f1595
+# %% ../nbs/07a_rivals.ipynb #236a1981
 def cleanlab_quality(
     data: RivalData,
     seed: int,  # draws folds, initial weights and batches
@@ -202,7 +202,7 @@ def cleanlab_quality(
     scores = get_label_quality_scores(data.y.cpu().numpy(), probabilities.cpu().numpy(), method="normalized_margin")
     return torch.from_numpy(scores).to(data.x.device)
 
-# %% ../nbs/07a_rivals.ipynb #34d0e93e
+# %% ../nbs/07a_rivals.ipynb #05480603
 def sorted_shapley(
     agrees: Tensor,  # (M, N) 0 or 1: whether the label of the i-th nearest training sample is that of the outer sample
     num_neighbours: int,  # K
@@ -214,7 +214,7 @@ def sorted_shapley(
     farthest = agrees[:, -1:] / max(num_neighbours, num_samples)  # (M, 1)
     return torch.cat([steps, farthest], dim=1).flip(1).cumsum(1).flip(1)  # sums from behind
 
-# %% ../nbs/07a_rivals.ipynb #3e003806
+# %% ../nbs/07a_rivals.ipynb #95683a52
 def knn_shapley(
     data: RivalData,
     seed: int,  # chooses the outer samples, if there are too many
