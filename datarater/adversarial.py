@@ -142,12 +142,12 @@ ATTACKS: dict[str, Callable[[nn.Module, "AttackPlan", int, int], Any]] = {
 class AttackPlan:
     "An attack by name, with its settings, checked when made; sizes in pixels of [0, 1]."
     attack: str = "pgd"  # a key of ATTACKS
-    eps: float = 8 / 255
-    num_steps: int = 20
+    eps: float = 8 / 255  # radius of the ball
+    num_steps: int = 20  # of the attacks that take steps
     step_size: float | None = None  # of PGD; None: 2.5·eps/num_steps, enough to cross the ball (Madry et al. 2018)
-    norm: str = "linf"
-    num_restarts: int = 1
-    seed: int = 0
+    norm: str = "linf"  # "linf" or "l2"
+    num_restarts: int = 1  # attempts on each sample, each from another start
+    seed: int = 0  # of the starts
 
     def __post_init__(self):
         lookup(self.attack, ATTACKS, "attack", importable=False)
@@ -233,9 +233,9 @@ def measure_robustness(
     model: nn.Module,  # (B, C, H, W) -> logits (B, classes); left as it is
     x: Tensor,  # (N, C, H, W), within value_range
     y: Tensor,  # (N,) int64
-    plan: AttackPlan,
+    plan: AttackPlan,  # which attack, how strong
     value_range: tuple[float, float] = (-1.0, 1.0),  # of x
-    batch_size: int = 250,
+    batch_size: int = 250,  # samples attacked at a time
     progress: bool = False,  # show a progress bar
 ) -> Robustness:
     "Attack samples and see which a classifier still gets right; the same plan gives the same result. Raises `DataRaterError` for data or models that cannot be attacked."
@@ -430,9 +430,9 @@ def evaluate_robustness(
     model: nn.Module,  # (B, C, H, W) -> logits (B, classes)
     x: Tensor,  # (N, C, H, W), within value_range
     y: Tensor,  # (N,) int64
-    plan: AttackPlan = AttackPlan(),
-    value_range: tuple[float, float] = (-1.0, 1.0),
-    progress: bool = False,
+    plan: AttackPlan = AttackPlan(),  # which attack, how strong
+    value_range: tuple[float, float] = (-1.0, 1.0),  # of x
+    progress: bool = False,  # show a progress bar
 ) -> Evaluation:
     "Robust accuracy of any classifier, with sanity checks."
     result = measure_robustness(model, x, y, plan, value_range, progress=progress)

@@ -130,7 +130,7 @@ def _better(best: Tensor, largest: Tensor, x: Tensor, losses: Tensor) -> tuple[T
 
 # %% ../nbs/04_attacks.ipynb #d671b694
 def pgd(
-    loss_fn: LossFunction,
+    loss_fn: LossFunction,  # (θ, x, y) -> losses (B,)
     params: Params,  # θ
     x: Tensor,  # (B, ...), within value_range
     y: Tensor,  # (B, ...)
@@ -138,7 +138,7 @@ def pgd(
     *,
     eps: float,  # radius of the ball, in pixels of [0, 1]
     step_size: float,  # in the same units
-    num_steps: int,
+    num_steps: int,  # gradients to take
     norm: str = "linf",  # "linf" or "l2"
     value_range: tuple[float, float] = (-1.0, 1.0),  # of x
     keep_best: bool = True,  # give back the point of largest loss instead of the last one
@@ -165,14 +165,14 @@ def pgd(
 
 # %% ../nbs/04_attacks.ipynb #3ed4dcc0
 def fgsm(
-    loss_fn: LossFunction,
+    loss_fn: LossFunction,  # (θ, x, y) -> losses (B,)
     params: Params,  # θ
     x: Tensor,  # (B, ...), within value_range
     y: Tensor,  # (B, ...)
     start: Tensor | None = None,  # (B, ...): as for `pgd`
     *,
     eps: float,  # radius, in pixels of [0, 1]
-    norm: str = "linf",
+    norm: str = "linf",  # "linf" or "l2"
     value_range: tuple[float, float] = (-1.0, 1.0),  # of x
 ) -> Tensor:  # (B, ...)
     "Adversarial samples by one gradient step of size eps. Cost: one forward and one backward pass."

@@ -149,7 +149,11 @@ def locked(
 class Stopped(KeyboardInterrupt):
     "A run that was asked to stop, and did so between two steps."
 
-    def __init__(self, message: str, signal_number: int):
+    def __init__(
+        self,
+        message: str,  # where it stopped, and how to go on
+        signal_number: int,  # the signal that asked it to
+    ):
         super().__init__(message)
         self.signal_number = signal_number
 

@@ -335,7 +335,7 @@ KEEP_RULES: dict[str, Callable[..., np.ndarray]] = {  # name -> (table, keep, se
 
 # %% ../nbs/07_curation.ipynb #7473be03
 def curate(
-    ratings: Ratings,
+    ratings: Ratings,  # of a whole dataset
     keep: float,  # share to keep, in (0, 1]
     rule: str = "best",  # a key of KEEP_RULES
     seed: int = 0,  # of what is left to chance
@@ -349,11 +349,11 @@ def curate(
 
 # %% ../nbs/07_curation.ipynb #1a44625c
 def show_best_and_worst(
-    ratings: Ratings,
+    ratings: Ratings,  # of the dataset
     dataset: Dataset,  # the one that was rated
     axes: tuple[Axes, Axes],  # one for the best, one for the worst
-    num_images: int = 24,
-    num_columns: int = 8,
+    num_images: int = 24,  # at either end
+    num_columns: int = 8,  # of the grids
 ) -> tuple[Axes, Axes]:
     "Draw the best- and the worst-rated images of a dataset; raises `DataRaterError` for samples that are no images."
     order = np.argsort(-ratings.table["rating"].to_numpy(), kind="stable")

@@ -166,7 +166,7 @@ def mean_loss_of(model: nn.Module, x: Tensor, y: Tensor, loss_type: str) -> floa
     "Mean loss on a set of samples."
     return LOSSES[loss_type](logits_of(model, x), y).mean().item()
 
-
+# %% ../nbs/08_downstream.ipynb #bc5e6e06
 def quality_of(model: nn.Module, task: Task) -> dict[str, float]:
     "Accuracy (NaN for real targets) and loss on test data, and the loss on outer data."
     outputs = logits_of(model, task.test_x)
@@ -234,8 +234,8 @@ class ComparisonPlan:
     model_class: str | None = None  # None: the run's inner model
     batch_size: int | None = None  # None: the run's
     lr: float = 1e-3  # of Adam
-    data_dir: str | None = None
-    device: str = "cpu"
+    data_dir: str | None = None  # where the data are now; None: where the runs had them
+    device: str = "cpu"  # trains the models
 
     def __post_init__(self):
         if isinstance(self.runs, str) or not self.runs:
@@ -382,7 +382,9 @@ class Comparison:
         return {"datarater_version": __version__, "plan": asdict(self.plan) if self.plan else None, "metric": self.metric, "table": plain(self.table().reset_index()), "rows": plain(self.rows)}
 
 # %% ../nbs/08_downstream.ipynb #89844995
-def describe_comparison(comparison: Comparison) -> str:
+def describe_comparison(
+    comparison: Comparison,  # as `compare_downstream` gives it
+) -> str:  # several lines
     "The table as text; differences of accuracy in percentage points."
     is_accuracy = comparison.metric == "accuracy"
     unit, digits = (100, 2) if is_accuracy else (1, 4)
@@ -411,7 +413,7 @@ def check_runs(plan: ComparisonPlan) -> None:
 
 # %% ../nbs/08_downstream.ipynb #481a28c0
 def compare_downstream(
-    plan: ComparisonPlan,
+    plan: ComparisonPlan,  # what is compared
     num_processes: int = 1,  # repeats at a time
     progress: bool = True,  # show a progress bar
 ) -> Comparison:
@@ -421,7 +423,10 @@ def compare_downstream(
     return Comparison(pd.DataFrame([row for part in parts for row in part]), plan)
 
 # %% ../nbs/08_downstream.ipynb #2f1fbd30
-def plot_comparison(comparison: Comparison, ax: Axes) -> Axes:
+def plot_comparison(
+    comparison: Comparison,  # as `compare_downstream` gives it
+    ax: Axes,  # where to draw
+) -> Axes:  # `ax`
     "Difference to the baseline with its 95 % interval, and each repeat as a dot."
     table, unit = comparison.table().drop("baseline"), 100 if comparison.metric == "accuracy" else 1
     values = comparison.rows.pivot(index="seed", columns="method", values=comparison.metric)

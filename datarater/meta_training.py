@@ -47,7 +47,12 @@ from .streams import go_on, seeded_globally, stream_state
 class MetaTrainingError(DataRaterError):
     "Meta-training can't go on; `rater` is as it was after the last good meta-step."
 
-    def __init__(self, message: str, meta_step: int, rater: nn.Module):
+    def __init__(
+        self,
+        message: str,  # what went wrong, and what was kept
+        meta_step: int,  # that broke down; 0: before any training
+        rater: nn.Module,  # the last good one
+    ):
         super().__init__(message)
         self.meta_step, self.rater = meta_step, rater
 
@@ -398,7 +403,7 @@ def _rescue(run: "Run", error: BaseException) -> None:
 
 # %% ../nbs/05_meta_training.ipynb #064a705c
 def run_meta_training(
-    config: DataRaterConfig,
+    config: DataRaterConfig,  # every setting of the run
     progress: bool = True,  # show a progress bar
     resume_from: str | os.PathLike | None = None,  # the folder of a run with this configuration (see `resume_meta_training`); None: a new run
 ) -> MetaTrainingResult:

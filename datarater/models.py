@@ -131,7 +131,7 @@ class ToyCNN(nn.Module):
     def __init__(
         self,
         in_channels: int = 1,  # 1 for grey images, 3 for colour
-        num_classes: int = 10,
+        num_classes: int = 10,  # outputs
         image_size: int = 28,  # height and width in pixels
     ):
         super().__init__()

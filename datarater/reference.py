@@ -56,7 +56,7 @@ class ReferenceDataRater(nn.Module):
     def __init__(
         self,
         in_channels: int = 1,  # 1 for grey images, 3 for colour
-        num_classes: int = 10,
+        num_classes: int = 10,  # of the labels, and outputs of the reference
         image_size: int = 28,  # height and width in pixels
     ):
         super().__init__()

@@ -82,7 +82,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 # %% ../nbs/07b_score_files.ipynb #e334f9a9
 def write_ratings(
-    ratings: Ratings,
+    ratings: Ratings,  # of a dataset, or of a choice from it
     path: str | os.PathLike,  # of the Parquet file
     overwrite: bool = False,  # replace an existing file
 ) -> Path:
@@ -249,7 +249,7 @@ def score_run(
     dataset_name: str | None = None,  # another dataset than the run's: a name, package.module:Name, or a path
     split: str | None = None,  # one of SPLITS; None: "train" for the run's dataset, "all" for another, and for data named by a path
     corruption_probability: float | None = None,  # of split "train"; None: the run's
-    data_dir: str | None = None,
+    data_dir: str | None = None,  # where the data are now; None: where the run had them
     device: str | None = None,  # None: cuda where there is one
     batch_size: int = 1_000,  # samples read at a time
     overwrite: bool = False,  # replace an existing file
