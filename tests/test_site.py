@@ -12,6 +12,9 @@ import pytest
 import yaml
 from tree import ROOT, notebook_names, report
 
+import datarater
+from datarater.api_pages import parameters_to_show
+
 NBS = ROOT / "nbs"
 PAGES = [name.removeprefix("nbs/") for name in notebook_names()]
 LINK = re.compile(r"""\]\(([^)\s]+)[^)]*\)|\b(?:src|href)=["']([^"']+)["']""")
@@ -126,6 +129,15 @@ def test_every_page_ends_with_its_limits():
         problems += [f"nbs/{name}: its last section does not say {what}" for what, pattern in {"what was shown": r"## What we showed", "what was not": r"(?i)not shown|does not show|not:", "what comes next": r"(?m)^\**Next"}.items() if not re.search(pattern, end)]
         if name in following and not re.search(rf"(?m)^\**Next.*\({re.escape(following[name])}\)", end):
             problems.append(f"nbs/{name}: the line that begins with Next does not link to {following[name]}")
+    report(problems)
+
+
+def test_public_names_explain_their_parameters():
+    "What `import datarater` offers: beside each parameter stands what it is."
+    problems = []
+    for name in datarater.__all__:
+        unsaid = [parameter.name for parameter in parameters_to_show(getattr(datarater, name)) if not parameter.said and parameter.name != "returns"]
+        problems += [f"datarater.{name} does not say what {parameter} is: write a comment beside it" for parameter in unsaid]
     report(problems)
 
 
