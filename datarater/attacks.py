@@ -9,7 +9,7 @@ __all__ = ['NORMS', 'Perturb', 'Norm', 'random_start', 'check_attack', 'pgd', 'f
 # %% ../nbs/04_attacks.ipynb #204fd62f
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -88,9 +88,9 @@ def random_start(
     return (lookup(norm, NORMS, "norm", importable=False).draw(x, generator) * (eps * (high - low))).to(x.device)
 
 # %% ../nbs/04_attacks.ipynb #3f83b04f
-def _random_starts(x: Tensor, num_axes: int, **options: Any) -> Tensor:
-    "`random_start` for samples with `num_axes` axes before their own."
-    return random_start(x.flatten(0, num_axes - 1), **options).view_as(x)
+def _random_starts(x: Tensor, num_axes: int, seeds: Sequence[int], **options: Any) -> Tensor:
+    "`random_start` for the samples of each member, with `num_axes` axes before their own; each member's from a seed."
+    return torch.stack([random_start(member.flatten(0, num_axes - 2), generator=torch.Generator().manual_seed(seed), **options).view_as(member) for member, seed in zip(x, seeds, strict=True)])
 
 # %% ../nbs/04_attacks.ipynb #39b3b532
 def check_attack(
@@ -256,11 +256,18 @@ class Adversary:
         outer = {"outer_loss_fn": adversarial_loss(loss_fn, by_pgd, self.settings.adversarial_frac)}
         return (inner if self.attacks_inner else {}) | (outer if self.attacks_outer else {})
 
-    def add_starts(self, inner_batches: Batch, outer_batches: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        "The batches (P, T, B, ...) and (P, B, ...), each with random starts where it will be attacked."
-        draw = partial(_random_starts, **self._ball, generator=self.generator)
-        inner = (*inner_batches, draw(inner_batches[0], 3)) if self.attacks_inner else inner_batches
-        outer = (*outer_batches, draw(outer_batches[0], 2)) if self.attacks_outer else outer_batches
+    def add_starts(
+        self,
+        inner_batches: Batch,  # (P, T, B, ...) each
+        outer_batches: Batch,  # (P, B, ...) each
+        members: Sequence[int] | None = None,  # whose batches these are; None: all of the population's
+        num_models: int | None = None,  # of the whole population; seeds are drawn for all
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        "The batches, each with random starts where it will be attacked."
+        chosen = range(len(inner_batches[0])) if members is None else members
+        seeds = torch.randint(2**62, (2, num_models or len(chosen)), generator=self.generator)[:, list(chosen)].tolist() if self.is_active else ([], [])
+        inner = (*inner_batches, _random_starts(inner_batches[0], 3, seeds[0], **self._ball)) if self.attacks_inner else inner_batches
+        outer = (*outer_batches, _random_starts(outer_batches[0], 2, seeds[1], **self._ball)) if self.attacks_outer else outer_batches
         return inner, outer
 
     def robust_accuracy(

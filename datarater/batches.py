@@ -32,6 +32,14 @@ class BatchDataset(Dataset, ABC):
     ) -> tuple[Tensor, Tensor]:  # samples (B, …) and targets (B, …)
         "Several samples at once, in new tensors that the caller may change."
 
+    def part_of_batch(
+        self,
+        indices: Tensor,  # (B,) which samples make the batch
+        rows: Tensor,  # (K,) which of its rows are wanted
+    ) -> tuple[Tensor, Tensor]:  # samples (K, …) and targets (K, …)
+        "Some rows of `batch(indices)`, without the others. A dataset that draws at random draws for all."
+        return self.batch(indices[rows])
+
     def __len__(self) -> int:
         return len(self.indices)
 

@@ -9,6 +9,7 @@ __all__ = ['train_parser', 'parse_train_arguments', 'describe_names', 'train', '
 
 # %% ../nbs/09_cli.ipynb #7b68635a
 import difflib
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -410,12 +412,14 @@ def main(
     "The command `datarater`."
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that package.module:Name finds the user's own modules
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started: it speaks for all
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _print_warning
+        with warnings.catch_warnings(), nullcontext() if is_first else redirect_stdout(io.StringIO()):
+            warnings.showwarning = _print_warning if is_first else lambda *_: None
             run_command(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, DataRaterError, OSError) as error:
-        print(f"datarater: error: {' '.join(str(error).split())}{_hint(str(error))}", file=sys.stderr)
+        if is_first or not (isinstance(error, ArgumentError) or getattr(error, "everywhere", False)):
+            print(f"datarater: error: {' '.join(str(error).split())}{_hint(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"datarater: {str(error) or 'interrupted'}", file=sys.stderr)

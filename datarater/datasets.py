@@ -92,7 +92,13 @@ class CorruptedSubset(BatchDataset):
 
     def batch_with_truth(self, indices: Tensor | Sequence[int]) -> CorruptedBatch:
         "The same with the code and the fraction of each sample's corruption."
-        return _corrupted_batch(self, torch.as_tensor(indices, dtype=torch.long, device=self.device))
+        indices = torch.as_tensor(indices, dtype=torch.long, device=self.device)
+        return _corrupted_batch(self, indices, _sample_keys(self, indices))
+
+    def part_of_batch(self, indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        "Some rows of `batch(indices)`; keys are drawn for all of them."
+        indices, rows = (part.to(self.device) for part in (indices, rows))
+        return _corrupted_batch(self, indices[rows], _sample_keys(self, indices)[rows])[:2]
 
     def ground_truth(self, indices: Tensor | Sequence[int] | None = None) -> GroundTruth:
         "Kind and fraction of samples (default: all), which are facts only if `config.fixed`; raises `DataRaterError` otherwise."
@@ -118,9 +124,9 @@ def _sample_keys(dataset: CorruptedSubset, indices: Tensor) -> Tensor:
     return random_keys(len(indices), generator).to(dataset.device)
 
 # %% ../nbs/01_datasets.ipynb #08ad9633
-def _corrupted_batch(dataset: CorruptedSubset, indices: Tensor) -> CorruptedBatch:
-    "Draw what happens to the samples at `indices`, fetch and corrupt them."
-    plan = draw_corruptions(_sample_keys(dataset, indices), dataset.config, dataset.corruptions)
+def _corrupted_batch(dataset: CorruptedSubset, indices: Tensor, keys: Tensor) -> CorruptedBatch:
+    "Draw from their keys what happens to the samples at `indices`, fetch and corrupt them."
+    plan = draw_corruptions(keys, dataset.config, dataset.corruptions)
     samples, targets = fetch_batch(dataset.original_subset, redirect(indices, plan, len(dataset), dataset.corruptions))
     rows = _rows_to_compare(plan.codes, dataset.corruptions)
     before = samples[rows], targets[rows]

@@ -8,6 +8,7 @@ __all__ = ['MIN_ESS_FRAC', 'MIN_ESS', 'MIN_RATING_SPREAD', 'gradient_agreement',
 
 # %% ../nbs/04b_diagnostics.ipynb #6f4d5d18
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from .weighted_training import Params
 # %% ../nbs/04b_diagnostics.ipynb #9db9826d
 def gradient_agreement(
     gradients: Params,  # (P, ...) each: every member's gradient of the same parameters
+    total: Callable[[Params], Params] = lambda sums: sums,  # adds the sums of members that are elsewhere
 ) -> float:  # from -1/(P - 1) to 1
     """Mean cosine over all pairs of members, about SNR/(1 + SNR). Cost: O(P·|η|).
 
@@ -30,11 +32,11 @@ def gradient_agreement(
     rows = [gradient.detach().unsqueeze(-1).flatten(1).double() for gradient in gradients.values()]  # (P, size) each
     norms = torch.stack([row.norm(dim=1) for row in rows]).norm(dim=0)  # (P,)
     has_direction = norms != 0  # also true of NaN, which must not be dropped silently
-    num_members = int(has_direction.sum())
+    sums = total({"count": has_direction.double().sum(), **{str(i): (row[has_direction] / norms[has_direction, None]).sum(0) for i, row in enumerate(rows)}})  # Σ u_p, part by part
+    num_members = int(sums.pop("count"))
     if num_members < 2:
         return math.nan
-    sums = [(row[has_direction] / norms[has_direction, None]).sum(0) for row in rows]  # Σ u_p, part by part
-    squared_length = torch.stack([part.square().sum() for part in sums]).sum().item()
+    squared_length = torch.stack([part.square().sum() for part in sums.values()]).sum().item()
     return (squared_length - num_members) / (num_members * (num_members - 1))
 
 # %% ../nbs/04b_diagnostics.ipynb #c24dc8de

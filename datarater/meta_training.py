@@ -17,7 +17,8 @@ import shlex
 import signal
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from torch.func import functional_call
 from tqdm import tqdm
 
 from .checkpoints import Interruption, Stopped, check_like, load_checkpoint, locked, save_checkpoint
-from .config import DataRaterConfig, DataRaterError, config_from_yaml
+from .config import DataRaterConfig, DataRaterError, config_from_yaml, write_atomically
 from .datasets import DATASETS, absolute_if_path, is_path
 from .detection import detection_by_kind, detection_by_strength, is_trained_on, precision_at_known_rate, rating_quality
 from .diagnostics import collapse_warning, gradient_agreement, rating_autocorrelation, rating_summary, weight_entropy
@@ -39,6 +40,7 @@ from .inner_loop import MetaGradient, rate_many
 from .weighted_training import LOSSES, Batch, effective_sample_size
 from .models import MODELS
 from .outer_loop import global_norms
+from .ranks import Ranks, any_of, gather_members, gather_rows, joined_ranks, launch_name, mean_over_members, num_restarts, own_device, same_as_first, sum_over, told_by_first, tried_by_all
 from .parts import MAX_ATTACKED_SAMPLES, MAX_INNER_SAMPLES, Parts, check_same_data, check_targets, copy_of_state, set_up
 from .run_folder import RECENT_COLUMNS, RunLog, make_run_dir, plot_rating_against_corruption, save_inner_model, save_rater, single_figure, write_config
 from .streams import go_on, seeded_globally, stream_state
@@ -58,30 +60,28 @@ class MetaTrainingError(DataRaterError):
 
 # %% ../nbs/05_meta_training.ipynb #bd709aa3
 def _draw(parts: Parts, meta_step: int) -> tuple[Batch, Batch]:
-    "T inner batches and one outer batch for every member: tensors (P, T, B, ...) and (P, B, ...)."
-    num_models, num_steps = parts.config.num_inner_models, parts.config.inner_steps
+    "T inner batches and one outer batch for every member of this process: tensors (P here, T, B, ...) and (P here, B, ...)."
+    num_models, num_steps, members = parts.config.num_inner_models, parts.config.inner_steps, parts.members
     try:
-        x, y = parts.inner_stream.next(num_models * num_steps)
-        outer_x, outer_y = parts.outer_stream.next(num_models)
+        x, y = parts.inner_stream.next(num_models * num_steps, [p * num_steps + t for p in members for t in range(num_steps)])
+        outer_x, outer_y = parts.outer_stream.next(num_models, members)
         for targets in (y, outer_y):
             check_targets(targets.flatten(0, 1), parts.num_outputs, parts.loss_type)  # (num, B, …) -> (num·B, …)
     except DataRaterError as error:
         raise _breakdown(parts, meta_step, str(error)) from error
-    return (x.unflatten(0, (num_models, num_steps)), y.unflatten(0, (num_models, num_steps))), (outer_x, outer_y)
+    return (x.unflatten(0, (len(members), num_steps)), y.unflatten(0, (len(members), num_steps))), (outer_x, outer_y)
 
 # %% ../nbs/05_meta_training.ipynb #4e96f8d1
 class NotFinite(Exception):
     "A meta-step that must be skipped, because one member's numbers are no numbers; nothing has been updated."
 
 
-def _check_finite(parts: Parts, meta_step: int, step: MetaGradient, member_norms: Tensor) -> None:
-    "Raise if the meta-step went wrong for any member."
-    weights_are_finite, *numbers = torch.cat([step.weights.isfinite().all()[None], step.outer_loss, member_norms]).tolist()
-    if not weights_are_finite:
+def _check_finite(parts: Parts, meta_step: int, members: dict[str, Tensor]) -> None:
+    "Raise if the meta-step went wrong for any member, on whichever rank."
+    if not members["weights_are_finite"].all():
         raise _rater_breakdown(parts, meta_step - 1)
-    num_models = len(member_norms)
-    for what, values in (("outer loss", numbers[:num_models]), ("norm of the meta-gradient", numbers[num_models:])):
-        for p, value in enumerate(values):
+    for what, name in (("outer loss", "outer_loss"), ("norm of the meta-gradient", "norm")):
+        for p, value in enumerate(members[name].tolist()):
             if not math.isfinite(value):
                 raise NotFinite(f"the {what} of inner model {p} is {value}; a lower inner_lr or outer_lr may help")
 
@@ -99,30 +99,44 @@ def _rater_breakdown(parts: Parts, meta_step: int, trouble: str = "gives ratings
     parts.averaged.module.load_state_dict(parts.last_good)
     return _breakdown(parts, meta_step, f"rater {parts.config.data_rater_model_class} {trouble}; a lower outer_lr may help")
 
+# %% ../nbs/05_meta_training.ipynb #1e025397
+def _about_members(parts: Parts, step: MetaGradient) -> dict[str, Tensor]:
+    "Numbers about each member of the population, (P,) each, on the CPU of every rank."
+    columns = {
+        "outer_loss": step.outer_loss, **{f"{name}_outer_loss": loss for name, loss in step.outer_parts.items()}, "norm": global_norms(step.member_gradients),
+        "ess": effective_sample_size(step.weights).mean(1), "entropy": weight_entropy(step.weights).mean(1), "weights_are_finite": step.weights.flatten(1).isfinite().all(1),
+    }
+    table = gather_members(parts.ranks, torch.stack([column.double() for column in columns.values()], 1), parts.config.num_inner_models)  # (P, columns)
+    return dict(zip(columns, table.cpu().unbind(1), strict=True))
+
+
+def _about_update(parts: Parts, step: MetaGradient, update_norms: Tensor) -> dict[str, float]:
+    "Numbers about the rater's update."
+    mean = mean_over_members(parts.ranks, step.member_gradients, parts.config.num_inner_models)
+    norms = update_norms if parts.meta_optimizer.is_shared else gather_members(parts.ranks, update_norms, parts.config.num_inner_models)
+    numbers = torch.stack([global_norms({name: g[None] for name, g in mean.items()})[0], norms.mean(), norms.min(), norms.max()])
+    return {**dict(zip(("meta_gradient_norm", "update_norm", "update_norm_min", "update_norm_max"), numbers.tolist(), strict=True)), "agreement": gradient_agreement(step.member_gradients, partial(sum_over, parts.ranks))}
+
 # %% ../nbs/05_meta_training.ipynb #c4b97d8d
-def take_meta_step(parts: Parts, meta_step: int) -> dict[str, float]:
-    "One meta-step: improves the rater and ages the population; returns what is logged about it."
-    config = parts.config
+def take_meta_step(
+    parts: Parts,
+    meta_step: int,  # its number, from 1
+) -> dict[str, float]:  # what is logged about it, the same on every rank
+    "One meta-step: improves the rater and ages the population."
     parts.population.replace_old()
-    inner_batches, outer_batches = _draw(parts, meta_step)
-    step = parts.differentiate(parts.population.params, parts.population.state, *parts.adversary.add_starts(inner_batches, outer_batches))
-    member_norms = global_norms(step.member_gradients)
-    _check_finite(parts, meta_step, step, member_norms)
+    batches = parts.adversary.add_starts(*_draw(parts, meta_step), parts.members, parts.config.num_inner_models)
+    step = parts.differentiate(parts.population.params, parts.population.state, *batches)
+    members = _about_members(parts, step)
+    _check_finite(parts, meta_step, members)
     parts.last_good = copy_of_state(parts.averaged.module)
     update_norms = parts.meta_optimizer.step(step.member_gradients)
     parts.averaged.update_parameters(parts.rater)
-    parts.population.grow_older(step, keep=config.model_update)
-    to_log = {
-        "outer_loss": step.outer_loss.mean(), **{f"{name}_outer_loss": loss.mean() for name, loss in step.outer_parts.items()},
-        "meta_gradient_norm": global_norms({name: g[None] for name, g in step.rater_gradient.items()})[0],
-        "member_norm_min": member_norms.min(), "member_norm_max": member_norms.max(),
-        "update_norm": update_norms.mean(), "update_norm_min": update_norms.min(), "update_norm_max": update_norms.max(),
-        "ess": effective_sample_size(step.weights).mean(), "entropy": weight_entropy(step.weights).mean(),
-    }
-    numbers = dict(zip(to_log, torch.stack([value.double() for value in to_log.values()]).tolist(), strict=True))  # one wait for the device, not one for each
-    if not math.isfinite(numbers["update_norm"]):
+    parts.population.grow_older(step, keep=parts.config.model_update)
+    update = _about_update(parts, step, update_norms)
+    if not math.isfinite(update["update_norm"]):
         raise _rater_breakdown(parts, meta_step, "has parameters that are not finite")
-    return {**numbers, "agreement": gradient_agreement(step.member_gradients)}
+    means = {name: values.mean().item() for name, values in members.items() if name not in ("norm", "weights_are_finite")}
+    return {**means, "member_norm_min": members["norm"].min().item(), "member_norm_max": members["norm"].max().item(), **update}
 
 # %% ../nbs/05_meta_training.ipynb #35f449fa
 def evaluation_precision(config: DataRaterConfig) -> torch.autocast:
@@ -132,34 +146,41 @@ def evaluation_precision(config: DataRaterConfig) -> torch.autocast:
 # %% ../nbs/05_meta_training.ipynb #178dd17b
 @torch.no_grad()
 def inner_quality(parts: Parts) -> dict[str, float]:
-    "Mean loss, for class labels accuracy, and with an attack robust accuracy of the inner models on clean test samples."
+    "Mean loss, for class labels accuracy, and with an attack robust accuracy of the inner models on clean test samples; each rank looks at its own."
     x, y = (tensor[:MAX_INNER_SAMPLES] for tensor in parts.evaluation.clean)
-    losses, accuracies = [], []
-    for p in range(parts.config.num_inner_models):
-        params = {name: value[p] for name, value in parts.population.params.items()}
+    robust, rows = _robust_accuracies(parts, x[:MAX_ATTACKED_SAMPLES], y[:MAX_ATTACKED_SAMPLES]), []
+    for i in range(len(parts.members)):
+        params = {name: value[i] for name, value in parts.population.params.items()}
         with evaluation_precision(parts.config):
             outputs = functional_call(parts.inner_model, params, (x,))
         if parts.config.autocast:
             outputs = outputs.float()
-        losses.append(LOSSES[parts.loss_type](outputs, y).mean().item())
-        if parts.loss_type == "cross_entropy":
-            accuracies.append((outputs.argmax(-1) == y).double().mean().item())
-    quality = {"inner_loss": float(np.mean(losses)), "inner_accuracy": float(np.mean(accuracies)) if accuracies else math.nan}
-    return {**quality, "inner_robust_accuracy": _robust_accuracy(parts, x[:MAX_ATTACKED_SAMPLES], y[:MAX_ATTACKED_SAMPLES])}
+        is_right = outputs.argmax(-1) == y if parts.loss_type == "cross_entropy" else torch.full_like(y, math.nan)
+        rows.append(torch.stack([LOSSES[parts.loss_type](outputs, y).double().mean(), is_right.double().mean(), robust[i].double()]))
+    means = gather_members(parts.ranks, torch.stack(rows), parts.config.num_inner_models).mean(0)  # (P, 3) -> (3,)
+    return dict(zip(("inner_loss", "inner_accuracy", "inner_robust_accuracy"), means.tolist(), strict=True))
 
 
-def _robust_accuracy(parts: Parts, x: Tensor, y: Tensor) -> float:
-    "Mean robust accuracy of the inner models; NaN where a run attacks nothing."
+def _robust_accuracies(parts: Parts, x: Tensor, y: Tensor) -> Tensor:
+    "Robust accuracy of each inner model that is here; NaN where a run attacks nothing."
     if not parts.adversary.is_active:
-        return math.nan
-    return parts.adversary.robust_accuracy(parts.inner_model, parts.population.params, x, y, execution=parts.engine[1]).mean().item()
+        return torch.full((len(parts.members),), math.nan, device=x.device)
+    return parts.adversary.robust_accuracy(parts.inner_model, parts.population.params, x, y, execution=parts.engine[1])
+
+# %% ../nbs/05_meta_training.ipynb #bcbcdc4f
+@torch.no_grad()
+def _rate_by_all(parts: Parts, batch: Batch) -> np.ndarray:
+    "Ratings of a batch, shared out over the ranks."
+    rows, num_rows = parts.ranks.rows(len(batch[0])), len(batch[0])
+    with evaluation_precision(parts.config):
+        own = rate_many(parts.averaged.module, *(tensor[rows] for tensor in batch))
+    return gather_rows(parts.ranks, own.double(), num_rows).cpu().numpy()
 
 # %% ../nbs/05_meta_training.ipynb #8da34292
 def evaluate(parts: Parts, log: RunLog, meta_step: int) -> None:
     "Rate the evaluation set, look at the inner models, log both, and warn of collapse."
     data, config = parts.evaluation, parts.config
-    with torch.no_grad(), evaluation_precision(config):
-        clean, corrupted = (rate_many(parts.averaged.module, *batch).double().cpu().numpy() for batch in (data.clean, data.corrupted))
+    clean, corrupted = (_rate_by_all(parts, batch) for batch in (data.clean, data.corrupted))
     if not (np.isfinite(clean).all() and np.isfinite(corrupted).all()):
         raise _rater_breakdown(parts, meta_step)
     ratings = np.concatenate([clean, corrupted])
@@ -187,13 +208,27 @@ FREE_SETTINGS = {  # may be changed when a run is resumed: they say how far, how
     "meta_gradient", "execution", "compile", "cuda_graph", "device", "data_dir", "output_dir", "recipe",
 }  # of data_dir, and of a dataset given by its path, what counts is in it, and that is compared
 
+# %% ../nbs/05_meta_training.ipynb #c00c4a15
+def _together(ranks: Ranks, tree: dict[str, Any], num_models: int) -> dict[str, Any]:
+    "The rows of all members, in dictionaries of dictionaries of tensors (P here, ...), on rank 0; the others get their own back."
+    if ranks.world_size == 1:
+        return tree
+    return {name: _together(ranks, value, num_models) if isinstance(value, dict) else gather_members(ranks, value, num_models, only_first=True).cpu() for name, value in tree.items()}
 
-def run_state(parts: Parts, log: RunLog) -> dict[str, Any]:
-    "All of a run that changes from step to step, and its settings, as tensors, containers, numbers and strings."
+
+def run_state(
+    parts: Parts,
+    log: RunLog,
+) -> dict[str, Any]:  # tensors, containers, numbers and strings; on ranks other than 0 only with the members that are theirs
+    "All of a run that changes from step to step, and its settings. Every rank must call it."
+    config, population, meta_optimizer = parts.config, parts.population.state_dict(), parts.meta_optimizer.state_dict()
+    def whole(state: dict[str, Any], *names: str) -> dict[str, Any]: return {**state, **{name: _together(parts.ranks, state[name], config.num_inner_models) for name in names}}
+
     return {
-        "settings": json.dumps(asdict(replace(parts.config, dataset_name=absolute_if_path(parts.config.dataset_name)))),
-        "rater": parts.rater.state_dict(), "averaged": parts.averaged.state_dict(), "meta_optimizer": parts.meta_optimizer.state_dict(), "population": parts.population.state_dict(),
-        "last_good": parts.last_good, "machine": _machine(parts.config), "data": parts.fingerprint, "attack": parts.adversary.generator.get_state(), "inner_stream": stream_state(parts.inner_stream), "outer_stream": stream_state(parts.outer_stream), "log": log.state_dict(),
+        "settings": json.dumps(asdict(replace(config, dataset_name=absolute_if_path(config.dataset_name)))), "machine": _machine(config), "data": parts.fingerprint,
+        "rater": parts.rater.state_dict(), "averaged": parts.averaged.state_dict(), "last_good": parts.last_good,
+        "meta_optimizer": meta_optimizer if parts.meta_optimizer.is_shared else whole(meta_optimizer, "copies", "moments"), "population": whole(population, "params", "state"),
+        "attack": parts.adversary.generator.get_state(), "inner_stream": stream_state(parts.inner_stream), "outer_stream": stream_state(parts.outer_stream), "log": log.state_dict(),
     }
 
 # %% ../nbs/05_meta_training.ipynb #488cba4b
@@ -204,13 +239,8 @@ def _machine(config: DataRaterConfig) -> dict[str, str]:
     return {"PyTorch": str(torch.__version__), "threads": str(torch.get_num_threads()), "processor": processor}
 
 # %% ../nbs/05_meta_training.ipynb #f41b238c
-def restore_run(
-    parts: Parts,  # just set up
-    log: RunLog,  # empty
-    state: dict[str, Any],  # as `run_state` gave it
-) -> None:
-    "Put a run where another one was; raises `DataRaterError` for a state that does not fit, or a setting that would change the past."
-    like = run_state(parts, log)
+def _check_state(state: dict[str, Any], like: dict[str, Any]) -> None:
+    "Raise `DataRaterError` unless a state can take the place of another, which is that of a run just set up."
     if state.keys() != like.keys():
         raise DataRaterError("checkpoint: it is not that of a run of this version")
     check_same_past(state["settings"], like["settings"])
@@ -221,12 +251,6 @@ def restore_run(
         warnings.warn(f"the run was saved with {was}, and goes on with {now}: it will be close to the uninterrupted run, not the same in every bit", RuntimeWarning, stacklevel=2)
     for name in ("rater", "averaged", "last_good", "meta_optimizer", "population", "attack"):
         check_like(state[name], like[name], name)
-    try:
-        _put_in_place(parts, log, state)
-    except DataRaterError:
-        raise
-    except Exception as error:  # a spoilt state can fail anywhere
-        raise DataRaterError(f"checkpoint: it can't be put in place ({type(error).__name__}: {' '.join(str(error).split())[:200]}): it is damaged, or the loader has changed") from error
 
 # %% ../nbs/05_meta_training.ipynb #8a680622
 def _put_in_place(parts: Parts, log: RunLog, state: dict[str, Any]) -> None:
@@ -239,6 +263,22 @@ def _put_in_place(parts: Parts, log: RunLog, state: dict[str, Any]) -> None:
     parts.last_good = {name: value.to(parts.last_good[name].device) for name, value in state["last_good"].items()}
     for name in ("inner_stream", "outer_stream"):
         go_on(getattr(parts, name), state[name])
+
+# %% ../nbs/05_meta_training.ipynb #490d8e17
+def restore_run(
+    parts: Parts,  # just set up
+    log: RunLog,  # empty
+    state: dict[str, Any] | None,  # as `run_state` gave it; that of rank 0 is used
+) -> None:
+    "Put a run where another one was; raises `DataRaterError` for a state that does not fit, or a setting that would change the past."
+    like = run_state(parts, log)
+    tried_by_all(parts.ranks, lambda: _check_state(state, like) if parts.ranks.is_first else None)
+    try:
+        _put_in_place(parts, log, told_by_first(parts.ranks, state))
+    except DataRaterError:
+        raise
+    except Exception as error:  # a spoilt state can fail anywhere
+        raise DataRaterError(f"checkpoint: it can't be put in place ({type(error).__name__}: {' '.join(str(error).split())[:200]}): it is damaged, or the loader has changed") from error
 
 # %% ../nbs/05_meta_training.ipynb #7b576e1e
 def check_same_past(saved: str, now: str) -> None:
@@ -264,10 +304,54 @@ def resume_command(config: DataRaterConfig, folder: Path) -> str:
 CHECKPOINT_SECONDS = 10  # between checkpoints at most, whatever checkpoint_frequency says; writing one takes a hundredth of a second
 MAX_SKIPPED = 3  # meta-steps in a row; or all of a run's, if it has fewer
 
+# %% ../nbs/05_meta_training.ipynb #60ed1de9
+def _write_checkpoint(run: "Run", state: dict[str, Any], must: bool) -> None:
+    "Write a state, and where there are models beside it, those too; a warning where the disk refuses, unless it must be."
+    try:
+        save_checkpoint(run.checkpoint, state)
+        run.saved, run.saved_at = len(run.log.steps), time.monotonic()
+        if (run.folder / "data_rater.pt").exists():  # of an earlier end
+            run.save_models(state)
+    except OSError as error:
+        trouble = f"cannot write {'the models beside ' if run.saved == len(run.log.steps) else ''}{run.checkpoint} ({error.strerror or error})"
+        if not must:
+            warnings.warn(f"{trouble}; the run goes on", RuntimeWarning, stacklevel=2)
+            return
+        if run.parts.config.save_data_rater_checkpoint:
+            with suppress(OSError):  # it is smaller, and may fit
+                run.save_models(state)
+        how = f"then go on from that of meta-step {run.saved}: {resume_command(run.parts.config, run.folder)}" if run.checkpoint.exists() else "and start a new run; there is none to go on from"
+        raise DataRaterError(f"{trouble}: make room, {how}") from error
+
+# %% ../nbs/05_meta_training.ipynb #2cdd3f1f
+def _write_where_restored(run: "Run", state: dict[str, Any]) -> None:
+    "Write the settings that hold from now on, and models that fit the checkpoint."
+    config = run.parts.config
+    if len(run.log.steps) > config.meta_steps:
+        raise DataRaterError(f"meta_steps={config.meta_steps} is not allowed: the run has taken {len(run.log.steps)} already; give at least as many")
+    try:
+        write_config(replace(config, device=torch.device(config.device).type) if run.parts.ranks.world_size > 1 else config, run.folder)
+        if (run.folder / "data_rater.pt").exists():  # of a later step than the checkpoint, or an earlier one
+            run.save_models(state)
+    except OSError as error:
+        raise DataRaterError(f"cannot write to {run.folder} ({error.strerror or error}): make room, or make it a folder you may write to") from error
+
+# %% ../nbs/05_meta_training.ipynb #dd54bdfb
+def _write_results(run: "Run", state: dict[str, Any]) -> None:
+    "Write models, tables and figures at the end."
+    try:
+        if run.parts.config.save_data_rater_checkpoint or (run.folder / "data_rater.pt").exists():
+            run.save_models(state)
+        run.log.write()
+        if run.log.figures is not None:
+            run.log.figures.draw(everything=True)
+    except OSError as error:
+        raise DataRaterError(f"cannot write the results to {run.folder} ({error.strerror or error}): make room, then: {resume_command(run.parts.config, run.folder)}") from error
+
 # %% ../nbs/05_meta_training.ipynb #08d8c0b1
 @dataclass
 class Run:
-    "A run in its folder: its parts, its tables, and who may ask it to stop."
+    "A run in its folder: its parts, its tables, and who may ask it to stop. Rank 0 writes; where it can't, all raise."
     parts: Parts
     log: RunLog
     folder: Path
@@ -279,6 +363,10 @@ class Run:
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
+    def by_first(self, function: Callable[[], Any]) -> Any:
+        "Call a function on rank 0; raises `DataRaterError` on every rank if it does there."
+        return tried_by_all(self.parts.ranks, lambda: function() if self.parts.ranks.is_first else None)
+
     def is_due(self, meta_step: int) -> bool:
         "Whether it is time for a checkpoint."
         return meta_step % self.parts.config.checkpoint_frequency == 0 or time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
@@ -288,50 +376,29 @@ class Run:
         must: bool,  # raise `DataRaterError` where the disk refuses, instead of a warning
     ) -> None:
         "Write a checkpoint; the one before stays until it is whole."
-        try:
-            save_checkpoint(self.checkpoint, run_state(self.parts, self.log))
-            self.saved, self.saved_at = len(self.log.steps), time.monotonic()
-            if (self.folder / "data_rater.pt").exists():  # of an earlier end
-                self.save_models()
-        except OSError as error:
-            trouble = f"cannot write {'the models beside ' if self.saved == len(self.log.steps) else ''}{self.checkpoint} ({error.strerror or error})"
-            if not must:
-                warnings.warn(f"{trouble}; the run goes on", RuntimeWarning, stacklevel=2)
-                return
-            if self.parts.config.save_data_rater_checkpoint:
-                with suppress(OSError):  # it is smaller, and may fit
-                    self.save_models()
-            how = f"then go on from that of meta-step {self.saved}: {resume_command(self.parts.config, self.folder)}" if self.checkpoint.exists() else "and start a new run; there is none to go on from"
-            raise DataRaterError(f"{trouble}: make room, {how}") from error
+        state = run_state(self.parts, self.log)
+        self.by_first(lambda: _write_checkpoint(self, state, must))
 
     def restore(self) -> None:
         "Go on from the folder's checkpoint, and bring the folder's other files to where it is."
-        restore_run(self.parts, self.log, load_checkpoint(self.checkpoint))
+        state = self.by_first(lambda: load_checkpoint(self.checkpoint))
+        restore_run(self.parts, self.log, state)
         self.saved = len(self.log.steps)
-        if len(self.log.steps) > self.parts.config.meta_steps:
-            raise DataRaterError(f"meta_steps={self.parts.config.meta_steps} is not allowed: the run has taken {len(self.log.steps)} already; give at least as many")
-        try:
-            write_config(self.parts.config, self.folder)
-            if (self.folder / "data_rater.pt").exists():  # of a later step than the checkpoint, or an earlier one
-                self.save_models()
-        except OSError as error:
-            raise DataRaterError(f"cannot write to {self.folder} ({error.strerror or error}): make room, or make it a folder you may write to") from error
+        self.by_first(lambda: _write_where_restored(self, state))
 
     def finish(self) -> None:
         "Write what a finished run leaves; raises `DataRaterError` where the disk refuses."
-        try:
-            if self.parts.config.save_data_rater_checkpoint or (self.folder / "data_rater.pt").exists():
-                self.save_models()
-            self.log.write()
-            if self.log.figures is not None:
-                self.log.figures.draw(everything=True)
-        except OSError as error:
-            raise DataRaterError(f"cannot write the results to {self.folder} ({error.strerror or error}): make room, then: {resume_command(self.parts.config, self.folder)}") from error
+        state = run_state(self.parts, self.log)
+        self.by_first(lambda: _write_results(self, state))
 
-    def save_models(self) -> None:
+    def save_models(
+        self,
+        state: dict[str, Any],  # as `run_state` gives it to rank 0
+    ) -> None:
         "Write the rater and the oldest inner model."
         save_rater(self.parts.averaged.module, self.folder)
-        save_inner_model(self.parts, self.folder)
+        oldest = int(np.argmax(state["population"]["ages"]))
+        save_inner_model(self.parts.inner_model, {name: value[oldest] for name, value in state["population"]["params"].items()}, self.folder)
 
 # %% ../nbs/05_meta_training.ipynb #dc5c4ed6
 def _step_or_skip(parts: Parts, log: RunLog, meta_step: int) -> dict[str, float]:
@@ -358,14 +425,14 @@ def train_rater(run: "Run", progress: bool) -> None:
     parts, log, config = run.parts, run.log, run.parts.config
     if not log.evaluations:
         evaluate(parts, log, meta_step=0)
-    with tqdm(total=config.meta_steps, initial=len(log.steps), desc="meta-training", disable=not progress) as bar:
+    with tqdm(total=config.meta_steps, initial=len(log.steps), desc="meta-training", disable=not (progress and parts.ranks.is_first)) as bar:
         for meta_step in range(len(log.steps) + 1, config.meta_steps + 1):
             log.steps.append({"meta_step": meta_step, **_step_or_skip(parts, log, meta_step)})
             is_last = meta_step == config.meta_steps
             if meta_step % config.eval_frequency == 0 or is_last:
                 evaluate(parts, log, meta_step)
-            stop = run.interruption.signal_number is not None
-            if run.is_due(meta_step) or is_last or stop:
+            stop, is_due = any_of(parts.ranks, run.interruption.signal_number is not None, parts.ranks.is_first and run.is_due(meta_step))
+            if is_due or is_last or stop:
                 run.save(must=is_last or stop)
             if stop and not is_last:
                 raise RequestedStop
@@ -389,9 +456,12 @@ class MetaTrainingResult:
 # %% ../nbs/05_meta_training.ipynb #4afe561a
 def _rescue(run: "Run", error: BaseException) -> None:
     "Write what can still be written when a run ends before its time; raises the error that says where it is."
-    if isinstance(error, MetaTrainingError):
-        with suppress(OSError):  # what comes now must not hide what went wrong
-            run.save_models()
+    ranks = run.parts.ranks
+    with suppress(OSError):  # what comes now must not hide what went wrong
+        if isinstance(error, MetaTrainingError) and ranks.world_size == 1:
+            run.save_models({"population": run.parts.population.state_dict()})
+        elif isinstance(error, MetaTrainingError) and ranks.is_first:  # the oldest inner model may be elsewhere
+            save_rater(run.parts.averaged.module, run.folder)
     with suppress(Exception):
         run.log.write()
     if isinstance(error, KeyboardInterrupt):
@@ -400,6 +470,28 @@ def _rescue(run: "Run", error: BaseException) -> None:
         raise Stopped(f"stopped after meta-step {len(run.log.steps)}{where}; {how}", run.interruption.signal_number or signal.SIGINT) from None
     if isinstance(error, MetaTrainingError):
         raise MetaTrainingError(f"{error}, in {run.folder}", error.meta_step, error.rater) from error
+
+# %% ../nbs/05_meta_training.ipynb #311c9a2a
+def _start_alike(parts: Parts) -> None:
+    "Give all ranks the rater of rank 0."
+    for model in (parts.rater, parts.averaged):
+        same_as_first(parts.ranks, model)
+    parts.last_good = copy_of_state(parts.averaged.module)
+
+
+def _open_folder(config: DataRaterConfig, resume_from: str | os.PathLike | None, stack: ExitStack) -> tuple[Path, bool]:
+    "The run's folder, locked as long as `stack` is open, and whether there is a checkpoint in it to go on from."
+    note = None if resume_from is not None or launch_name() is None else Path(config.output_dir) / f".{launch_name()}"
+    if note and num_restarts() and note.exists():
+        resume_from = note.read_text()
+        if not (Path(resume_from) / "checkpoint.pt").exists():  # it ended before its first
+            resume_from = None
+    run_dir = make_run_dir(config) if resume_from is None else _folder_of(resume_from)
+    stack.enter_context(locked(run_dir))
+    if note:
+        write_atomically(note, str(run_dir.absolute()))
+        stack.push(lambda kind, *_: note.unlink(missing_ok=True) if kind is None or issubclass(kind, Stopped) else None)  # what is killed leaves it
+    return run_dir, resume_from is not None
 
 # %% ../nbs/05_meta_training.ipynb #064a705c
 def run_meta_training(
@@ -410,23 +502,25 @@ def run_meta_training(
     """Meta-train a DataRater and write its run folder.
 
     Raises `DataRaterError` for bad input, before anything is written, and `MetaTrainingError` if training breaks down; the last good rater is then in the run folder.
-    Asked to stop by Ctrl-C or SIGTERM, it finishes the step, writes a checkpoint and raises `Stopped`, a `KeyboardInterrupt`.
+    Started by torchrun, it shares the population out over the processes, and after a restart goes on from the last checkpoint. Asked to stop by Ctrl-C or SIGTERM, it finishes the step, writes a checkpoint and raises `Stopped`, a `KeyboardInterrupt`.
     """
-    with seeded_globally(config.seed):
-        parts = set_up(config)
-        run_dir = make_run_dir(config) if resume_from is None else _folder_of(resume_from)
-        with locked(run_dir), Interruption() as interruption:
-            run = Run(parts, RunLog(run_dir if config.log else None, config.batch_size), run_dir, interruption)
-            if resume_from is not None:
-                run.restore()
-            try:
-                train_rater(run, progress)
-            except BaseException as error:
-                _rescue(run, error)
-                raise
-            run.finish()
-        if interruption.signal_number:  # it came in the last step, and is its caller's too
-            raise Stopped(f"the run is finished, in {run_dir}", interruption.signal_number)
+    device = own_device(config.device)
+    with joined_ranks(device) as ranks, ExitStack() as stack, seeded_globally(config.seed):
+        parts = tried_by_all(ranks, lambda: set_up(replace(config, device=device), ranks))
+        _start_alike(parts)
+        run_dir, is_begun = told_by_first(ranks, tried_by_all(ranks, lambda: _open_folder(config, resume_from, stack) if ranks.is_first else None))
+        interruption = stack.enter_context(Interruption())
+        run = Run(parts, RunLog(run_dir if config.log and ranks.is_first else None, config.batch_size), run_dir, interruption)
+        if is_begun:
+            run.restore()
+        try:
+            train_rater(run, progress)
+        except BaseException as error:
+            _rescue(run, error)
+            raise
+        run.finish()
+    if interruption.signal_number:  # it came in the last step, and is its caller's too
+        raise Stopped(f"the run is finished, in {run_dir}", interruption.signal_number)
     return MetaTrainingResult(parts.averaged.module.eval(), run_dir, run.log.history, run.log.metrics, run.log.by_kind, run.log.by_strength, config)
 
 # %% ../nbs/05_meta_training.ipynb #425fae96

@@ -31,6 +31,7 @@ from .inner_loop import MetaGradient, meta_gradient
 from .weighted_training import INNER_OPTIMIZERS, SGD, Adam, Batch, LossFunction, model_loss, resolve_loss_type
 from .models import check_model, construct_model, rate
 from .outer_loop import MetaOptimizer, Population
+from .ranks import Ranks, mean_over_members
 from .streams import BatchStream, checked_batch, digest, seeded_globally
 
 # %% ../nbs/04d_parts.ipynb #8c376cf0
@@ -216,7 +217,9 @@ def check_same_data(
 @dataclass
 class Parts:
     "Everything a run works with."
-    config: DataRaterConfig
+    config: DataRaterConfig  # with the device of this process
+    ranks: Ranks  # the processes that share the run
+    members: range  # of the population, those of this process
     inner_stream: BatchStream
     outer_stream: BatchStream
     rater: nn.Module
@@ -227,7 +230,7 @@ class Parts:
     engine: tuple[str, str]  # estimator and execution of the meta-gradient
     differentiate: Callable[..., MetaGradient]  # `meta_gradient` of this rater, inner model, engine and attack: (params, states, inner batches, outer batches) ->
     optimizer: SGD | Adam
-    population: Population
+    population: Population  # of this process's members
     meta_optimizer: MetaOptimizer
     adversary: Adversary
     last_good: dict[str, Tensor]  # the state dict of `averaged.module` before the last update
@@ -238,8 +241,10 @@ class Parts:
 # %% ../nbs/04d_parts.ipynb #3d44690e
 def set_up(
     config: DataRaterConfig,  # of the run
+    ranks: Ranks = Ranks(),  # the processes that share it
 ) -> Parts:  # all of its parts, tried
     "Build and try every part of a run; raises `DataRaterError` for whatever is wrong with it. Writes nothing."
+    members = ranks.members(config.num_inner_models)
     dataset = construct_dataset(config)
     train_loader, val_loader, test_loader = make_loaders(dataset, config)
     inner_stream, outer_stream = (
@@ -263,10 +268,11 @@ def set_up(
     optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
     population = Population(
         lambda seed: construct_model(config.inner_model_class, seed=seed).to(config.device),
-        optimizer, config.num_inner_models, config.meta_refresh_steps, config.refresh, seeded_generator(config.seed, "population"),
+        optimizer, config.num_inner_models, config.meta_refresh_steps, config.refresh, seeded_generator(config.seed, "population"), members,
     )
     meta_optimizer = MetaOptimizer(
-        rater, config.num_inner_models, config.outer_lr, config.meta_update, config.outer_warmup_steps, config.outer_weight_decay, config.grad_clip_norm
+        rater, config.num_inner_models, config.outer_lr, config.meta_update, config.outer_warmup_steps, config.outer_weight_decay, config.grad_clip_norm,
+        members, partial(mean_over_members, ranks, num_models=config.num_inner_models),
     )
     averaged = _call(f"copying rater {config.data_rater_model_class}", lambda: AveragedModel(rater, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)))
     loss_fn = model_loss(inner_model, loss_type)
@@ -274,7 +280,7 @@ def set_up(
         meta_gradient, rater, loss_fn, optimizer, temperature=config.softmax_temperature, estimator=engine[0], execution=engine[1], compiler=Compiler() if config.compile else None, **adversary.hooks(loss_fn)
     )
     return Parts(
-        config=config, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=loss_fn, loss_type=loss_type, num_outputs=num_outputs,
+        config=config, ranks=ranks, members=members, inner_stream=inner_stream, outer_stream=outer_stream, rater=rater, inner_model=inner_model, loss_fn=loss_fn, loss_type=loss_type, num_outputs=num_outputs,
         engine=engine, differentiate=Recorded(differentiate) if config.cuda_graph else differentiate, optimizer=optimizer, population=population, meta_optimizer=meta_optimizer,
         evaluation=evaluation, adversary=adversary, fingerprint=_fingerprint(dataset, *inner_batch, *outer_batch, *evaluation.clean, *evaluation.corrupted), averaged=averaged, last_good=copy_of_state(averaged.module),
     )

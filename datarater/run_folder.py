@@ -35,7 +35,7 @@ from .datasets import absolute_if_path
 from .detection import plot_detection_by_strength
 from .diagnostics import plot_dashboard
 from .models import construct_model
-from .parts import Parts
+from .weighted_training import Params
 
 # %% ../nbs/04e_run_folder.ipynb #03bd9860
 def make_run_dir(config: DataRaterConfig) -> Path:
@@ -116,11 +116,13 @@ def load_rater(
     return load_model(path, config.data_rater_model_class, config.device, "rater")
 
 # %% ../nbs/04e_run_folder.ipynb #c06018df
-def save_inner_model(parts: Parts, run_dir: Path) -> Path:
-    "Write the state dict of the oldest inner model as `inner_model.pt`."
-    oldest = int(np.argmax(parts.population.ages))
-    own = {name: value[oldest] for name, value in parts.population.params.items()}
-    return _save_state({**parts.inner_model.state_dict(), **own}, run_dir / "inner_model.pt")
+def save_inner_model(
+    inner_model: nn.Module,  # the architecture, with what is not trained
+    member: Params,  # parameters of one member
+    run_dir: Path,
+) -> Path:
+    "Write the state dict of an inner model as `inner_model.pt`."
+    return _save_state({**inner_model.state_dict(), **member}, run_dir / "inner_model.pt")
 
 # %% ../nbs/04e_run_folder.ipynb #ee658b50
 def load_inner_model(

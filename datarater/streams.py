@@ -11,7 +11,7 @@ import hashlib
 import random
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from .batches import BatchLoader, describe
+from .batches import BatchDataset, BatchLoader, describe
 from .config import DataRaterError
 
 # %% ../nbs/00c_streams.ipynb #b5ab4de1
@@ -187,17 +187,19 @@ class BatchStream:
 
     def next(
         self,
-        num: int,  # batches wanted
-    ) -> tuple[Tensor, Tensor]:  # x (num, B, …) and y (num, B, …)
-        "The next `num` batches, stacked."
+        num: int,  # batches to go on by
+        which: Sequence[int] | None = None,  # of them, those wanted here; None: all. The others are for other processes
+    ) -> tuple[Tensor, Tensor]:  # x (num, B, …) and y (num, B, …), or as many as `which` names
+        "The next `num` batches, stacked; what is drawn does not depend on `which`."
         if num < 1:
             raise DataRaterError(f"asked for {num} batches: ask for at least 1")
+        chosen = range(num) if which is None else which
         with self.globals.in_use():
             batches = [self._read() for _ in range(num)]
             if isinstance(self.loader, BatchLoader):
-                pair = [tensor.unflatten(0, (num, -1)) for tensor in self.loader.dataset.batch(torch.cat(batches))]
+                pair = [tensor.unflatten(0, (len(chosen), -1)) for tensor in _parts(self.loader.dataset, batches, chosen)]
             else:
-                pair = map(torch.stack, zip(*batches))
+                pair = map(torch.stack, zip(*(batches[i] for i in chosen)))
         samples, targets = (tensor.to(self.device) for tensor in pair)
         return samples, targets
 
@@ -230,6 +232,13 @@ def _full_index_batches(loader: BatchLoader) -> Iterator[Tensor]:
     if len(loader.dataset) < loader.batch_size:
         raise DataRaterError(f"no full batch: batch_size is {loader.batch_size}, the dataset has {len(loader.dataset)} samples: give more data or a smaller batch_size")
     return (indices for indices in loader.index_batches() if len(indices) == loader.batch_size)
+
+# %% ../nbs/00c_streams.ipynb #155b1eae
+def _parts(dataset: BatchDataset, batches: list[Tensor], which: Sequence[int]) -> tuple[Tensor, Tensor]:
+    "Samples and targets of some of several index batches (B,), one after another."
+    indices = torch.cat(batches)
+    rows = torch.arange(len(indices)).view(len(batches), -1)[list(which)].flatten()  # (num, B) -> (len(which)·B,)
+    return dataset.part_of_batch(indices, rows)
 
 # %% ../nbs/00c_streams.ipynb #3ac083a2
 def _full_batches(loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:

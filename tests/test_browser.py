@@ -97,7 +97,7 @@ def test_quick_start_in_jupyterlab(lab, tmp_path):
 
         errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
         wait_for(has_begun, 120, what_happened)
-        wait_for(lambda: errors.count() or sum(bool(re.fullmatch(r"\[\d+\]:", text)) for text in numbers()) >= num_code, 240, what_happened)
+        wait_for(lambda: errors.count() or sum(bool(re.fullmatch(r"\[\d+\]:", text)) for text in numbers()) >= num_code, 600, what_happened)
         assert not errors.count(), errors.all_inner_texts()
         page.screenshot(path=str(tmp_path / "lab.png"), full_page=True)
         assert page.locator(".jp-RenderedImage img").count() >= 3  # the images, the best and worst rated, rating against damage

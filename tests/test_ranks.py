@@ -1,0 +1,148 @@
+"""A run that several processes share: the same rater on any number of them, whatever stops one, and one line for what is wrong."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SETTINGS = dict(
+    dataset_name="digits", train_split_ratio=0.7, batch_size=8, num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=1e-3, model_update=True, meta_refresh_steps=10, refresh="random",
+    ema_decay=0.5, meta_steps=50, eval_frequency=50, save_data_rater_checkpoint=True, device="cpu",
+    execution="loop",  # at once, a member's last digits depend on how many are computed with it
+)
+KINDS = {
+    "shared": dict(meta_update="shared"),
+    "per model": dict(meta_update="per_model", outer_warmup_steps=10, refresh="staggered"),
+    "attacked": dict(meta_update="per_model", attack=True, inner_attack="fgsm", attack_eps=0.05, attack_step_size=0.05, attack_steps=2, attack_eval_steps=2),
+    "of any loader": dict(meta_update="shared", dataset_name="restless:RestlessDigits", meta_steps=10),
+}
+MODULE = '''
+import os, signal
+from torch.utils.data import DataLoader
+from datarater.datasets import DigitsDataRaterDataset
+
+class RestlessDigits(DigitsDataRaterDataset):
+    "Digits from PyTorch's own loader, shuffled by the global generator."
+    def make_loader(self, part, batch_size, shuffle=False, drop_last=None, generator=None): return DataLoader(part, batch_size, shuffle=shuffle)
+
+class Mortal(DigitsDataRaterDataset):
+    "Digits whose reader kills the second rank when it has read so many batches, the first time."
+    def make_loader(self, part, *args, **options):
+        loader, count = super().make_loader(part, *args, **options), 0
+        batch = loader.dataset.part_of_batch
+        def part_of_batch(*indices):
+            nonlocal count
+            count += 1
+            if count == 12 and os.environ.get("RANK") == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0": os.kill(os.getpid(), signal.SIGKILL)
+            return batch(*indices)
+        loader.dataset.part_of_batch = part_of_batch
+        return loader
+'''
+# All runs of one number of ranks, in one start of the processes; each is named after its folder.
+PROGRAM = """
+import json, sys
+import torch.distributed as dist
+from datarater import DataRaterConfig, resume_meta_training, run_meta_training
+dist.init_process_group("gloo")
+for job in json.loads(sys.argv[1]):
+    if "resume" in job: resume_meta_training(job["resume"], progress=False, meta_steps=job["meta_steps"])
+    else: run_meta_training(DataRaterConfig(**job), progress=False)
+dist.destroy_process_group()
+"""
+
+
+def launch(num_ranks: int, *program: str, cwd: Path, max_restarts: int = 0) -> subprocess.CompletedProcess:
+    "Run a program by torchrun, on this machine."
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_ranks}", f"--max-restarts={max_restarts}", *program]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": os.pathsep.join([str(cwd), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=500)
+
+
+def only_run(folder: Path) -> Path:
+    (run_dir,) = (path for path in folder.iterdir() if path.is_dir())
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    "A folder with the users' module and the program, and the runs of one process."
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "restless.py").write_text(MODULE)
+    (folder / "program.py").write_text(PROGRAM)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(place) -> Path:
+    "The runs of one process, each in a folder of its kind."
+    run = launch(1, "program.py", jobs(place / "1", **KINDS), cwd=place)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return place / "1"
+
+
+def jobs(folder: Path, **kinds: dict) -> str:
+    return json.dumps([{**SETTINGS, "output_dir": str(folder / name), **change} for name, change in kinds.items()])
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_the_same_rater_on_any_number_of_ranks(place, alone, num_ranks):
+    "After 50 meta-steps, with either meta-update, and under attack; after ten with a user's own loader: rater and oldest inner model to 1e-6."
+    folder = place / str(num_ranks)
+    run = launch(num_ranks, "program.py", jobs(folder, **KINDS), cwd=place)
+    assert run.returncode == 0, run.stderr[-3000:]
+    for name in KINDS:
+        one, many = only_run(alone / name), only_run(folder / name)
+        for file in ("data_rater.pt", "inner_model.pt"):
+            ours, theirs = (torch.load(run_dir / file, weights_only=True) for run_dir in (many, one))
+            for key, value in theirs.items():
+                torch.testing.assert_close(ours[key], value, rtol=1e-6, atol=1e-6, msg=lambda text: f"{name}, {file}, {key}: {text}")
+
+
+def assert_same_rater(one: Path, other: Path) -> None:
+    ours, theirs = (torch.load(run_dir / "data_rater.pt", weights_only=True) for run_dir in (one, other))
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, rtol=1e-6, atol=1e-6, msg=lambda text: f"{one.parent.name}, {key}: {text}")
+
+
+SHORT = dict(meta_steps=12, meta_update="per_model", checkpoint_frequency=2)
+
+
+@pytest.fixture(scope="module")
+def short(place) -> Path:
+    "A short run of one process."
+    assert launch(1, "program.py", jobs(place / "short", run=SHORT), cwd=place).returncode == 0
+    return only_run(place / "short" / "run")
+
+
+@pytest.mark.parametrize(("begun", "ended"), [(2, 1), (2, 4)])
+def test_a_checkpoint_knows_nothing_of_ranks(place, short, begun, ended):
+    "Saved by some, gone on with by others: the run of one process."
+    folder = place / f"from {begun} to {ended}"
+    first = launch(begun, "program.py", jobs(folder, run={**SHORT, "meta_steps": 7}), cwd=place)
+    assert first.returncode == 0, first.stderr[-3000:]
+    run_dir = only_run(folder / "run")
+    second = launch(ended, "program.py", json.dumps([{"resume": str(run_dir), "meta_steps": 12}]), cwd=place)
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert_same_rater(run_dir, short)
+
+
+def test_a_killed_rank_is_started_again(place, short):
+    "SIGKILL in the middle of a meta-step: torchrun starts all ranks again, and the run ends in the rater that it would have had."
+    flags = [f"--{name}={value}" for name, value in {**SETTINGS, **SHORT, "dataset_name": "restless:Mortal"}.items()]
+    run = launch(2, "-m", "datarater", "train", *flags, f"--output_dir={place / 'killed'}", cwd=place, max_restarts=3)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.count("run folder") == 1  # one rank speaks
+    run_dir = only_run(place / "killed")  # the second start went on in the folder of the first
+    assert list((place / "killed").iterdir()) == [run_dir]  # and the note that said so is gone
+    assert "exitcode: -9" in run.stderr and "Traceback" not in run.stderr, run.stderr[-3000:]
+    assert_same_rater(run_dir, short)
+
+
+def test_bad_input_is_one_line(place):
+    "More processes than inner models: said once, not by each of them."
+    run = launch(3, "-m", "datarater", "train", "--recipe=digits", "--num_inner_models=2", "--device=cpu", cwd=place)
+    lines = [line for line in run.stderr.splitlines() if "datarater: error" in line]
+    assert run.returncode != 0 and lines == ["datarater: error: 3 processes can't share 2 inner models: start at most 2, or give a larger num_inner_models"], run.stderr[-3000:]
