@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'KEEP_RULES', 'Samples', 'read_samples', 'fingerprint', 'paths_of', 'rate_batches', 'Ratings', 'as_dataset',
            'rate_dataset', 'keep_best', 'keep_best_of_each_class', 'BestOfBatchSampler', 'acceptance_probability',
-           'rating_quantiles', 'keep_by_chance', 'sampling_weights', 'curate', 'show_best_and_worst', 'ratings_by',
-           'plot_ratings_by']
+           'rating_quantiles', 'imitated_batch', 'keep_by_chance', 'sampling_weights', 'curate', 'show_best_and_worst',
+           'ratings_by', 'plot_ratings_by']
 
 # %% ../nbs/07_curation.ipynb #c75f6057
 import hashlib
@@ -299,6 +299,16 @@ def rating_quantiles(ratings: ArrayLike | Ratings) -> np.ndarray:  # (N,) in (0,
     "The share of ratings below each one, ties and itself counting half."
     return (pd.Series(_values(ratings)).rank().to_numpy() - 0.5) / len(ratings)
 
+# %% ../nbs/07_curation.ipynb #f4682ca2
+def imitated_batch(
+    keep: float,  # expected share to keep
+    batch_size: int = 128,  # B to begin with
+) -> tuple[int, int]:  # B and K
+    "The batch that `keep_by_chance` imitates: B is doubled until K/B is the share to 1 %."
+    while abs(round(keep * batch_size) / batch_size - keep) > 0.01 * min(keep, 1 - keep) + 1e-12 and batch_size < 2**24:
+        batch_size *= 2
+    return batch_size, round(keep * batch_size)
+
 # %% ../nbs/07_curation.ipynb #2ae7b795
 def keep_by_chance(
     ratings: ArrayLike | Ratings,  # (N,): higher = better data
@@ -308,9 +318,7 @@ def keep_by_chance(
 ) -> np.ndarray:  # positions, ascending
     "Accept each sample with its acceptance probability; raises `DataRaterError` if none is left."
     _checked_keep(keep, len(ratings))
-    while abs(round(keep * batch_size) / batch_size - keep) > 0.01 * min(keep, 1 - keep) + 1e-12 and batch_size < 2**24:
-        batch_size *= 2
-    chances = acceptance_probability(rating_quantiles(ratings), batch_size, round(keep * batch_size))
+    chances = acceptance_probability(rating_quantiles(ratings), *imitated_batch(keep, batch_size))
     kept = np.flatnonzero(np.random.default_rng(seed).random(len(chances)) < chances)
     if len(kept) == 0:
         raise DataRaterError(f"by chance none of {len(chances)} samples was kept at keep={keep:g}: give a larger share")

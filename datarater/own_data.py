@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -174,9 +174,10 @@ def find_parts(
 
 # %% ../nbs/01a_own_data.ipynb #73afaa2e
 def read_image(
-    path: str | os.PathLike,  # a file of any kind that Pillow reads
+    path: str | os.PathLike | BinaryIO,  # a file of any kind that Pillow reads, or an open one
     image_size: int = 28,  # height and width of the result in pixels
     in_channels: int = 1,  # 1 for grey images, 3 for colour
+    name: str | None = None,  # what to call it in the message; default: the path
 ) -> Tensor:  # uint8 (C, H, W)
     "Read, convert, resize (the shorter side) and crop (the centre); raises `DataRaterError` with the file's name if it cannot be read."
     from PIL import Image  # both here, because importing torchvision takes seconds
@@ -189,7 +190,7 @@ def read_image(
             opaque = image.convert("RGBA") if "transparency" in image.info else image  # else Pillow warns of some palettes
             image = opaque.convert("L" if in_channels == 1 else "RGB")
     except Exception as error:  # decoders fail in many ways
-        raise DataRaterError(f"cannot read the image {path} ({' '.join(str(error).split())}): replace it by an image of 8 bits per channel, or remove it") from error
+        raise DataRaterError(f"cannot read the image {name or path} ({' '.join(str(error).split())}): replace it by an image of 8 bits per channel, or remove it") from error
     return functional.pil_to_tensor(functional.center_crop(functional.resize(image, image_size), image_size))
 
 # %% ../nbs/01a_own_data.ipynb #773b454c
