@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['train_parser', 'parse_train_arguments', 'describe_names', 'train', 'describe_result', 'evaluate_parser', 'evaluate',
-           'score_parser', 'describe_ratings', 'score', 'curate_parser', 'describe_choice', 'curate_file',
-           'compare_parser', 'describe_ledgers', 'compare', 'run_command', 'main']
+           'score_parser', 'describe_ratings', 'score_shards', 'score', 'curate_parser', 'describe_choice',
+           'describe_kept', 'curate_file', 'compare_parser', 'describe_ledgers', 'compare', 'run_command', 'main']
 
 # %% ../nbs/09_cli.ipynb #7b68635a
 import difflib
@@ -31,6 +31,7 @@ from . import __version__
 from .adversarial import ATTACKS, evaluate_file
 from .compute import choose_discard_frac, keep_ledger, sweep_discard
 from .config import RECIPES, DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, lookup, write_atomically
+from .corpus import CORPUS_RULES, ENGINES, CorpusRatings, curate_corpus, score_corpus_of_run
 from .corruptions import CORRUPTIONS
 from .curation import KEEP_RULES, Ratings, curate, show_best_and_worst
 from .datasets import DATASETS
@@ -40,6 +41,7 @@ from .meta_training import MetaTrainingResult, config_to_resume, run_meta_traini
 from .run_folder import single_figure, write_figure
 from .models import MODELS
 from .score_files import SPLITS, check_output, open_rated, parts_folder, read_ratings, score_run, write_ratings
+from .shards import ShardColumns
 
 # %% ../nbs/09_cli.ipynb #96c6a4d5
 def _parser(description: str) -> ArgumentParser:
@@ -169,7 +171,7 @@ def score_parser() -> ArgumentParser:
     return _with_flags(
         _parser("Rate a dataset with the rater of a run. Interrupted, the same command continues."),
         ("run_dir", str, "folder of the run"),
-        ("--output", str, "Parquet file to write (default: ratings.parquet)"),
+        ("--output", str, "Parquet file to write (default: ratings.parquet); with --input a folder (default: ratings)"),
         ("--dataset_name", str, "another dataset than the run's: a name, package.module:Name, or a path"),
         ("--data_dir", str, "folder with the data"),
         ("--split", Literal[SPLITS], "train: what inner models train on, its corruption fixed (default for the run's dataset); all: every candidate as it is (default for another dataset, and for data named by a path)"),
@@ -178,6 +180,11 @@ def score_parser() -> ArgumentParser:
         ("--device", str, "device to rate on (default: cuda where there is one)"),
         ("--figure", str, "PNG file for the best- and worst-rated images"),
         _OVERWRITE,
+        ("--input", str, "shards to rate instead of a dataset: a pattern in quotes, such as 'corpus/*.parquet', or a folder; .parquet, .tar (WebDataset) or .npz"),
+        ("--engine", str, f"one of {', '.join(ENGINES)}: who rates the shards, this process or workers of Ray (default: local)"),
+        ("--concurrency", int, "workers of Ray (default: one for each of its CPUs)"),
+        ("--skip_corrupt", bool, "leave out shards that cannot be read, and list them (default: false)"),
+        *((f"--{role}_column", str, f"column of the {what} in shards (default: found by looking)") for role, what in {"sample": "samples", "label": "labels", "uid": "identifiers"}.items()),
     )
 
 # %% ../nbs/09_cli.ipynb #822343ea
@@ -196,15 +203,45 @@ def _interrupted(output: str) -> str:
     parts = parts_folder(output)
     return f"interrupted: what was rated is safe in {parts}; repeat the command to continue" if parts.exists() else "interrupted before anything was rated"
 
+# %% ../nbs/09_cli.ipynb #8eb6fa2e
+_OF_DATASETS = {"dataset_name", "split", "corruption_probability", "figure", "overwrite"}
+_OF_SHARDS = {"engine", "concurrency", "skip_corrupt", "sample_column", "label_column", "uid_column"}
+
+
+def score_shards(
+    run_dir: str,  # folder of the run
+    pattern: str,  # of the shards
+    output: str = "ratings",  # folder for their ratings
+    sample_column: str | None = None,
+    label_column: str | None = None,
+    uid_column: str | None = None,
+    **options: Any,  # of `score_corpus_of_run`
+) -> str:  # what to print
+    "Rate a corpus into a folder; raises `DataRaterError` for bad input."
+    try:
+        found = score_corpus_of_run(run_dir, pattern, output, columns=ShardColumns(sample_column, label_column, uid_column), **options)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted: what was rated is safe in {output}; repeat the command to continue") from error
+    sketch = CorpusRatings.open(output).sketch
+    middle = f": median rating between {' and '.join(f'{end:.3g}' for end in sketch.quantile(0.5))}" if len(sketch) else ""
+    return "\n".join([f"rated {len(sketch):,} samples in {found['num_shards'] - len(found['skipped']):,} of {found['num_shards']:,} shards{middle}", *(f"skipped: {why}" for why in found["skipped"].values()), f"written: {output}"])
+
 # %% ../nbs/09_cli.ipynb #b97528b3
 def score(
     run_dir: str,  # folder of the run
-    output: str = "ratings.parquet",
+    output: str | None = None,  # file to write, or folder for a corpus
+    input: str | None = None,  # shards of a corpus
     figure: str | None = None,  # PNG file for the best- and worst-rated images
     overwrite: bool = False,
-    **options: Any,  # of `score_run`
+    **options: Any,  # of `score_run`, or of `score_shards`
 ) -> str:  # what to print
-    "Rate a dataset into a file; raises `DataRaterError` for bad input."
+    "Rate a dataset into a file, or a corpus into a folder; raises `DataRaterError` for bad input."
+    given = {*options, *(["figure"] if figure is not None else []), *(["overwrite"] if overwrite else [])}
+    if wrong := sorted(given & (_OF_SHARDS if input is None else _OF_DATASETS)):
+        raise DataRaterError(f"--{wrong[0]} is not allowed {'without' if input is None else 'beside'} --input, which names the shards of a corpus: leave one of them out")
+    if input is not None:
+        return score_shards(run_dir, input, output or "ratings", **options)
+    output = output or "ratings.parquet"
     if figure is not None:
         check_output(figure, overwrite)
         if Path(figure).suffix != ".png":
@@ -225,13 +262,14 @@ def score(
 def curate_parser() -> ArgumentParser:
     "The flags of `datarater curate`."
     parser = _parser("Choose samples by their ratings; writes their indices, never data.")
-    parser.add_argument("path", type=str, help="file written by datarater score, or by curate itself")
-    parser.add_argument("--keep", type=float, required=True, help="share of the samples to keep, above 0 and at most 1")
+    parser.add_argument("path", type=str, help="file or folder written by datarater score, or file written by curate itself")
     return _with_flags(
         parser,
-        ("--rule", str, f"one of {', '.join(KEEP_RULES)} (default: best)"),
+        ("--keep", float, "share of the samples to keep, above 0 and at most 1"),
+        ("--threshold", float, "of a folder, instead of keep: the lowest rating to keep"),
+        ("--rule", str, f"one of {', '.join(KEEP_RULES)} (default: best), for a folder of {', '.join(CORPUS_RULES)}"),
         ("--seed", int, "of what is left to chance (default: 0)"),
-        ("--output", str, "Parquet file to write (default: kept.parquet)"),
+        ("--output", str, "Parquet file to write (default: kept.parquet), or folder (default: kept)"),
         _OVERWRITE,
     )
 
@@ -247,17 +285,31 @@ def describe_choice(ratings: Ratings, kept: Ratings) -> str:
         parts.append(f"known to be corrupted: {(after['fraction'] > 0).mean():.1%}, before {(before['fraction'] > 0).mean():.1%}")
     return "; ".join(parts)
 
+# %% ../nbs/09_cli.ipynb #a58a7cc6
+def describe_kept(
+    summary: dict[str, Any],  # of `curate_corpus`
+) -> str:
+    "How many samples of a corpus are kept, and which shards were not looked at."
+    text = f"kept {summary['num_kept']:,} of {summary['num_samples']:,} samples in {summary['num_shards']:,} shards (rule {summary['rule']})"
+    return "\n".join([text, *(f"left out when it was rated: {why}" for why in summary["skipped"].values())])
+
 # %% ../nbs/09_cli.ipynb #cffbe84f
 def curate_file(
-    path: str,  # of ratings
-    keep: float,  # share to keep
+    path: str,  # of ratings: a file, or a folder
+    keep: float | None = None,  # share to keep
+    threshold: float | None = None,  # of a folder, instead: lowest rating to keep
     rule: str = "best",
     seed: int = 0,
-    output: str = "kept.parquet",
+    output: str | None = None,
     overwrite: bool = False,
 ) -> str:  # what to print
-    "Choose from a file of ratings into another; raises `DataRaterError` for bad input."
-    ratings = read_ratings(path)
+    "Choose from a file of ratings into another, or from a folder into another; raises `DataRaterError` for bad input."
+    if Path(path).is_dir():
+        output = output or "kept"
+        return f"{describe_kept(curate_corpus(path, output, keep, threshold, rule, seed, overwrite))}\nwritten: {output}"
+    if keep is None or threshold is not None:
+        raise DataRaterError(f"keep={keep}, threshold={threshold} are not allowed for the ratings of {path}, which is no folder: give --keep alone")
+    output, ratings = output or "kept.parquet", read_ratings(path)
     check_output(output, overwrite)
     if Path(output).exists() and Path(output).samefile(path):
         raise DataRaterError(f"output {output!r} is the file of ratings itself: give another file")
