@@ -23,7 +23,7 @@ setup(
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=[package, f"{package}.*"]),
     install_requires=settings["requirements"].split(),
-    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "rivals", "benchmarks")},
+    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "rivals", "ray", "benchmarks")},
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{package}={package}._modidx:d"],

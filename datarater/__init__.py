@@ -11,6 +11,7 @@ _MODULES = {
     "detection_by_kind": "detection", "detection_by_strength": "detection", "detection_quality": "detection", "plot_dashboard": "diagnostics",
     "Ratings": "curation", "curate": "curation", "rate_dataset": "curation", "BestOfBatchSampler": "curation", "sampling_weights": "curation", "show_best_and_worst": "curation",
     "read_ratings": "score_files", "write_ratings": "score_files", "score_run": "score_files", "open_rated": "score_files",
+    "score_corpus": "corpus", "curate_corpus": "corpus",
     "ComparisonPlan": "downstream", "compare_downstream": "downstream", "describe_comparison": "downstream", "plot_comparison": "downstream",
     "sweep_discard": "compute", "choose_discard_frac": "compute", "keep_ledger": "compute",
     "ImageFolderDataRaterDataset": "own_data", "NpzDataRaterDataset": "own_data",

@@ -223,7 +223,7 @@ def score_shards(
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted: what was rated is safe in {output}; repeat the command to continue") from error
     sketch = CorpusRatings.open(output).sketch
-    middle = f": median rating between {' and '.join(f'{end:.3g}' for end in sketch.quantile(0.5))}" if len(sketch) else ""
+    middle = f": median rating between {' and '.join(f'{end:.4g}' for end in sketch.quantile(0.5))}" if len(sketch) else ""
     return "\n".join([f"rated {len(sketch):,} samples in {found['num_shards'] - len(found['skipped']):,} of {found['num_shards']:,} shards{middle}", *(f"skipped: {why}" for why in found["skipped"].values()), f"written: {output}"])
 
 # %% ../nbs/09_cli.ipynb #b97528b3
