@@ -1,6 +1,6 @@
-"""A corpus of shards: both engines on the same two million samples, a worker killed in the middle, memory over time, and the keep-lists.
+"""A corpus of shards: both engines on the same eight million samples, a worker killed in the middle, memory over time, and the keep-lists.
 
-    python benchmarks/corpus.py [--num_shards 200] [--shard_size 10000]      writes results/corpus.json; needs pip install -e ".[ray]"
+    python benchmarks/corpus.py [--num_shards 400] [--shard_size 20000]      writes results/corpus.json; needs pip install -e ".[ray]"
 
 The corpus is made into a temporary folder: Parquet files of ten random numbers a row. A short run on `synthetic1` trains the rater. The command rates the corpus twice, by the local engine and by
 Ray, while this process watches from outside: how many shards are finished, and how much memory each process owns that belongs to no file. When half of the shards are there, a worker of Ray is
@@ -131,8 +131,8 @@ def sketch_error(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num_shards", type=int, default=200)
-    parser.add_argument("--shard_size", type=int, default=10_000)
+    parser.add_argument("--num_shards", type=int, default=400)
+    parser.add_argument("--shard_size", type=int, default=20_000)
     arguments = parser.parse_args()
     import ray  # only its version: what is needed is there
 
