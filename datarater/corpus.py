@@ -153,9 +153,9 @@ def _silence() -> Iterator[None]:
                 os.dup2(nowhere.fileno(), number)
             yield
         finally:
-            for number, copy in zip((1, 2), kept, strict=True):
-                os.dup2(copy, number)
-                os.close(copy)
+            for number, output in zip((1, 2), kept, strict=True):
+                os.dup2(output, number)
+                os.close(output)
 
 # %% ../nbs/07e_corpus.ipynb #d629f500
 def _error_output() -> TextIO:
@@ -273,8 +273,8 @@ def score_corpus(
     engine: str = "local",  # a key of ENGINES
     concurrency: int | None = None,  # workers; None: one for each CPU that Ray has, one for engine "local"
     batch_size: int = 1_000,  # samples read at a time
-    columns: ShardColumns = ShardColumns(),
-    device: str = "cpu",
+    columns: ShardColumns = ShardColumns(),  # names of columns, where they are not the usual ones
+    device: str = "cpu",  # where the rater works
     skip_corrupt: bool = False,  # leave out shards that cannot be read
     progress: bool = False,  # show a progress bar
 ) -> dict[str, Any]:  # num_shards, num_samples, skipped: messages by shard
