@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from provenance import command_line, write_result
 
 from datarater.config import DataRaterConfig
-from datarater.corpus import CorpusRatings, curate_corpus
+from datarater.corpus import curate_corpus, open_corpus
 from datarater.meta_training import run_meta_training
 from datarater.sketches import rating_keys
 
@@ -121,7 +121,7 @@ def differing(first: Path, second: Path) -> int:
 
 def sketch_error(folder: Path) -> dict[str, Any]:
     "The sketch against the exact quantiles, which need all ratings at once."
-    ratings, sketch = np.sort(np.concatenate([pq.read_table(path, columns=["rating"])["rating"].to_numpy() for path in sorted(folder.glob("part-*.parquet"))])), CorpusRatings.open(folder).sketch
+    ratings, sketch = np.sort(np.concatenate([pq.read_table(path, columns=["rating"])["rating"].to_numpy() for path in sorted(folder.glob("part-*.parquet"))])), open_corpus(folder).sketch
     rows = []
     for share in SHARES:
         (low, high), exact = sketch.quantile(share), float(np.quantile(ratings, share, method="inverted_cdf"))

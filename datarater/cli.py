@@ -31,7 +31,7 @@ from . import __version__
 from .adversarial import ATTACKS, evaluate_file
 from .compute import choose_discard_frac, keep_ledger, sweep_discard
 from .config import RECIPES, DataRaterConfig, DataRaterError, config_from_yaml, config_to_yaml, lookup, write_atomically
-from .corpus import CORPUS_RULES, ENGINES, CorpusRatings, curate_corpus, score_corpus_of_run
+from .corpus import CORPUS_RULES, ENGINES, curate_corpus, open_corpus, score_corpus_of_run
 from .corruptions import CORRUPTIONS
 from .curation import KEEP_RULES, Ratings, curate, show_best_and_worst
 from .datasets import DATASETS
@@ -222,7 +222,7 @@ def score_shards(
         found = score_corpus_of_run(run_dir, pattern, output, columns=ShardColumns(sample_column, label_column, uid_column), **options)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"interrupted: what was rated is safe in {output}; repeat the command to continue") from error
-    sketch = CorpusRatings.open(output).sketch
+    sketch = open_corpus(output).sketch
     middle = f": median rating between {' and '.join(f'{end:.4g}' for end in sketch.quantile(0.5))}" if len(sketch) else ""
     return "\n".join([f"rated {len(sketch):,} samples in {found['num_shards'] - len(found['skipped']):,} of {found['num_shards']:,} shards{middle}", *(f"skipped: {why}" for why in found["skipped"].values()), f"written: {output}"])
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ENGINES', 'Choice', 'CORPUS_RULES', 'rate_shard', 'ShardRater', 'rate_locally', 'rate_with_ray', 'job_of',
-           'begin_job', 'read_sketch', 'score_corpus', 'score_corpus_of_run', 'CorpusRatings', 'choose_above',
-           'choose_by_chance', 'choice_for', 'curate_corpus']
+           'begin_job', 'read_sketch', 'score_corpus', 'score_corpus_of_run', 'CorpusRatings', 'open_corpus',
+           'choose_above', 'choose_by_chance', 'choice_for', 'curate_corpus']
 
-# %% ../nbs/07e_corpus.ipynb #d4ef0cc2
+# %% ../nbs/07e_corpus.ipynb #c9f1fc4f
 import copy
 import itertools
 import json
@@ -37,7 +37,7 @@ from .curation import Samples, imitated_batch, num_to_keep, rate_samples
 from .run_folder import existing, load_rater
 from .score_files import digest_of, replacing
 from .shards import DamagedShard, SampleForm, ShardColumns, find_shards, form_of_run, read_shard
-from .sketches import Cut, RatingSketch, acceptance_of_bins, coins, counts_within, cut_bin, exact_cut, rating_keys
+from .sketches import Cut, RatingSketch, acceptance_of_bins, coins, counts_within, cut_bin, exact_cut, rating_keys, sketch_from_dict
 
 # %% ../nbs/07e_corpus.ipynb #ebf84ee3
 def _schema(labels: np.ndarray | None) -> pa.Schema:
@@ -247,7 +247,7 @@ def _remove_leftovers(output: Path) -> None:
     for file in output.glob(".*.parquet.*"):
         file.unlink(missing_ok=True)
 
-# %% ../nbs/07e_corpus.ipynb #dac2dde8
+# %% ../nbs/07e_corpus.ipynb #2cc48674
 def read_sketch(
     folder: Path,  # of ratings
     name: str,  # of a shard
@@ -257,7 +257,7 @@ def read_sketch(
     file = folder / f"{name}.parquet"
     try:
         notes = json.loads(pq.read_metadata(file).metadata[_KEY.encode()])
-        is_ours, sketch = (notes["shard"], notes["rater"]) == (name, rater), RatingSketch.from_dict(notes["sketch"])
+        is_ours, sketch = (notes["shard"], notes["rater"]) == (name, rater), sketch_from_dict(notes["sketch"])
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
         raise DataRaterError(f"{file} is damaged or no file of ratings ({' '.join(str(error).split())[:200]}): remove it, and repeat the scoring") from error
     if not is_ours:
@@ -322,7 +322,7 @@ def score_corpus_of_run(
     config = config_from_yaml(Path(run_dir) / "config.yaml", **given)
     return score_corpus(load_rater(run_dir, device="cpu"), form_of_run(config), pattern, output, device=config.device, **options)
 
-# %% ../nbs/07e_corpus.ipynb #8ee3678f
+# %% ../nbs/07e_corpus.ipynb #bae941b2
 @dataclass(frozen=True)
 class CorpusRatings:
     "A finished folder of ratings."
@@ -333,21 +333,23 @@ class CorpusRatings:
     rater: str  # its digest
     sketch: RatingSketch  # of all ratings
 
-    @classmethod
-    def open(cls, folder: str | os.PathLike) -> "CorpusRatings":
-        "What `score_corpus` has written; raises `DataRaterError` if it is not finished, or something is missing."
-        folder = Path(folder)
-        try:
-            job, summary = (json.loads((folder / name).read_text()) for name in ("job.json", "summary.json"))
-            shards, skipped, rater = [name for name in job["shards"] if name not in summary["skipped"]], dict(summary["skipped"]), str(job["rater"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DataRaterError(f"{folder} is no finished folder of ratings ({' '.join(str(error).split())}): give one that datarater score --input has written; repeat that command to finish it") from error
-        return cls(folder, shards, skipped, rater, sum((read_sketch(folder, name, rater) for name in shards), RatingSketch.of()))
-
     def batches(self, shard: str) -> Iterator[pa.RecordBatch]:
         "The rows of a shard, some at a time."
         with pq.ParquetFile(self.folder / f"{shard}.parquet") as file:
             yield from file.iter_batches(50_000, columns=["uid", "shard", "row", "rating"], use_threads=False)
+
+# %% ../nbs/07e_corpus.ipynb #c8b7eaee
+def open_corpus(
+    folder: str | os.PathLike,  # as `score_corpus` writes it
+) -> CorpusRatings:
+    "The ratings of a corpus; raises `DataRaterError` if they are not finished, or something is missing."
+    folder = Path(folder)
+    try:
+        job, summary = (json.loads((folder / name).read_text()) for name in ("job.json", "summary.json"))
+        shards, skipped, rater = [name for name in job["shards"] if name not in summary["skipped"]], dict(summary["skipped"]), str(job["rater"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataRaterError(f"{folder} is no finished folder of ratings ({' '.join(str(error).split())}): give one that datarater score --input has written; repeat that command to finish it") from error
+    return CorpusRatings(folder, shards, skipped, rater, sum((read_sketch(folder, name, rater) for name in shards), RatingSketch.of()))
 
 # %% ../nbs/07e_corpus.ipynb #4b8acb46
 Choice = Callable[[pa.RecordBatch], np.ndarray]  # rows -> (B,) bool: which are kept
@@ -435,7 +437,7 @@ def _new_folder(output: Path, overwrite: bool) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
-# %% ../nbs/07e_corpus.ipynb #faab3ead
+# %% ../nbs/07e_corpus.ipynb #2c95e410
 _KEPT = pa.schema({"uid": pa.string(), "shard": pa.string(), "row": pa.int64(), "rating": pa.float32()})
 
 
@@ -449,7 +451,7 @@ def curate_corpus(
     overwrite: bool = False,  # replace the folder of another curation
 ) -> dict[str, Any]:  # what `summary.json` says
     "Choose from the ratings of a corpus, in two passes over them; raises `DataRaterError` for bad input, or an empty choice."
-    ratings, output = CorpusRatings.open(folder), Path(output).absolute()
+    ratings, output = open_corpus(folder), Path(output).absolute()
     choose, kept = choice_for(ratings, keep, threshold, rule, seed), RatingSketch.of()
     with _new_folder(output, overwrite) as temporary:
         for name in ratings.shards:
