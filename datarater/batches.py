@@ -37,8 +37,9 @@ class BatchDataset(Dataset, ABC):
         indices: Tensor,  # (B,) which samples make the batch
         rows: Tensor,  # (K,) which of its rows are wanted
     ) -> tuple[Tensor, Tensor]:  # samples (K, …) and targets (K, …)
-        "Some rows of `batch(indices)`, without the others. A dataset that draws at random draws for all."
-        return self.batch(indices[rows])
+        "Some rows of `batch(indices)`. What is drawn at random is drawn for all rows, so that no row depends on which are wanted; a dataset that draws nothing may read less."
+        samples, targets = self.batch(indices)
+        return samples[rows], targets[rows]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -101,6 +102,10 @@ class TensorPairs(BatchDataset):
         rows = self.indices[torch.as_tensor(indices, dtype=torch.long, device=self.device)]
         samples, targets = self.samples.index_select(0, rows), self.targets.index_select(0, rows)
         return scale_bytes(samples, self.value_range) if samples.dtype == torch.uint8 else samples, targets
+
+    def part_of_batch(self, indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        "Those rows alone; nothing is drawn here."
+        return self.batch(indices[rows])
 
     def subset(self, indices: Tensor | Sequence[int]) -> "TensorPairs":
         "Some of the samples, in this order; shares the storage and remembers the original indices."

@@ -25,7 +25,7 @@ from torch import Tensor
 from .config import DataRaterError, write_atomically
 
 # %% ../nbs/04c_checkpoints.ipynb #d1247505
-FORMAT = 1  # of the content of a checkpoint
+FORMAT = 2  # of the content of a checkpoint
 
 
 def save_checkpoint(
@@ -167,6 +167,8 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None:
+            if "TORCHELASTIC_RUN_ID" in os.environ:  # its launcher sends a signal on that others had sent already
+                return
             raise KeyboardInterrupt
         self.signal_number = number
 

@@ -38,6 +38,7 @@ from .datasets import DATASETS
 from .detection import detection_quality
 from .downstream import DEFAULT_METHODS, METHODS, ComparisonPlan, check_runs, compare_downstream, describe_comparison, plot_comparison
 from .meta_training import MetaTrainingResult, config_to_resume, run_meta_training
+from .ranks import is_launched
 from .run_folder import single_figure, write_figure
 from .models import MODELS
 from .score_files import SPLITS, check_output, open_rated, parts_folder, read_ratings, score_run, write_ratings
@@ -464,7 +465,7 @@ def main(
     "The command `datarater`."
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that package.module:Name finds the user's own modules
-    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started: it speaks for all
+    is_first = not is_launched() or os.environ["RANK"] == "0"  # of the processes that torchrun started: it speaks for all
     try:
         with warnings.catch_warnings(), nullcontext() if is_first else redirect_stdout(io.StringIO()):
             warnings.showwarning = _print_warning if is_first else lambda *_: None
@@ -474,6 +475,7 @@ def main(
             print(f"datarater: error: {' '.join(str(error).split())}{_hint(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"datarater: {str(error) or 'interrupted'}", file=sys.stderr)
+        if is_first:
+            print(f"datarater: {str(error) or 'interrupted'}", file=sys.stderr)
         return 128 + getattr(error, "signal_number", signal.SIGINT)
     return 0

@@ -96,7 +96,9 @@ class CorruptedSubset(BatchDataset):
         return _corrupted_batch(self, indices, _sample_keys(self, indices))
 
     def part_of_batch(self, indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        "Some rows of `batch(indices)`; keys are drawn for all of them."
+        "Some rows of `batch(indices)`; keys are drawn for all of them, and where the samples may be drawn too, all are read."
+        if not isinstance(self.original_subset, BatchDataset):
+            return super().part_of_batch(indices, rows)
         indices, rows = (part.to(self.device) for part in (indices, rows))
         return _corrupted_batch(self, indices[rows], _sample_keys(self, indices)[rows])[:2]
 

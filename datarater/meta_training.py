@@ -43,11 +43,12 @@ from .outer_loop import global_norms
 from .ranks import Ranks, any_of, gather_members, gather_rows, joined_ranks, launch_name, mean_over_members, num_restarts, own_device, same_as_first, sum_over, told_by_first, tried_by_all
 from .parts import MAX_ATTACKED_SAMPLES, MAX_INNER_SAMPLES, Parts, check_same_data, check_targets, copy_of_state, set_up
 from .run_folder import RECENT_COLUMNS, RunLog, make_run_dir, plot_rating_against_corruption, save_inner_model, save_rater, single_figure, write_config
-from .streams import go_on, seeded_globally, stream_state
+from .streams import digest, go_on, seeded_globally, stream_state
 
 # %% ../nbs/05_meta_training.ipynb #25e04a1d
 class MetaTrainingError(DataRaterError):
-    "Meta-training can't go on; `rater` is as it was after the last good meta-step."
+    "Meta-training can't go on; `rater` is as it was after the last good meta-step. Of several ranks all raise it."
+    everywhere = True
 
     def __init__(
         self,
@@ -62,11 +63,16 @@ class MetaTrainingError(DataRaterError):
 def _draw(parts: Parts, meta_step: int) -> tuple[Batch, Batch]:
     "T inner batches and one outer batch for every member of this process: tensors (P here, T, B, ...) and (P here, B, ...)."
     num_models, num_steps, members = parts.config.num_inner_models, parts.config.inner_steps, parts.members
-    try:
-        x, y = parts.inner_stream.next(num_models * num_steps, [p * num_steps + t for p in members for t in range(num_steps)])
-        outer_x, outer_y = parts.outer_stream.next(num_models, members)
-        for targets in (y, outer_y):
+
+    def read() -> tuple[Tensor, ...]:
+        inner = parts.inner_stream.next(num_models * num_steps, [p * num_steps + t for p in members for t in range(num_steps)])
+        outer = parts.outer_stream.next(num_models, members)
+        for _, targets in (inner, outer):
             check_targets(targets.flatten(0, 1), parts.num_outputs, parts.loss_type)  # (num, B, …) -> (num·B, …)
+        return *inner, *outer
+
+    try:
+        x, y, outer_x, outer_y = tried_by_all(parts.ranks, read)
     except DataRaterError as error:
         raise _breakdown(parts, meta_step, str(error)) from error
     return (x.unflatten(0, (len(members), num_steps)), y.unflatten(0, (len(members), num_steps))), (outer_x, outer_y)
@@ -273,8 +279,9 @@ def restore_run(
     "Put a run where another one was; raises `DataRaterError` for a state that does not fit, or a setting that would change the past."
     like = run_state(parts, log)
     tried_by_all(parts.ranks, lambda: _check_state(state, like) if parts.ranks.is_first else None)
+    state = told_by_first(parts.ranks, state)
     try:
-        _put_in_place(parts, log, told_by_first(parts.ranks, state))
+        _put_in_place(parts, log, state)
     except DataRaterError:
         raise
     except Exception as error:  # a spoilt state can fail anywhere
@@ -378,6 +385,7 @@ class Run:
         "Write a checkpoint; the one before stays until it is whole."
         state = run_state(self.parts, self.log)
         self.by_first(lambda: _write_checkpoint(self, state, must))
+        self.saved = told_by_first(self.parts.ranks, self.saved)
 
     def restore(self) -> None:
         "Go on from the folder's checkpoint, and bring the folder's other files to where it is."
@@ -476,13 +484,17 @@ def _start_alike(parts: Parts) -> None:
     "Give all ranks the rater of rank 0."
     for model in (parts.rater, parts.averaged):
         same_as_first(parts.ranks, model)
+    with torch.no_grad():
+        for name, copies in parts.meta_optimizer.copies.items():
+            copies.copy_(parts.meta_optimizer.params[name])  # (...) -> (P here or 1, ...)
     parts.last_good = copy_of_state(parts.averaged.module)
 
 
-def _open_folder(config: DataRaterConfig, resume_from: str | os.PathLike | None, stack: ExitStack) -> tuple[Path, bool]:
+def _open_folder(config: DataRaterConfig, resume_from: str | os.PathLike | None, is_restarted: bool, stack: ExitStack) -> tuple[Path, bool]:
     "The run's folder, locked as long as `stack` is open, and whether there is a checkpoint in it to go on from."
-    note = None if resume_from is not None or launch_name() is None else Path(config.output_dir) / f".{launch_name()}"
-    if note and num_restarts() and note.exists():
+    settings = digest(json.dumps(asdict(config), sort_keys=True).encode())[:8]  # a program may have several runs
+    note = None if resume_from is not None or launch_name() is None else Path(config.output_dir) / f".{launch_name()}_{settings}"
+    if note and is_restarted and note.exists():
         resume_from = note.read_text()
         if not (Path(resume_from) / "checkpoint.pt").exists():  # it ended before its first
             resume_from = None
@@ -490,7 +502,7 @@ def _open_folder(config: DataRaterConfig, resume_from: str | os.PathLike | None,
     stack.enter_context(locked(run_dir))
     if note:
         write_atomically(note, str(run_dir.absolute()))
-        stack.push(lambda kind, *_: note.unlink(missing_ok=True) if kind is None or issubclass(kind, Stopped) else None)  # what is killed leaves it
+        stack.push(lambda kind, *_: note.unlink(missing_ok=True) if kind is None else None)  # a run that ends otherwise may be started again
     return run_dir, resume_from is not None
 
 # %% ../nbs/05_meta_training.ipynb #064a705c
@@ -508,7 +520,8 @@ def run_meta_training(
     with joined_ranks(device) as ranks, ExitStack() as stack, seeded_globally(config.seed):
         parts = tried_by_all(ranks, lambda: set_up(replace(config, device=device), ranks))
         _start_alike(parts)
-        run_dir, is_begun = told_by_first(ranks, tried_by_all(ranks, lambda: _open_folder(config, resume_from, stack) if ranks.is_first else None))
+        (is_restarted,) = any_of(ranks, num_restarts() > 0)  # of several machines one may not have counted it
+        run_dir, is_begun = told_by_first(ranks, tried_by_all(ranks, lambda: _open_folder(config, resume_from, is_restarted, stack) if ranks.is_first else None))
         interruption = stack.enter_context(Interruption())
         run = Run(parts, RunLog(run_dir if config.log and ranks.is_first else None, config.batch_size), run_dir, interruption)
         if is_begun:

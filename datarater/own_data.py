@@ -226,6 +226,10 @@ class FolderImages(BatchDataset):
         images = torch.stack([self.folder[row][0] for row in rows.tolist()])
         return scale_bytes(images, self.value_range), self.labels[rows]
 
+    def part_of_batch(self, indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        "Those rows alone: only their files are read."
+        return self.batch(indices[rows])
+
     def subset(self, indices: Tensor | Sequence[int]) -> "FolderImages":
         "Some of the samples, in this order, which remember their original indices."
         part = copy(self)

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Ranks', 'sum_over', 'mean_over_members', 'gather_members', 'gather_rows', 'told_by_first', 'same_as_first', 'any_of',
-           'tried_by_all', 'own_device', 'joined_ranks', 'launch_name', 'num_restarts']
+           'tried_by_all', 'is_launched', 'own_device', 'joined_ranks', 'launch_name', 'num_restarts']
 
 # %% ../nbs/03c_ranks.ipynb #84a30a8c
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,9 +128,12 @@ def same_as_first(
     model: nn.Module,  # changed in place
 ) -> None:
     "Give a model the parameters and buffers that it has on rank 0."
-    if ranks.world_size > 1:
-        for value in model.state_dict().values():
-            dist.broadcast(value, 0)
+    if ranks.world_size == 1:
+        return
+    for value in model.state_dict().values():
+        moved = value.cuda() if dist.get_backend() == "nccl" else value
+        dist.broadcast(moved, 0)
+        value.copy_(moved)
 
 # %% ../nbs/03c_ranks.ipynb #57c71319
 def any_of(
@@ -139,7 +143,7 @@ def any_of(
     "For each claim, whether it holds on any rank."
     if ranks.world_size == 1:
         return claims
-    held = torch.tensor(claims, dtype=torch.int32, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    held = torch.tensor(claims, dtype=torch.int32, device="cuda" if dist.get_backend() == "nccl" else "cpu")  # NCCL alone is a group that the caller made
     dist.all_reduce(held, dist.ReduceOp.MAX)
     return tuple(held.bool().tolist())
 
@@ -154,23 +158,30 @@ def tried_by_all(
     found = trouble = cause = None
     try:
         found = function()
-    except DataRaterError as error:
-        trouble, cause = str(error), error
+    except Exception as error:  # of whatever kind: the others must not wait
+        trouble, cause = str(error) or type(error).__name__, error
+    if not any_of(ranks, trouble is not None)[0]:
+        return found
     all_trouble = [None] * ranks.world_size
     dist.all_gather_object(all_trouble, trouble)
-    if not any(all_trouble):
-        return found
+    if cause is not None and not isinstance(cause, DataRaterError):
+        raise cause
     first = next(rank for rank, said in enumerate(all_trouble) if said)
     error = DataRaterError(all_trouble[first] if all(all_trouble) else f"rank {first}: {all_trouble[first]}")
     error.everywhere = True
     raise error from cause
 
 # %% ../nbs/03c_ranks.ipynb #89f06774
+def is_launched() -> bool:
+    "Whether this process is one of several that torchrun, or a program like it, has started."
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() and int(os.environ["WORLD_SIZE"]) > 1
+
+# %% ../nbs/03c_ranks.ipynb #5e31b8f6
 def own_device(
     device: str,  # "cpu", "cuda", or one with a number
 ) -> str:
     "The device of this rank: each has a GPU of its own; raises `DataRaterError` for one that has none."
-    if torch.device(device).type != "cuda" or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if torch.device(device).type != "cuda" or not is_launched():
         return device
     local, found = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if local >= found:
@@ -186,25 +197,24 @@ def joined_ranks(
     "Context in which this process is one of those that torchrun started, or alone."
     if dist.is_available() and dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size())
-    elif int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return
+    if not is_launched():
         yield Ranks()
-    else:
-        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
-        ranks = Ranks(dist.get_rank(), dist.get_world_size())
-        try:
-            yield ranks
-        except RuntimeError as error:
-            if not re.search("gloo|nccl", str(error), re.IGNORECASE):
-                raise
-            raise DataRaterError(f"rank {ranks.rank} waits in vain for another one, which has ended; what that one said tells why. With torchrun --max-restarts the run goes on from its last checkpoint") from error
-        finally:
-            dist.destroy_process_group()
+        return
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")  # what lies on the CPU goes by gloo in any case
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:  # the group is left as it is: to take leave of others that wait may take for ever
+        if not re.search("gloo|nccl", str(error), re.IGNORECASE):
+            raise
+        raise DataRaterError(f"rank {os.environ['RANK']} waits in vain for another one, which has ended, and said why ({' '.join(str(error).split())[:150]}). With torchrun --max-restarts the run goes on from its last checkpoint") from error
+    dist.destroy_process_group()
 
 # %% ../nbs/03c_ranks.ipynb #ccdd97c1
 def launch_name() -> str | None:
     "A name for this torchrun, the same after each restart; None for a process that was not started by it."
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
-    return None if run_id is None else f"{run_id}_{os.getppid()}"  # an id need not be given, and is "none" then: the launcher is this process's parent
+    return f"none_{socket.gethostname()}_{os.getppid()}" if run_id == "none" else run_id  # an id need not be given, and is "none" then: the launcher is this process's parent
 
 # %% ../nbs/03c_ranks.ipynb #28fd8aee
 def num_restarts() -> int:

@@ -53,7 +53,7 @@ def seeded_globally(seed: int) -> Iterator[None]:
     "Seed all global generators inside the block, CUDA's too; put back their states at its end."
     outside = global_states()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)
