@@ -7,16 +7,16 @@ __all__ = ['SUFFIXES', 'USUAL_NAMES', 'READERS', 'find_shards', 'SampleForm', 'f
            'decode_samples', 'ShardColumns', 'Rows', 'read_parquet', 'read_tar', 'read_npz', 'ShardBatch', 'read_shard']
 
 # %% ../nbs/07c_shards.ipynb #1b85bed1
+import errno
 import io
 import itertools
 import math
 import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,13 +46,16 @@ SUFFIXES = (".parquet", ".tar", ".npz")
 
 def find_shards(
     pattern: str,  # such as corpus/*.parquet, or a folder
+    output: Path | None = None,  # folder whose files are left out, unless there are no others
 ) -> dict[str, Path]:  # name -> file, in the order of the names
     "The shards of a corpus; raises `DataRaterError` if there are none, or a file is of another kind or of the same name."
     pattern = os.path.expanduser(pattern)
     is_folder = os.path.isdir(pattern)
     root = Path(pattern) if is_folder else _fixed_part(pattern)
-    paths = [Path(path) for path in glob(os.path.join(pattern, "**") if is_folder else pattern, recursive=True) if os.path.isfile(path)]
+    paths = [Path(path) for path in glob(os.path.join(escape(pattern), "**") if is_folder else pattern, recursive=True) if os.path.isfile(path)]
     paths = [path for path in paths if not is_folder or path.suffix in SUFFIXES]
+    if output is not None:
+        paths = [path for path in paths if not path.resolve().is_relative_to(output.resolve())] or paths
     if not paths:
         raise DataRaterError(f"no file matches {pattern!r}: give a pattern in quotes, such as 'corpus/*.parquet', or a folder with files that end in {', '.join(SUFFIXES)}")
     shards: dict[str, Path] = {}
@@ -170,6 +173,19 @@ def _as_labels(values: np.ndarray, first: int) -> np.ndarray:
         raise DataRaterError(f"row {first + int(np.flatnonzero(~np.isfinite(values))[0])} has no label: give one to every sample or to none")
     return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
 
+# %% ../nbs/07c_shards.ipynb #127fd717
+def _is_number(kind: pa.DataType) -> bool:
+    "Whether values of a type may be labels."
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+# %% ../nbs/07c_shards.ipynb #f88faa20
+def _as_uids(values: list[Any], first: int) -> list[str]:
+    "Identifiers as text; raises naming the row for null and NaN."
+    for row, value in enumerate(values, first):
+        if value is None or value != value:
+            raise DataRaterError(f"row {row} has no uid: give one to every sample, or another --uid_column")
+    return [str(value) for value in values]
+
 # %% ../nbs/07c_shards.ipynb #fdfe2494
 class Rows(NamedTuple):
     "A batch as it lies in a shard."
@@ -210,11 +226,11 @@ def read_parquet(
     with pq.ParquetFile(path) as file:
         held, first = file.schema_arrow.names, 0
         sample, label, uid = (columns.find(held, role) for role in USUAL_NAMES)
-        if label and not columns.label and pa.types.is_string(file.schema_arrow.field(label).type):
+        if label and not columns.label and not _is_number(file.schema_arrow.field(label).type):
             label = None  # names of classes, which nobody asked for
         for batch in file.iter_batches(batch_size, columns=[name for name in (sample, label, uid) if name], use_threads=False):
             labels = None if label is None else _as_labels(batch[label].to_numpy(zero_copy_only=False), first)
-            yield Rows(_samples_of(batch[sample], form, first), labels, None if uid is None else [str(value) for value in batch[uid].to_pylist()])
+            yield Rows(_samples_of(batch[sample], form, first), labels, None if uid is None else _as_uids(batch[uid].to_pylist(), first))
             first += len(batch)
 
 # %% ../nbs/07c_shards.ipynb #1049681c
@@ -230,6 +246,10 @@ def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
                 name = Path(member.name)
                 stem, _, column = name.name.partition(".")
                 yield (name.parent / stem).as_posix(), column.lower(), file.extractfile(member).read()
+        file.fileobj.seek(file.offset)
+        while block := file.fileobj.read(1 << 20):
+            if block.strip(b"\0"):
+                raise tarfile.ReadError(f"it has a damaged header at byte {file.offset}, or is several archives in one")
 
 # %% ../nbs/07c_shards.ipynb #4168fb2d
 def _numbers(texts: list[bytes], first: int) -> np.ndarray:
@@ -268,11 +288,16 @@ def read_tar(
         labels = None if found[1][0] is None else _as_labels(_numbers(found[1], first), first)
         yield Rows(found[0], labels, [key for key, _ in batch])
 
+# %% ../nbs/07c_shards.ipynb #d23d8520
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    "Shape of the array in an opened .npy file, whether it is in Fortran's order, and its type."
+    version = np.lib.format.read_magic(file)
+    return (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+
 # %% ../nbs/07c_shards.ipynb #aeb66808
 def _rows_of(file: Any, batch_size: int) -> tuple[int, Iterator[np.ndarray]]:
     "How many rows an opened .npy file has, and they in batches."
-    version = np.lib.format.read_magic(file)
-    shape, in_columns, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+    shape, in_columns, dtype = _header(file)
     if dtype.hasobject or not shape:
         raise DataRaterError(f"an array has the type {dtype} and shape {shape}: give rows of plain numbers")
     width, starts = math.prod(shape[1:]) * dtype.itemsize, range(0, shape[0], batch_size)
@@ -289,17 +314,19 @@ def read_npz(
     columns: ShardColumns,
     batch_size: int,
 ) -> Iterator[Rows]:
-    "The rows of the arrays in an .npz file; no pickle is read."
+    "The rows of the arrays in an .npz file; no pickle is read. An array in Fortran's order is held as a whole."
     with zipfile.ZipFile(path) as archive:
-        held, opened = [name.removesuffix(".npy") for name in archive.namelist()], []
+        held, opened = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")], []
         for role in USUAL_NAMES:
             name = columns.find(held, role)
+            if name and role == "label" and not columns.label and _header(archive.open(f"{name}.npy"))[2].kind not in "iubf":
+                name = None  # names of classes, which nobody asked for
             opened.append((None, itertools.repeat(None)) if name is None else _rows_of(archive.open(f"{name}.npy"), batch_size))
         sizes = [size for size, _ in opened if size is not None]
         if len(set(sizes)) > 1:
             raise DataRaterError(f"the arrays have {' and '.join(map(str, sizes))} rows: give as many of all")
         for first, samples, labels, uids in zip(range(0, sizes[0], batch_size), *(rows for _, rows in opened)):
-            yield Rows(samples, None if labels is None else _as_labels(labels.squeeze(1) if labels.shape[1:] == (1,) else labels, first), None if uids is None else [str(uid) for uid in uids.tolist()])
+            yield Rows(samples, None if labels is None else _as_labels(labels.squeeze(1) if labels.shape[1:] == (1,) else labels, first), None if uids is None else _as_uids(uids.tolist(), first))
 
 # %% ../nbs/07c_shards.ipynb #d904c91b
 READERS: dict[str, Callable[[Path, SampleForm, ShardColumns, int], Iterator[Rows]]] = dict(zip(SUFFIXES, (read_parquet, read_tar, read_npz), strict=True))
@@ -311,10 +338,26 @@ class ShardBatch(NamedTuple):
     labels: np.ndarray | None  # (B,) int64 or float64
     uids: list[str]  # (B,)
 
+# %% ../nbs/07c_shards.ipynb #f398f496
+def _like_before(labels: np.ndarray | None, kind: np.dtype | None, first: int) -> np.ndarray | None:
+    "Labels as those of the batches before, whose type is `kind`; whole numbers are real ones too."
+    if (labels is None) != (kind is None):
+        raise DataRaterError(f"row {first} has {'no' if labels is None else 'a'} label, unlike those before it: give one to every sample or to none")
+    if labels is not None and labels.dtype != kind and kind.kind == "i":
+        row = int(np.argmax(labels % 1 != 0))
+        raise DataRaterError(f"row {first + row} has the label {labels[row]}, and those before it are whole: write all as real numbers, or all as whole ones")
+    return labels if labels is None else labels.astype(kind)
+
+# %% ../nbs/07c_shards.ipynb #2bce08e9
+def _not_read(path: Path, error: Exception) -> Exception:
+    "What a failure to read a shard means: damage, a place where it cannot be read, or too little memory."
+    if isinstance(error, MemoryError) and not isinstance(error, pa.ArrowException):
+        return MemoryError(f"shard {path}: {error}")
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return DataRaterError(f"shard {path} cannot be read here ({os.strerror(error.errno)}): see to it that it can, and repeat the command")
+    return DamagedShard(f"shard {path} is damaged or no {path.suffix} file ({' '.join(str(error).split())[:200]}): write it anew, or leave it out")
+
 # %% ../nbs/07c_shards.ipynb #74e2b0da
-_DAMAGE = (OSError, EOFError, ValueError, NotImplementedError, pa.ArrowException, tarfile.TarError, zipfile.BadZipFile, zlib.error)
-
-
 def read_shard(
     name: str,  # as `find_shards` calls it
     path: Path,
@@ -323,13 +366,15 @@ def read_shard(
     batch_size: int = 1_000,  # samples read at a time
 ) -> Iterator[ShardBatch]:
     "The samples of a shard in order, a batch in memory at a time; raises `DataRaterError` that names shard and row, `DamagedShard` for a file that cannot be read."
-    first = 0
+    first, kind = 0, None
     try:
         for rows in READERS[path.suffix](path, form, columns, batch_size):
             x = (decode_samples if isinstance(rows.samples, list) else as_samples)(rows.samples, form, first)
-            yield ShardBatch(x, rows.labels, rows.uids or [f"{name}:{row}" for row in range(first, first + len(x))])
+            labels = rows.labels if first == 0 else _like_before(rows.labels, kind, first)
+            kind = None if labels is None else labels.dtype
+            yield ShardBatch(x, labels, rows.uids or [f"{name}:{row}" for row in range(first, first + len(x))])
             first += len(x)
     except DataRaterError as error:
         raise type(error)(f"shard {path}: {error}") from error
-    except _DAMAGE as error:
-        raise DamagedShard(f"shard {path} is damaged or no {path.suffix} file ({' '.join(str(error).split())[:200]}): write it anew, or leave it out") from error
+    except Exception as error:
+        raise _not_read(path, error) from error
