@@ -9,6 +9,7 @@ __all__ = ['ENGINES', 'Choice', 'CORPUS_RULES', 'rate_shard', 'ShardRater', 'rat
 
 # %% ../nbs/07e_corpus.ipynb #c9f1fc4f
 import copy
+import hashlib
 import itertools
 import json
 import logging
@@ -102,6 +103,12 @@ class ShardRater:
             report |= {"error": str(error), "is_damaged": isinstance(error, DamagedShard)}
         return report
 
+# %% ../nbs/07e_corpus.ipynb #3375ea80
+def _one_worker(concurrency: int | None) -> None:
+    "Raise for more than one worker in one process."
+    if concurrency not in (None, 1):
+        raise DataRaterError(f"concurrency={concurrency} is not allowed for engine 'local', which is one process: give engine='ray' (--engine=ray)")
+
 # %% ../nbs/07e_corpus.ipynb #f8139868
 def rate_locally(
     arguments: tuple,  # of `ShardRater`
@@ -109,8 +116,7 @@ def rate_locally(
     concurrency: int | None = None,  # workers; only one is possible
 ) -> Iterator[dict[str, Any]]:  # reports, as they come
     "Rate shards in this process, in order; raises `DataRaterError` for more than one worker."
-    if concurrency not in (None, 1):
-        raise DataRaterError(f"concurrency={concurrency} is not allowed for engine 'local', which is one process: give engine='ray' (--engine=ray)")
+    _one_worker(concurrency)
     yield from map(ShardRater(*arguments), items)
 
 # %% ../nbs/07e_corpus.ipynb #0e220b0c
@@ -123,23 +129,6 @@ def _import_ray() -> Any:
     except ImportError as error:
         raise DataRaterError(f"engine 'ray' needs Ray ({' '.join(str(error).split())}): pip install 'datarater[ray]'") from error
     return ray
-
-# %% ../nbs/07e_corpus.ipynb #eff631b9
-@contextmanager
-def _ray_running(ray: Any, concurrency: int | None) -> Iterator[int]:
-    "A running Ray, the user's or one of our own that ends with the block; how many CPUs it has."
-    is_own = not ray.is_initialized()
-    if is_own:
-        quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-        try:
-            ray.init(address="auto", **quiet)
-        except ConnectionError:
-            ray.init(address="local", num_cpus=concurrency or os.cpu_count(), include_dashboard=False, object_store_memory=100_000_000, **quiet)
-    try:
-        yield int(ray.cluster_resources().get("CPU", 1))
-    finally:
-        if is_own:
-            ray.shutdown()
 
 # %% ../nbs/07e_corpus.ipynb #35f74152
 @contextmanager
@@ -165,6 +154,48 @@ def _error_output() -> TextIO:
     except (OSError, ValueError):  # a notebook's, which is no file
         return sys.stderr
 
+# %% ../nbs/07e_corpus.ipynb #421cb85a
+def _silently(reports: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    "The same, in silence while each is waited for."
+    while True:
+        with _silence():
+            report = next(reports, None)
+        if report is None:
+            return
+        yield report
+
+# %% ../nbs/07e_corpus.ipynb #ecee060f
+@contextmanager
+def _without_bars(ray: Any) -> Iterator[None]:
+    "Without Ray Data's progress bars; afterwards they are as before."
+    context = ray.data.DataContext.get_current()
+    shown, context.enable_progress_bars = context.enable_progress_bars, False
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = shown
+
+# %% ../nbs/07e_corpus.ipynb #eff631b9
+@contextmanager
+def _ray_running(ray: Any, concurrency: int | None) -> Iterator[int]:
+    "A running Ray, the user's or one of our own that ends with the block; how many CPUs it has."
+    is_own = not ray.is_initialized()
+    if is_own:
+        quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if not (address := os.environ.get("RAY_ADDRESS")):
+            quiet |= {"num_cpus": concurrency or os.cpu_count(), "include_dashboard": False, "object_store_memory": 100_000_000}
+        try:
+            with _silence():
+                ray.init(address=address or "local", **quiet)
+        except Exception as error:
+            raise DataRaterError(f"Ray {f'does not answer at RAY_ADDRESS={address}' if address else 'does not start'} ({' '.join(str(error).split())[:300]}): start it, or unset RAY_ADDRESS to have one of its own") from error
+    try:
+        yield int(ray.cluster_resources().get("CPU", 1))
+    finally:
+        if is_own:
+            with _silence():
+                ray.shutdown()
+
 # %% ../nbs/07e_corpus.ipynb #9afd3ef4
 def rate_with_ray(
     arguments: tuple,  # of `ShardRater`
@@ -173,24 +204,48 @@ def rate_with_ray(
 ) -> Iterator[dict[str, Any]]:  # reports, as they come
     "Rate shards by actors of Ray; raises `DataRaterError` if Ray is not installed, has no GPU where one is needed, or gives up."
     ray = _import_ray()
-    with _silence(), _ray_running(ray, concurrency) as num_cpus:
+    with _ray_running(ray, concurrency) as num_cpus, _without_bars(ray):
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        ray.data.DataContext.get_current().enable_progress_bars = False
         num_workers, num_gpus = min(concurrency or num_cpus, num_cpus, len(items)), None
         if arguments[1] != "cpu":
             if not (found := ray.cluster_resources().get("GPU", 0)):
                 raise DataRaterError(f"device={arguments[1]!r} is not allowed: Ray has no GPU; give device='cpu'")
             num_gpus = min(1.0, found / num_workers)  # workers may share one
-        shards = ray.data.from_items(items, override_num_blocks=len(items))
-        pool = ray.data.ActorPoolStrategy(size=num_workers)
-        reports = shards.map(ShardRater, fn_constructor_args=arguments, compute=pool, num_gpus=num_gpus, ray_remote_args_fn=lambda: {"max_task_retries": 3})
+            arguments = (arguments[0], arguments[1].partition(":")[0], *arguments[2:])  # a worker sees its own GPU alone, as the first
         try:
-            yield from reports.iter_rows()
+            with _silence():
+                shards = ray.data.from_items(items, override_num_blocks=len(items))
+                pool = ray.data.ActorPoolStrategy(size=num_workers)
+                reports = iter(shards.map(ShardRater, fn_constructor_args=arguments, compute=pool, num_gpus=num_gpus, ray_remote_args_fn=lambda: {"max_task_retries": 3}).iter_rows())
+            yield from _silently(reports)
         except ray.exceptions.RayError as error:
             raise DataRaterError(f"Ray gave up ({' '.join(str(error).split())[:300]}): what was rated is safe; repeat the command to continue") from error
 
 # %% ../nbs/07e_corpus.ipynb #ee5cdbc2
 ENGINES: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {"local": rate_locally, "ray": rate_with_ray}
+
+# %% ../nbs/07e_corpus.ipynb #86b5642d
+def _check_engine(engine: str, concurrency: int | None) -> None:
+    "Raise for an engine that is not there, not installed, or has no such workers."
+    if not (rule := one_of(*ENGINES)).holds(engine):
+        raise DataRaterError(f"engine={engine!r} is not allowed: give {rule.allowed}")
+    if engine == "ray":
+        _import_ray()
+    else:
+        _one_worker(concurrency)
+
+# %% ../nbs/07e_corpus.ipynb #a443e0a4
+def _fingerprint(path: Path) -> str:
+    "Size and a hash of both ends of a file; raises `DataRaterError` if it cannot be opened."
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            ends = file.read(1 << 16)
+            file.seek(max(file.tell(), size - (1 << 16)))
+            ends += file.read()
+    except OSError as error:
+        raise DataRaterError(f"shard {path} cannot be read here ({error.strerror}): see to it that it can, and repeat the command") from error
+    return f"{size}-{hashlib.blake2b(ends, digest_size=8).hexdigest()}"
 
 # %% ../nbs/07e_corpus.ipynb #92debcaf
 def job_of(
@@ -200,8 +255,8 @@ def job_of(
     columns: ShardColumns,
     batch_size: int,
 ) -> dict[str, Any]:
-    "What is rated by whom and how, as JSON knows it."
-    return {"rater": digest_of(rater), "shape": list(form.shape), "value_range": list(form.value_range), "columns": asdict(columns), "batch_size": batch_size, "shards": {name: path.stat().st_size for name, path in shards.items()}}
+    "What is rated by whom and how, as JSON knows it; raises `DataRaterError` if a shard cannot be opened."
+    return {"rater": digest_of(rater), "shape": list(form.shape), "value_range": list(form.value_range), "columns": asdict(columns), "batch_size": batch_size, "shards": {name: _fingerprint(path) for name, path in shards.items()}}
 
 # %% ../nbs/07e_corpus.ipynb #6039fed3
 def _changes(begun: Mapping[str, Any], job: Mapping[str, Any], missing: list[str]) -> list[str]:
@@ -224,7 +279,7 @@ def begin_job(
             changed = _changes(json.loads(file.read_text()), job, missing)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataRaterError(f"{file} is damaged: give another output, or remove the folder") from error
-        if changed:
+        if changed and any(output.glob("*.parquet")):
             raise DataRaterError(f"{output} holds ratings of another job, with another {', '.join(changed)}: repeat that one, give another output, or remove the folder")
     elif any(output.iterdir()):
         raise DataRaterError(f"output {str(output)!r} holds other files: give a new folder")
@@ -279,23 +334,23 @@ def score_corpus(
     progress: bool = False,  # show a progress bar
 ) -> dict[str, Any]:  # num_shards, num_samples, skipped: messages by shard
     "Rate all shards of a corpus into a folder; begun before, it is continued. Raises `DataRaterError` for bad input, and for the first shard that cannot be rated."
-    if not (rule := one_of(*ENGINES)).holds(engine):
-        raise DataRaterError(f"engine={engine!r} is not allowed: give {rule.allowed}")
     for name, value in {"concurrency": concurrency, "batch_size": batch_size}.items():
         if value is not None and value < 1:
             raise DataRaterError(f"{name}={value} is not allowed: give a whole number of at least 1")
-    shards, output = find_shards(pattern), Path(output).absolute()
+    _check_engine(engine, concurrency)
+    output = Path(output).absolute()
+    shards = find_shards(pattern, output)
     job, skipped = job_of(rater, form, shards, columns, batch_size), {}
     _make_folder(output)
     with locked(output):
         _remove_leftovers(output)
         items = [{"shard": name, "path": str(shards[name].absolute())} for name in begin_job(output, job)]
         if items:
-            (output / "summary.json").unlink(missing_ok=True)
             arguments = (copy.deepcopy(rater).cpu().eval(), device, output, form, columns, batch_size)
             bar = tqdm(total=len(shards), initial=len(shards) - len(items), desc="rating", unit="shard", file=_error_output() if progress else None, disable=not progress)
             with bar, closing(ENGINES[engine](arguments, items, concurrency)) as reports:
                 for report in reports:
+                    (output / "summary.json").unlink(missing_ok=True)  # not before the engine has shown that it works
                     if report["error"] and not (skip_corrupt and report["is_damaged"]):
                         raise DataRaterError(report["error"] + ("; --skip_corrupt=true leaves out all such shards" if report["is_damaged"] else ""))
                     skipped |= {report["shard"]: report["error"]} if report["error"] else {}
@@ -380,7 +435,7 @@ def choose_by_chance(
 ) -> Choice:
     "Keep each sample with its acceptance probability."
     chances = acceptance_of_bins(sketch, *imitated_batch(keep))
-    return lambda rows: coins(rows["uid"].to_pylist(), seed) < chances[rating_keys(rows["rating"].to_numpy()) >> 16]
+    return lambda rows: coins([f"{shard}\0{uid}" for shard, uid in zip(rows["shard"].to_pylist(), rows["uid"].to_pylist(), strict=True)], seed) < chances[rating_keys(rows["rating"].to_numpy()) >> 16]
 
 # %% ../nbs/07e_corpus.ipynb #d5a0ad76
 CORPUS_RULES = ("best", "by_chance")
@@ -396,8 +451,10 @@ def choice_for(
     "Which rows to keep; raises `DataRaterError` for a share, threshold, rule or seed that is not allowed."
     if (allowed := one_of(*CORPUS_RULES)) and not allowed.holds(rule):
         raise DataRaterError(f"rule={rule!r} is not allowed for a corpus: give {allowed.allowed}")
-    if (keep is None) == (threshold is None) or (threshold is not None and (rule != "best" or not math.isfinite(threshold))):
-        raise DataRaterError(f"keep={keep}, threshold={threshold}, rule={rule!r} are not allowed together: give either keep, a share, or threshold, a finite rating, with rule 'best'")
+    if (keep is None) == (threshold is None) or (threshold is not None and rule != "best"):
+        raise DataRaterError(f"keep={keep}, threshold={threshold}, rule={rule!r} are not allowed together: give either keep, a share, or threshold, a rating, with rule 'best'")
+    if threshold is not None and not abs(threshold) <= np.finfo(np.float32).max:
+        raise DataRaterError(f"threshold={threshold} is not allowed: give a finite rating, of float32")
     if seed < 0:
         raise DataRaterError(f"seed={seed} is not allowed: give a whole number of at least 0")
     if threshold is not None:
@@ -433,9 +490,11 @@ def _new_folder(output: Path, overwrite: bool) -> Iterator[Path]:
         if output.exists():
             output.rename(old)
         temporary.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not output.exists():  # interrupted in between
+            old.rename(output)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../nbs/07e_corpus.ipynb #2c95e410
 _KEPT = pa.schema({"uid": pa.string(), "shard": pa.string(), "row": pa.int64(), "rating": pa.float32()})
