@@ -188,7 +188,8 @@ def _ray_running(ray: Any, concurrency: int | None) -> Iterator[int]:
             with _silence():
                 ray.init(address=address or "local", **quiet)
         except Exception as error:
-            raise DataRaterError(f"Ray {f'does not answer at RAY_ADDRESS={address}' if address else 'does not start'} ({' '.join(str(error).split())[:300]}): start it, or unset RAY_ADDRESS to have one of its own") from error
+            failed, hint = (f"answer at RAY_ADDRESS={address}", "start it there, or unset RAY_ADDRESS") if address else ("start", "repeat the command, or give engine='local'")
+            raise DataRaterError(f"Ray does not {failed} ({' '.join(str(error).split())[:300]}): {hint}") from error
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:

@@ -143,6 +143,19 @@ def test_bad_input(place, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.rglob("summary.json")) and not [path for folder in tmp_path.glob("ratings*") for path in folder.iterdir() if path.name != "job.json"]
 
 
+def test_second_attempt(place, tmp_path, capsys, monkeypatch):
+    "A first one with a wrong option doesn't block the folder; repeated, ratings inside the corpus are no shards; another corpus of the same names and sizes is refused."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(place)
+    np.savez("a.npz", x=np.zeros((3, 10)))
+    command = ["score", (place / "run").read_text(), "--input=.", "--output=ratings", "--device=cpu"]
+    assert main([*command, "--label_column=z"]) == 2 and os.listdir("ratings") == ["job.json"]
+    for _ in range(2):
+        assert main(command) == 0 and "3 samples in 1 of 1 shards" in capsys.readouterr().out
+    np.savez("a.npz", x=np.ones((3, 10)))
+    assert main(command) == 2 and "holds ratings of another job, with another shards (a)" in capsys.readouterr().err
+
+
 def test_curated(place, tmp_path, capsys):
     "Exactly the best, as sorting finds them; the same coins for each folder of ratings; bad input in one line."
     assert main(["curate", str(place / "ratings"), "--keep=0.3", f"--output={tmp_path}/kept"]) == 0
