@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import json
 import logging
-import math
 import os
 import shutil
 import sys
