@@ -22,6 +22,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=[package, f"{package}.*"]),
+    package_dir={"": "."},  # an editable installation is then found from any folder, also the one that holds the checkout
     install_requires=settings["requirements"].split(),
     extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "rivals", "ray", "benchmarks")},
     entry_points={

@@ -121,8 +121,9 @@ def describe_result(result: MetaTrainingResult) -> str:
     saved = "data_rater.pt" if result.config.save_data_rater_checkpoint else "not saved (save_data_rater_checkpoint=False)"
     names = {"auroc": "AUROC", "spearman": "Spearman", "r2": "R2"}
     scores = [f"{label} {last[name]:.3f} (untrained {first[name]:.3f})" for name, label in names.items() if last[name] == last[name]]  # NaN: a kind without degrees
-    made = "" if result.config.corruption.corruption_probability > 0 else "artificial "  # there was none in training: the data's own damage isn't known
-    against = f"rating against {made}corruption on test data after {int(last.meta_step)} meta-steps: {', '.join(scores) or 'nothing was corrupted'}"
+    against = f"rating against corruption on test data after {int(last.meta_step)} meta-step{'s' * (last.meta_step != 1)}: {', '.join(scores) or 'nothing was corrupted'}"
+    if result.config.corruption.corruption_probability == 0:  # the data's own damage isn't known
+        against = f"of the data's own bad samples nothing is known: look at the ends, datarater score {result.run_dir} --figure=ends.png\n({against.replace('corruption', 'corruption made for this test', 1)})"
     return f"{against}\nrater: {saved}\nrun folder: {result.run_dir}"
 
 # %% ../nbs/09_cli.ipynb #8521186d

@@ -249,7 +249,7 @@ def score_run(
     run_dir: str | os.PathLike,  # a run's folder, with its rater
     output: str | os.PathLike,  # the Parquet file to write
     dataset_name: str | None = None,  # another dataset than the run's: a name, package.module:Name, or a path
-    split: str | None = None,  # one of SPLITS; None: "train" for the run's dataset, "all" for another, and for data named by a path
+    split: str | None = None,  # one of SPLITS; None: "train" for the run's dataset if some of it was corrupted on purpose, else "all"
     corruption_probability: float | None = None,  # of split "train"; None: the run's
     data_dir: str | None = None,  # where the data are now; None: where the run had them
     device: str | None = None,  # None: cuda where there is one
@@ -263,7 +263,8 @@ def score_run(
     check_output(output, overwrite)
     given = {"dataset_name": dataset_name, "data_dir": data_dir, "device": device or default_device()}
     config = config_from_yaml(Path(run_dir) / "config.yaml", **{name: value for name, value in given.items() if value is not None})
-    split = split or ("train" if dataset_name is None and not is_path(config.dataset_name) else "all")
+    is_damaged = config.corruption.corruption_probability > 0  # on purpose; otherwise all candidates are to be rated
+    split = split or ("train" if dataset_name is None and is_damaged and not is_path(config.dataset_name) else "all")
     if corruption_probability is not None:
         if split == "all":
             raise DataRaterError(f"corruption_probability={corruption_probability} has no effect on split 'all', which is rated as it is: give split='train', or leave it out")
