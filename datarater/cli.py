@@ -121,7 +121,7 @@ def describe_result(result: MetaTrainingResult) -> str:
     saved = "data_rater.pt" if result.config.save_data_rater_checkpoint else "not saved (save_data_rater_checkpoint=False)"
     names = {"auroc": "AUROC", "spearman": "Spearman", "r2": "R2"}
     scores = [f"{label} {last[name]:.3f} (untrained {first[name]:.3f})" for name, label in names.items() if last[name] == last[name]]  # NaN: a kind without degrees
-    against = f"rating against corruption on test data after {int(last.meta_step)} meta-step{'s' * (last.meta_step != 1)}: {', '.join(scores) or 'nothing was corrupted'}"
+    against = f"rating against corruption on test data after {int(last.meta_step)} meta-step{'s' * int(last.meta_step != 1)}: {', '.join(scores) or 'nothing was corrupted'}"
     if result.config.corruption.corruption_probability == 0:  # the data's own damage isn't known
         against = f"of the data's own bad samples nothing is known: look at the ends, datarater score {result.run_dir} --figure=ends.png\n({against.replace('corruption', 'corruption made for this test', 1)})"
     return f"{against}\nrater: {saved}\nrun folder: {result.run_dir}"
@@ -176,7 +176,7 @@ def score_parser() -> ArgumentParser:
         ("--output", str, "Parquet file to write (default: ratings.parquet); with --input a folder (default: ratings)"),
         ("--dataset_name", str, "another dataset than the run's: a name, package.module:Name, or a path"),
         ("--data_dir", str, "folder with the data"),
-        ("--split", Literal[SPLITS], "train: what inner models train on, its corruption fixed (default for the run's dataset); all: every candidate as it is (default for another dataset, and for data named by a path)"),
+        ("--split", Literal[SPLITS], "train: what inner models train on, its corruption fixed (default for the run's dataset, if it was corrupted on purpose); all: every candidate as it is (default otherwise)"),
         ("--corruption_probability", float, "probability that a sample of split train is corrupted (default: the run's)"),
         ("--batch_size", int, "samples read at a time (default: 1000)"),
         ("--device", str, "device to rate on (default: cuda where there is one)"),
