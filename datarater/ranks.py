@@ -190,6 +190,16 @@ def own_device(
     return f"cuda:{local}"
 
 # %% ../nbs/03c_ranks.ipynb #a1761484
+def _meet_others(backend: str) -> None:
+    "Start the process group. After a restart on one machine torchrun's store still holds the addresses of processes that have died: each start has names of its own there."
+    if os.environ.get("GROUP_WORLD_SIZE") != "1" or "TORCHELASTIC_RUN_ID" not in os.environ:
+        dist.init_process_group(backend)
+        return
+    store, rank, world_size = next(dist.rendezvous("env://"))
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(backend, store=dist.PrefixStore(f"start_{start}", store), rank=rank, world_size=world_size)
+
+
 @contextmanager
 def joined_ranks(
     device: str,  # decides how ranks talk: gloo for "cpu", NCCL for "cuda"
@@ -202,12 +212,13 @@ def joined_ranks(
         yield Ranks()
         return
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")  # what lies on the CPU goes by gloo in any case
+        _meet_others("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")  # what lies on the CPU goes by gloo in any case
         yield Ranks(dist.get_rank(), dist.get_world_size())
     except RuntimeError as error:  # the group is left as it is: to take leave of others that wait may take for ever
         if not re.search("gloo|nccl", str(error), re.IGNORECASE):
             raise
         raise DataRaterError(f"rank {os.environ['RANK']} waits in vain for another one, which has ended, and said why ({' '.join(str(error).split())[:150]}). With torchrun --max-restarts the run goes on from its last checkpoint") from error
+    dist.barrier()  # all take leave together: who is still spoken to must not be gone
     dist.destroy_process_group()
 
 # %% ../nbs/03c_ranks.ipynb #ccdd97c1

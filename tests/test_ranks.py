@@ -43,14 +43,15 @@ class Mortal(DigitsDataRaterDataset):
 '''
 # All runs of one number of ranks, in one start of the processes; each is named after its folder.
 PROGRAM = """
-import json, sys
+import json, os, sys
 import torch.distributed as dist
 from datarater import DataRaterConfig, resume_meta_training, run_meta_training
 dist.init_process_group("gloo")
 for job in json.loads(sys.argv[1]):
     if "resume" in job: resume_meta_training(job["resume"], progress=False, meta_steps=job["meta_steps"])
     else: run_meta_training(DataRaterConfig(**job), progress=False)
-dist.destroy_process_group()
+dist.barrier()
+os._exit(0)  # gloo's threads may abort a process that is taken down around them
 """
 
 
