@@ -1,5 +1,4 @@
 """A corpus on the command line, by both engines: whatever is killed in the middle, the ratings are those of a run that was left alone."""
-import importlib.util
 import os
 import signal
 import subprocess
@@ -16,7 +15,6 @@ from datarater.cli import main
 from datarater.config import DataRaterConfig
 from datarater.meta_training import run_meta_training
 
-needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason='needs Ray (pip install "datarater[ray]")')
 SIZES = (3000, 2000, 0, 2500, 2000, 1500)
 
 # A rater that kills its own process at the fifth batch it sees while the file is there; only one process can take the file away.
@@ -92,7 +90,6 @@ def test_local_process_killed(place):
     assert contents(place / "killed") == contents(place / "ratings")
 
 
-@needs_ray
 def test_worker_of_ray_killed(place):
     "Ray starts another worker, which repeats the shard; the same bytes, nothing on the error output, and no Ray left."
     (place / "stop").touch()
