@@ -225,7 +225,9 @@ def joined_ranks(
 def launch_name() -> str | None:
     "A name for this torchrun, the same after each restart; None for a process that was not started by it."
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
-    return f"none_{socket.gethostname()}_{os.getppid()}" if run_id == "none" else run_id  # an id need not be given, and is "none" then: the launcher is this process's parent
+    if run_id == "none":  # none was given; the launcher is this process's parent
+        run_id = f"none_{socket.gethostname()}_{os.getppid()}"
+    return None if run_id is None else re.sub(r"[^\w.-]", "_", run_id)  # it becomes a file's name
 
 # %% ../nbs/03c_ranks.ipynb #28fd8aee
 def num_restarts() -> int:
