@@ -5,6 +5,7 @@
 A PGD step is one forward and one backward pass of the outer batch for each member. The measured ratios stand beside those of counted floating-point operations. The
 meta-steps take turns, and ratios are taken turn by turn. The images are random bytes in MNIST's shapes; nothing is downloaded.
 """
+
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,40 +15,67 @@ from performance import summary, take_turns  # registers mnist_shaped
 from provenance import command_line, write_result
 from torch.utils.flop_counter import FlopCounterMode
 
-from datarater.config import DataRaterConfig
-from datarater.meta_training import take_meta_step
-from datarater.parts import set_up
+from datarater.runs import DataRaterConfig, set_up, take_meta_step
 
 ATTACK_STEPS = (1, 5, 10)
 
 
 def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
     "A meta-step with that many attack steps (0: a clean one), and its floating-point operations."
-    settings = {"attack": True, "attack_steps": attack_steps, "attack_step_size": 8 / 255} if attack_steps else {}
-    parts = set_up(DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", **settings))
+    settings = (
+        {"attack": True, "attack_steps": attack_steps, "attack_step_size": 8 / 255}
+        if attack_steps
+        else {}
+    )
+    parts = set_up(
+        DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", **settings)
+    )
     differentiate = parts.differentiate.function
     rater, loss_fn, optimizer = differentiate.args
-    countable_loss = lambda params, x, y: loss_fn(params, 1 * x, y)  # the counter wants no leaf of the graph as a module's input
-    countable = replace(parts, differentiate=partial(differentiate.func, rater, countable_loss, optimizer, **{**differentiate.keywords, **parts.adversary.hooks(countable_loss)}))
+    # the counter wants no leaf of the graph as a module's input
+    countable_loss = lambda params, x, y: loss_fn(params, 1 * x, y)
+    countable = replace(
+        parts,
+        differentiate=partial(
+            differentiate.func,
+            rater,
+            countable_loss,
+            optimizer,
+            **{**differentiate.keywords, **parts.adversary.hooks(countable_loss)},
+        ),
+    )
     with FlopCounterMode(display=False) as counter:
         take_meta_step(countable, 1)
     return lambda: take_meta_step(parts, 1), counter.get_total_flops()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=9)
     repeats = parser.parse_args().repeats
 
-    steps, flops = zip(*(meta_step(attack_steps) for attack_steps in (0, *ATTACK_STEPS)), strict=True)
+    steps, flops = zip(
+        *(meta_step(attack_steps) for attack_steps in (0, *ATTACK_STEPS)), strict=True
+    )
     times = take_turns(dict(enumerate(steps)), repeats, "cpu")
     over_clean = {
-        str(attack_steps): {"measured": summary([turn[i] / turn[0] for turn in times]), "counted": round(flops[i] / flops[0], 3)}
+        str(attack_steps): {
+            "measured": summary([turn[i] / turn[0] for turn in times]),
+            "counted": round(flops[i] / flops[0], 3),
+        }
         for i, attack_steps in enumerate(ATTACK_STEPS, start=1)
     }
     for attack_steps, ratios in over_clean.items():
         print(f"{attack_steps} attack steps / clean: {ratios}")
-    content = {"command": command_line(), "recipe": "mnist", "repeats": repeats, "clean_seconds": summary([turn[0] for turn in times]), "over_clean": over_clean}
+    content = {
+        "command": command_line(),
+        "recipe": "mnist",
+        "repeats": repeats,
+        "clean_seconds": summary([turn[0] for turn in times]),
+        "over_clean": over_clean,
+    }
     print(f"written: {write_result('attack_step', 'cpu', content).name}")
 
 

@@ -9,6 +9,7 @@
 Raters are meta-trained first, with two seeds, and repeats take them in turn; `--runs FOLDER` keeps them there and uses those that are there. Each repeat has its own damage, initialisation and
 batches. Models train for one epoch of the whole training set, 375 steps, whatever is kept.
 """
+
 import argparse
 import math
 import tempfile
@@ -23,18 +24,64 @@ import torch
 from provenance import command_line, write_result
 from runs import configuration, records, spread
 
-from datarater.compute import DISCARD_FRACTIONS, KEEPS, choose_discard_frac, keep_ledger, sweep_discard
-from datarater.config import DataRaterConfig, config_from_yaml
-from datarater.downstream import ComparisonPlan, compare_downstream, describe_comparison, paired_difference
-from datarater.meta_training import run_meta_training
+from datarater.curation import (
+    DISCARD_FRACTIONS,
+    KEEPS,
+    ComparisonPlan,
+    choose_discard_frac,
+    compare_downstream,
+    describe_comparison,
+    keep_ledger,
+    paired_difference,
+    sweep_discard,
+)
+from datarater.runs import DataRaterConfig, config_from_yaml, run_meta_training
 
 RATER_SEEDS = (0, 1)
 HALF = {"recipe": "mnist", "corruption": {"corruption_probability": 0.5}}
 RIVALS = ("small_loss", "el2n", "outer_loss", "knn_shapley")
-EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # name -> settings of the raters' runs, and of the plan
-    "original": ({"recipe": "mnist"}, {"num_seeds": 20, "discard_frac": 0.1, "methods": ("baseline", "filtered", "filtered_batch", "random_drop", "oracle")}),
-    "half": (HALF, {"num_seeds": 10, "discard_frac": 0.5, "methods": ("baseline", "filtered", "filtered_batch", "weighted", "random_drop", "oracle", *RIVALS)}),
-    "labels": ({"recipe": "mnist_labels"}, {"num_seeds": 10, "discard_frac": 0.4, "methods": ("baseline", "filtered", "weighted", "random_drop", "oracle", *RIVALS, "cleanlab")}),
+# name -> settings of the raters' runs, and of the plan
+EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "original": (
+        {"recipe": "mnist"},
+        {
+            "num_seeds": 20,
+            "discard_frac": 0.1,
+            "methods": ("baseline", "filtered", "filtered_batch", "random_drop", "oracle"),
+        },
+    ),
+    "half": (
+        HALF,
+        {
+            "num_seeds": 10,
+            "discard_frac": 0.5,
+            "methods": (
+                "baseline",
+                "filtered",
+                "filtered_batch",
+                "weighted",
+                "random_drop",
+                "oracle",
+                *RIVALS,
+            ),
+        },
+    ),
+    "labels": (
+        {"recipe": "mnist_labels"},
+        {
+            "num_seeds": 10,
+            "discard_frac": 0.4,
+            "methods": (
+                "baseline",
+                "filtered",
+                "weighted",
+                "random_drop",
+                "oracle",
+                *RIVALS,
+                "cleanlab",
+            ),
+        },
+    ),
     "sweep": (HALF, {"num_seeds": 3, "discard_frac": 0.5}),
     "ledger": (HALF, {"num_seeds": 3, "discard_frac": 0.5}),
 }
@@ -52,43 +99,90 @@ def train(settings: dict[str, Any]) -> str:
 
 
 def sweep(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
-    "The sweep, the ρ chosen by the small model's outer loss, and how far it is from the best for the large one."
+    """The sweep, the ρ chosen by the small model's outer loss, and how far it is from the best for
+    the large one.
+    """
     ends = sweep_discard(plan, models=(SMALL,), keeps=KEEPS, num_processes=jobs)
-    rows = pd.concat([ends.query("keeps == 'best'"), sweep_discard(plan, models=(LARGE,), num_processes=jobs)], ignore_index=True)
+    rows = pd.concat(
+        [ends.query("keeps == 'best'"), sweep_discard(plan, models=(LARGE,), num_processes=jobs)],
+        ignore_index=True,
+    )
     chosen = choose_discard_frac(rows, SMALL)
-    large = rows.query("model == @LARGE").pivot(index="seed", columns="discard_frac", values="accuracy")
+    large = rows.query("model == @LARGE").pivot(
+        index="seed", columns="discard_frac", values="accuracy"
+    )
     best = float(large.mean().idxmax())
     summary = {
-        model: {str(frac): {column: spread(own[column].tolist()) for column in ("accuracy", "outer_loss")} for frac, own in part.groupby("discard_frac")} for model, part in rows.groupby("model")
+        model: {
+            str(frac): {
+                column: spread(own[column].tolist()) for column in ("accuracy", "outer_loss")
+            }
+            for frac, own in part.groupby("discard_frac")
+        }
+        for model, part in rows.groupby("model")
     }
     return {
-        "discard_fracs": DISCARD_FRACTIONS, "chosen_on_small": chosen, "chosen_on_large": choose_discard_frac(rows, LARGE), "best_for_large": best,
-        "large_chosen_less_best": {name: None if math.isnan(value) else value for name, value in paired_difference(large[chosen].to_numpy(), large[best].to_numpy()).items()}, "summary": summary, "rows": records(rows), "ends": records(ends),
+        "discard_fracs": DISCARD_FRACTIONS,
+        "chosen_on_small": chosen,
+        "chosen_on_large": choose_discard_frac(rows, LARGE),
+        "best_for_large": best,
+        "large_chosen_less_best": {
+            name: None if math.isnan(value) else value
+            for name, value in paired_difference(
+                large[chosen].to_numpy(), large[best].to_numpy()
+            ).items()
+        },
+        "summary": summary,
+        "rows": records(rows),
+        "ends": records(ends),
     }
 
 
 def ledger(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
     "Ledgers of both models, repeat by repeat."
-    return {model: [entry.as_dict() for entry in keep_ledger(replace(plan, model_class=model), num_looks=15, num_processes=jobs)] for model in (SMALL, LARGE)}
+    return {
+        model: [
+            entry.as_dict()
+            for entry in keep_ledger(
+                replace(plan, model_class=model), num_looks=15, num_processes=jobs
+            )
+        ]
+        for model in (SMALL, LARGE)
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--num_seeds", type=int, default=None)
     parser.add_argument("--meta_steps", type=int, default=None, help="default: the recipe's")
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--runs", default=None, help="folder that keeps the raters' runs")
-    parser.add_argument("--jobs", type=int, default=2, help="runs or repeats at a time, a thread each")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="runs or repeats at a time, a thread each"
+    )
     arguments = parser.parse_args()
 
     settings, chosen = EXPERIMENTS[arguments.experiment]
-    settings = {**settings, "device": "cpu", "log": False, **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {})}
+    settings = {
+        **settings,
+        "device": "cpu",
+        "log": False,
+        **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {}),
+    }
     with tempfile.TemporaryDirectory() as folder:
         where = {"output_dir": arguments.runs or folder, "data_dir": arguments.data_dir}
         with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-            runs = tuple(pool.map(train, [{**settings, **where, "seed": seed} for seed in RATER_SEEDS]))
-        plan = ComparisonPlan(runs=runs, data_dir=arguments.data_dir, **{**chosen, **({"num_seeds": arguments.num_seeds} if arguments.num_seeds else {})})
+            runs = tuple(
+                pool.map(train, [{**settings, **where, "seed": seed} for seed in RATER_SEEDS])
+            )
+        plan = ComparisonPlan(
+            runs=runs,
+            data_dir=arguments.data_dir,
+            **{**chosen, **({"num_seeds": arguments.num_seeds} if arguments.num_seeds else {})},
+        )
         if arguments.experiment == "sweep":
             found = sweep(plan, arguments.jobs)
         elif arguments.experiment == "ledger":
@@ -96,10 +190,20 @@ def main() -> None:
         else:
             comparison = compare_downstream(plan, arguments.jobs)
             print(describe_comparison(comparison))
-            found = {name: value for name, value in comparison.as_dict().items() if name in ("metric", "table", "rows")}
+            found = {
+                name: value
+                for name, value in comparison.as_dict().items()
+                if name in ("metric", "table", "rows")
+            }
     content = {
-        "command": command_line(), "configuration": configuration(**settings), "rater_seeds": RATER_SEEDS,
-        "num_seeds": plan.num_seeds, "discard_frac": plan.discard_frac, "epochs": plan.epochs, "lr": plan.lr, **found,
+        "command": command_line(),
+        "configuration": configuration(**settings),
+        "rater_seeds": RATER_SEEDS,
+        "num_seeds": plan.num_seeds,
+        "discard_frac": plan.discard_frac,
+        "epochs": plan.epochs,
+        "lr": plan.lr,
+        **found,
     }
     print(f"written: {write_result(f'downstream_{arguments.experiment}', 'cpu', content).name}")
 

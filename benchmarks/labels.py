@@ -5,9 +5,10 @@
 Every method rates all training samples, whose wrong labels are known. The clean outer set has 12,000, 1,000 or 100 samples. Methods that
 use no clean data (per-sample loss, cleanlab) are there for the largest only.
 
-The rivals are those of `datarater.rivals`. The recorded results are older: their batches were drawn with replacement (now in epochs without), initial weights,
+The rivals are those of `datarater.curation.baselines`. The recorded results are older: their batches were drawn with replacement (now in epochs without), initial weights,
 batches and folds came from other seeds, and KNN-Shapley looked at the first 2,000 outer samples (now at 2,000 drawn by the seed).
 """
+
 import argparse
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -18,51 +19,100 @@ import torch
 from provenance import command_line, write_result
 from runs import configuration, records, spread, whole
 
-from datarater.config import DataRaterConfig
-from datarater.datasets import get_dataset_loaders
-from datarater.detection import detection_quality
-from datarater.inner_loop import rate_many
-from datarater.meta_training import run_meta_training
-from datarater.rivals import RivalData, cleanlab_quality, knn_shapley, label_log_probability, small_loss
+from datarater.curation import (
+    RivalData,
+    cleanlab_quality,
+    knn_shapley,
+    label_log_probability,
+    small_loss,
+)
+from datarater.data import get_dataset_loaders
+from datarater.evaluation import detection_quality
+from datarater.method import rate_many
+from datarater.runs import DataRaterConfig, run_meta_training
 
-OUTER_SIZES = {12_000: 0.8, 1_000: 59 / 60, 100: 599 / 600}  # clean samples -> train_split_ratio of MNIST's 60,000
-RATERS = ("ReferenceDataRater", "LabelAwareDataRater", "DataRater")  # the last sees images only: the control
+# clean samples -> train_split_ratio of MNIST's 60,000
+OUTER_SIZES = {12_000: 0.8, 1_000: 59 / 60, 100: 599 / 600}
+# the last sees images only: the control
+RATERS = ("ReferenceDataRater", "LabelAwareDataRater", "DataRater")
 
 
-def settings_of(outer_size: int, seed: int, data_dir: str | None, meta_steps: int | None, rater: str = RATERS[0]) -> dict[str, Any]:
+def settings_of(
+    outer_size: int, seed: int, data_dir: str | None, meta_steps: int | None, rater: str = RATERS[0]
+) -> dict[str, Any]:
     batch_size = {"batch_size": 100} if outer_size < 128 else {}
     steps = {"meta_steps": meta_steps} if meta_steps else {}
-    return dict(recipe="mnist_labels", device="cpu", data_rater_model_class=rater, train_split_ratio=OUTER_SIZES[outer_size], seed=seed, data_dir=data_dir, log=False, **batch_size, **steps)
+    return dict(
+        recipe="mnist_labels",
+        device="cpu",
+        data_rater_model_class=rater,
+        train_split_ratio=OUTER_SIZES[outer_size],
+        seed=seed,
+        data_dir=data_dir,
+        log=False,
+        **batch_size,
+        **steps,
+    )
 
 
 def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
-    "All methods for one outer size and seed: how well each finds the wrong labels of the training data."
+    """All methods for one outer size and seed: how well each finds the wrong labels of the training
+    data.
+    """
     outer_size, seed, data_dir, meta_steps = job
     torch.set_num_threads(1)
-    train, val, _ = get_dataset_loaders(DataRaterConfig(**settings_of(outer_size, seed, data_dir, meta_steps)))
+    train, val, _ = get_dataset_loaders(
+        DataRaterConfig(**settings_of(outer_size, seed, data_dir, meta_steps))
+    )
     (x, y), (outer_x, outer_y) = whole(train), whole(val)
     is_wrong = torch.tensor([kind != "clean" for kind in train.dataset.ground_truth().kinds])
     found, curves = {}, {}
     for name in RATERS if outer_size == max(OUTER_SIZES) else RATERS[:1]:
         with tempfile.TemporaryDirectory() as folder:
-            result = run_meta_training(DataRaterConfig(**settings_of(outer_size, seed, data_dir, meta_steps, name), output_dir=folder), progress=False)
+            result = run_meta_training(
+                DataRaterConfig(
+                    **settings_of(outer_size, seed, data_dir, meta_steps, name), output_dir=folder
+                ),
+                progress=False,
+            )
         with torch.no_grad():
             found[name] = rate_many(result.rater, x, y)
-        curves[name] = records(result.metrics[["meta_step", "auroc", "average_precision", "precision", "inner_accuracy"]])
+        curves[name] = records(
+            result.metrics[
+                ["meta_step", "auroc", "average_precision", "precision", "inner_accuracy"]
+            ]
+        )
         if name == "ReferenceDataRater":
-            found["loss of its reference alone"] = label_log_probability(result.rater.reference, x, y)
+            found["loss of its reference alone"] = label_log_probability(
+                result.rater.reference, x, y
+            )
     data = RivalData(x, y, outer_x, outer_y, num_steps=len(x) // 128)  # one epoch
     found["KNN-Shapley"] = knn_shapley(data, seed, max_outer=2_000)
     if outer_size == max(OUTER_SIZES):
         found["per-sample loss"] = small_loss(data, seed)
-        found["cleanlab"] = cleanlab_quality(data._replace(num_steps=len(x) * 3 // 4 // 128), seed)  # one epoch of three folds out of four
-    quality = {name: {key: round(value, 4) for key, value in detection_quality(ratings.numpy(), is_wrong.numpy()).items()} for name, ratings in found.items()}
-    print(outer_size, "clean samples, seed", seed, {name: values["auroc"] for name, values in quality.items()}, flush=True)
+        # one epoch of three folds out of four
+        found["cleanlab"] = cleanlab_quality(data._replace(num_steps=len(x) * 3 // 4 // 128), seed)
+    quality = {
+        name: {
+            key: round(value, 4)
+            for key, value in detection_quality(ratings.numpy(), is_wrong.numpy()).items()
+        }
+        for name, ratings in found.items()
+    }
+    print(
+        outer_size,
+        "clean samples, seed",
+        seed,
+        {name: values["auroc"] for name, values in quality.items()},
+        flush=True,
+    )
     return {"outer_size": outer_size, "seed": seed, "quality": quality, "curves": curves}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--meta_steps", type=int, default=None)
     parser.add_argument("--data_dir", default=None)
@@ -70,16 +120,41 @@ def main() -> None:
     arguments = parser.parse_args()
 
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        runs = list(pool.map(compare, [(size, seed, arguments.data_dir, arguments.meta_steps) for size in OUTER_SIZES for seed in arguments.seeds]))
+        runs = list(
+            pool.map(
+                compare,
+                [
+                    (size, seed, arguments.data_dir, arguments.meta_steps)
+                    for size in OUTER_SIZES
+                    for seed in arguments.seeds
+                ],
+            )
+        )
     table = {}
     for size in OUTER_SIZES:
         own = [run["quality"] for run in runs if run["outer_size"] == size]
-        table[str(size)] = {name: {key: spread([quality[name][key] for quality in own]) for key in ("auroc", "average_precision", "precision")} for name in own[0]}
+        table[str(size)] = {
+            name: {
+                key: spread([quality[name][key] for quality in own])
+                for key in ("auroc", "average_precision", "precision")
+            }
+            for name in own[0]
+        }
     content = {
-        "command": command_line(), "configuration": configuration(**settings_of(12_000, 0, arguments.data_dir, arguments.meta_steps)),
-        "seeds": arguments.seeds, "outer_sizes": list(OUTER_SIZES), "knn_shapley": "10 neighbours, pixels, at most 2,000 outer samples", "table": table, "runs": runs,
+        "command": command_line(),
+        "configuration": configuration(
+            **settings_of(12_000, 0, arguments.data_dir, arguments.meta_steps)
+        ),
+        "seeds": arguments.seeds,
+        "outer_sizes": list(OUTER_SIZES),
+        "knn_shapley": "10 neighbours, pixels, at most 2,000 outer samples",
+        "table": table,
+        "runs": runs,
     }
-    print(f"written: {write_result('labels', DataRaterConfig(recipe='mnist_labels').device, content).name}")
+    print(
+        "written: "
+        f"{write_result('labels', DataRaterConfig(recipe='mnist_labels').device, content).name}"
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them, and its commit. The ways take turns in one process, and ratios are taken turn by turn,
 so that a machine whose speed drifts does no harm: medians and quartiles of paired ratios. Memory is measured in a process of its own for each case. All images are random.
 """
+
 import argparse
 import gc
 import json
@@ -24,27 +25,52 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from peers import PEERS, RULES, Problem, by_loop, largest_difference, make_problem, our_way, train_plainly
+from peers import (
+    PEERS,
+    RULES,
+    Problem,
+    by_loop,
+    largest_difference,
+    make_problem,
+    our_way,
+    train_plainly,
+)
 from provenance import COMMIT, ROOT, write_result
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from datarater.config import DataRaterConfig
-from datarater.datasets import TensorDataRaterDataset, register_dataset
-from datarater.engines import Compiler, Recorded, resolve_engine, work_per_tensor
-from datarater.inner_loop import EXECUTIONS, population_weight_gradient, rate_many
-from datarater.weighted_training import model_loss
-from datarater.meta_training import evaluate, run_meta_training, take_meta_step
-from datarater.parts import Parts, set_up
-from datarater.run_folder import RunLog
+from datarater.data import TensorDataRaterDataset, register_dataset
+from datarater.method import (
+    EXECUTIONS,
+    Compiler,
+    Recorded,
+    model_loss,
+    population_weight_gradient,
+    rate_many,
+    resolve_engine,
+    work_per_tensor,
+)
+from datarater.runs import (
+    DataRaterConfig,
+    Parts,
+    RunLog,
+    evaluate,
+    run_meta_training,
+    set_up,
+    take_meta_step,
+)
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
 GRID = [  # along each axis from one corner; the whole product would take days
-    *({**MAIN, "num_models": p} for p in (1, 4, 8, 16)), {**MAIN, "optimizer": "adam"},
+    *({**MAIN, "num_models": p} for p in (1, 4, 8, 16)),
+    {**MAIN, "optimizer": "adam"},
     *({**MAIN, "num_models": 1, "num_steps": t} for t in (1, 4, 8, 16, 32)),
     *({**MAIN, "num_models": 1, "num_steps": t, "optimizer": "adam"} for t in (1, 2, 4, 8)),
     *({**MAIN, "batch_size": 16, "optimizer": optimizer} for optimizer in ("sgd", "adam")),
-    *({**MAIN, "inner_model": "ResNet18", "num_models": 1, "num_steps": t, "batch_size": 8} for t in (1, 2, 4)),
+    *(
+        {**MAIN, "inner_model": "ResNet18", "num_models": 1, "num_steps": t, "batch_size": 8}
+        for t in (1, 2, 4)
+    ),
 ]
 MEMORY = [("ToyCNN", 128, (1, 4, 16, 32)), ("ResNet18", 32, (1, 4, 8))]
 
@@ -58,8 +84,12 @@ def synchronised(function: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - start
 
 
-def take_turns(ways: dict[str, Callable[[], Any]], repeats: int, device: str) -> list[dict[str, float]]:
-    "Seconds of each way, turn by turn and each turn in another order, after a first one that is not counted."
+def take_turns(
+    ways: dict[str, Callable[[], Any]], repeats: int, device: str
+) -> list[dict[str, float]]:
+    """Seconds of each way, turn by turn and each turn in another order, after a first one that is
+    not counted.
+    """
     turns, order = [], random.Random(0)
     for _ in range(repeats + 1):
         names = order.sample(list(ways), len(ways))
@@ -70,7 +100,11 @@ def take_turns(ways: dict[str, Callable[[], Any]], repeats: int, device: str) ->
 
 def summary(values: list[float]) -> dict[str, float]:
     low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    return {"median": round(statistics.median(values), 4), "lower_quartile": round(low, 4), "upper_quartile": round(high, 4)}
+    return {
+        "median": round(statistics.median(values), 4),
+        "lower_quartile": round(low, 4),
+        "upper_quartile": round(high, 4),
+    }
 
 
 def over(turns: list[dict[str, float]], one: str, other: str) -> dict[str, float]:
@@ -81,7 +115,11 @@ def over(turns: list[dict[str, float]], one: str, other: str) -> dict[str, float
 def engine_of(problem: Problem, device: str) -> tuple[str, str]:
     "What a run with settings left to `auto` takes."
     batch = problem.inner[0][0, 0], problem.inner[1][0, 0]
-    work = work_per_tensor(model_loss(problem.models[0], "cross_entropy"), dict(problem.models[0].named_parameters()), batch)
+    work = work_per_tensor(
+        model_loss(problem.models[0], "cross_entropy"),
+        dict(problem.models[0].named_parameters()),
+        batch,
+    )
     return resolve_engine("auto", "auto", device, num_models=len(problem.models), work=work)
 
 
@@ -89,56 +127,153 @@ def meta_step(device: str, repeats: int) -> dict[str, Any]:
     "Our meta-gradient, that of the peers, and plain training of the same inner steps."
     differences = {}
     for inner_model, optimizer in (("ToyCNN", "sgd"), ("ToyCNN", "adam"), ("ResNet18", "sgd")):
-        found = differences[f"{inner_model}, {optimizer}"] = largest_difference(inner_model, optimizer)
+        found = differences[f"{inner_model}, {optimizer}"] = largest_difference(
+            inner_model, optimizer
+        )
         if max(found.values()) > (1e-10 if optimizer == "sgd" else 1e-4):
-            raise SystemExit(f"the meta-gradients of {inner_model} with {optimizer} differ: {found}; the comparison would mean nothing")
+            raise SystemExit(
+                f"the meta-gradients of {inner_model} with {optimizer} differ: {found}; the "
+                "comparison would mean nothing"
+            )
     rows = []
     for case in GRID if device == "cpu" else [*GRID, {**MAIN, "num_models": 64}]:
         problem = make_problem(**case, device=device)
         engine = engine_of(problem, device)
-        ways = {"plain": lambda: train_plainly(problem), "ours": our_way(problem, *engine), "ours, without the rater": unrolled(problem, *engine)}
+        ways = {
+            "plain": lambda: train_plainly(problem),
+            "ours": our_way(problem, *engine),
+            "ours, without the rater": unrolled(problem, *engine),
+        }
         ways |= {name: partial(peer, problem) for name, peer in PEERS.items()}
-        turns = take_turns(ways, repeats if case["num_models"] * case["num_steps"] <= 16 and case["inner_model"] == "ToyCNN" else 5, device)
+        turns = take_turns(
+            ways,
+            repeats
+            if case["num_models"] * case["num_steps"] <= 16 and case["inner_model"] == "ToyCNN"
+            else 5,
+            device,
+        )
         best = [min(turn[name] for name in PEERS) / turn["ours"] for turn in turns]
-        rows.append({**case, "engine": engine, "repeats": len(turns), "plain_seconds": summary([turn["plain"] for turn in turns]), "our_seconds": summary([turn["ours"] for turn in turns]),
-                     "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"}, "peers_over_ours": {name: over(turns, name, "ours") for name in PEERS}, "best_peer_over_ours": summary(best)})
-        print(case, engine, {name: ratio["median"] for name, ratio in rows[-1]["over_plain"].items()}, "best peer / ours", rows[-1]["best_peer_over_ours"]["median"], flush=True)
+        rows.append(
+            {
+                **case,
+                "engine": engine,
+                "repeats": len(turns),
+                "plain_seconds": summary([turn["plain"] for turn in turns]),
+                "our_seconds": summary([turn["ours"] for turn in turns]),
+                "over_plain": {
+                    name: over(turns, name, "plain") for name in ways if name != "plain"
+                },
+                "peers_over_ours": {name: over(turns, name, "ours") for name in PEERS},
+                "best_peer_over_ours": summary(best),
+            }
+        )
+        print(
+            case,
+            engine,
+            {name: ratio["median"] for name, ratio in rows[-1]["over_plain"].items()},
+            "best peer / ours",
+            rows[-1]["best_peer_over_ours"]["median"],
+            flush=True,
+        )
     return {"largest_difference_in_float64": differences, "rows": rows}
 
 
-def unrolled(problem: Problem, estimator: str, execution: str, compiler: Compiler | None = None, record: bool = True) -> Callable[[], Any]:
+def unrolled(
+    problem: Problem,
+    estimator: str,
+    execution: str,
+    compiler: Compiler | None = None,
+    record: bool = True,
+) -> Callable[[], Any]:
     "Ours without the rater's own forward and backward pass."
-    weights = torch.full_like(problem.inner[0][:, :, :, 0, 0, 0], 1 / problem.inner[0].shape[2])  # (P, T, B)
+    # (P, T, B)
+    weights = torch.full_like(problem.inner[0][:, :, :, 0, 0, 0], 1 / problem.inner[0].shape[2])
     loss_fn = model_loss(problem.models[0], "cross_entropy")
-    differentiate = partial(population_weight_gradient, loss_fn, RULES[problem.optimizer], estimator=estimator, execution=execution, compiler=compiler)
+    differentiate = partial(
+        population_weight_gradient,
+        loss_fn,
+        RULES[problem.optimizer],
+        estimator=estimator,
+        execution=execution,
+        compiler=compiler,
+    )
     if record:
         differentiate = Recorded(differentiate)
-    return lambda: differentiate(problem.params, problem.state, weights, problem.inner, problem.outer)
+    return lambda: differentiate(
+        problem.params, problem.state, weights, problem.inner, problem.outer
+    )
 
 
 def light_rater(device: str, repeats: int) -> dict[str, Any]:
     "The main case with a rater that costs little beside the inner model."
     problem = make_problem(**MAIN, device=device)
     torch.manual_seed(0)
-    problem.rater = nn.Sequential(nn.Conv2d(1, 8, 5, stride=4), nn.GELU(), nn.Flatten(), nn.Linear(288, 1), nn.Flatten(0)).to(device)
+    problem.rater = nn.Sequential(
+        nn.Conv2d(1, 8, 5, stride=4), nn.GELU(), nn.Flatten(), nn.Linear(288, 1), nn.Flatten(0)
+    ).to(device)
     engine = engine_of(problem, device)
-    ways = {"plain": lambda: train_plainly(problem), "ours": our_way(problem, *engine), **{name: partial(peer, problem) for name, peer in PEERS.items()}}
+    ways = {
+        "plain": lambda: train_plainly(problem),
+        "ours": our_way(problem, *engine),
+        **{name: partial(peer, problem) for name, peer in PEERS.items()},
+    }
     turns = take_turns(ways, repeats, device)
-    return {**MAIN, "engine": engine, "repeats": repeats, "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"}, "best_peer_over_ours": summary([min(turn[name] for name in PEERS) / turn["ours"] for turn in turns])}
+    return {
+        **MAIN,
+        "engine": engine,
+        "repeats": repeats,
+        "over_plain": {name: over(turns, name, "plain") for name in ways if name != "plain"},
+        "best_peer_over_ours": summary(
+            [min(turn[name] for name in PEERS) / turn["ours"] for turn in turns]
+        ),
+    }
 
 
 def engines(device: str, repeats: int) -> list[dict[str, Any]]:
     "The estimators and executions of the unrolled steps, over sizes of the work."
     rows = []
-    for inner_model, num_models, num_steps, batch_size in (("ToyCNN", 8, 2, 128), ("ToyCNN", 8, 2, 32), ("ToyCNN", 8, 2, 8), ("ResNetMnist", 4, 2, 128), ("ResNetMnist", 4, 2, 16)):
+    for inner_model, num_models, num_steps, batch_size in (
+        ("ToyCNN", 8, 2, 128),
+        ("ToyCNN", 8, 2, 32),
+        ("ToyCNN", 8, 2, 8),
+        ("ResNetMnist", 4, 2, 128),
+        ("ResNetMnist", 4, 2, 16),
+    ):
         problem = make_problem(inner_model, num_models, num_steps, batch_size, "adam", device)
         loss_fn = model_loss(problem.models[0], "cross_entropy")
-        work = work_per_tensor(loss_fn, dict(problem.models[0].named_parameters()), (problem.inner[0][0, 0], problem.inner[1][0, 0]))
-        ways = {f"{estimator}, {execution}": unrolled(problem, estimator, execution) for estimator in ("reverse", "recompute", "mixed") for execution in EXECUTIONS}
+        work = work_per_tensor(
+            loss_fn,
+            dict(problem.models[0].named_parameters()),
+            (problem.inner[0][0, 0], problem.inner[1][0, 0]),
+        )
+        ways = {
+            f"{estimator}, {execution}": unrolled(problem, estimator, execution)
+            for estimator in ("reverse", "recompute", "mixed")
+            for execution in EXECUTIONS
+        }
         turns = take_turns(ways, max(3, repeats // 2), device)
-        rows.append({"inner_model": inner_model, "P": num_models, "T": num_steps, "B": batch_size, "optimizer": "adam", "work_per_tensor": work, "chosen": engine_of(problem, device),
-                     "repeats": len(turns), "over_reverse_loop": {name: over(turns, name, "reverse, loop") for name in ways}})
-        print({**rows[-1], "over_reverse_loop": {name: ratio["median"] for name, ratio in rows[-1]["over_reverse_loop"].items()}}, flush=True)
+        rows.append(
+            {
+                "inner_model": inner_model,
+                "P": num_models,
+                "T": num_steps,
+                "B": batch_size,
+                "optimizer": "adam",
+                "work_per_tensor": work,
+                "chosen": engine_of(problem, device),
+                "repeats": len(turns),
+                "over_reverse_loop": {name: over(turns, name, "reverse, loop") for name in ways},
+            }
+        )
+        print(
+            {
+                **rows[-1],
+                "over_reverse_loop": {
+                    name: ratio["median"] for name, ratio in rows[-1]["over_reverse_loop"].items()
+                },
+            },
+            flush=True,
+        )
     return rows
 
 
@@ -147,10 +282,19 @@ def compiled(device: str, repeats: int) -> dict[str, Any]:
     problem = make_problem(**MAIN, device=device)
     execution = engine_of(problem, device)[1]
     compiler = Compiler()
-    ways = {"compiled": unrolled(problem, "mixed", execution, compiler), "as it is": unrolled(problem, "mixed", execution)}
+    ways = {
+        "compiled": unrolled(problem, "mixed", execution, compiler),
+        "as it is": unrolled(problem, "mixed", execution),
+    }
     seconds = synchronised(ways["compiled"], device)
     turns = take_turns(ways, repeats, device)
-    return {**MAIN, "execution": execution, "seconds_to_compile": round(seconds, 1), "repeats": len(turns), "compiled_over_as_it_is": over(turns, "compiled", "as it is")}
+    return {
+        **MAIN,
+        "execution": execution,
+        "seconds_to_compile": round(seconds, 1),
+        "repeats": len(turns),
+        "compiled_over_as_it_is": over(turns, "compiled", "as it is"),
+    }
 
 
 def memory(device: str, repeats: int) -> list[dict[str, Any]]:
@@ -161,7 +305,12 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
             for estimator in ("reverse", "recompute", "mixed"):
                 case = inner_model, str(batch_size), str(num_steps), estimator
                 if device == "cpu":  # a process of its own
-                    output = subprocess.run([sys.executable, __file__, "--probe", *case], check=True, capture_output=True, text=True).stdout
+                    output = subprocess.run(
+                        [sys.executable, __file__, "--probe", *case],
+                        check=True,
+                        capture_output=True,
+                        text=True,
+                    ).stdout
                     rows.append(json.loads(output.splitlines()[-1]))
                 else:
                     rows.append(probe(device, *case))
@@ -169,10 +318,13 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def probe(device: str, inner_model: str, batch_size: str, num_steps: str, estimator: str) -> dict[str, Any]:
+def probe(
+    device: str, inner_model: str, batch_size: str, num_steps: str, estimator: str
+) -> dict[str, Any]:
     "The peak of one call, in this process."
     problem = make_problem(inner_model, 1, int(num_steps), int(batch_size), "sgd", device)
-    unrolled(make_problem(inner_model, 1, 2, 1, "sgd", device), estimator, "loop", record=False)()  # load whatever is loaded once
+    # load whatever is loaded once
+    unrolled(make_problem(inner_model, 1, 2, 1, "sgd", device), estimator, "loop", record=False)()
     differentiate = unrolled(problem, estimator, "loop", record=False)
     if device == "cpu":
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
@@ -191,11 +343,22 @@ def probe(device: str, inner_model: str, batch_size: str, num_steps: str, estima
         return tensor
 
     if estimator == "reverse":
-        allowed = patch("torch.autograd.graph.disable_saved_tensors_hooks", lambda message: nullcontext())  # the estimator refuses them, for layers that would use them
+        # the estimator refuses them, for layers that would use them
+        allowed = patch(
+            "torch.autograd.graph.disable_saved_tensors_hooks", lambda message: nullcontext()
+        )
         with allowed, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             differentiate()
     copies = sum(value.nbytes for value in problem.params.values())
-    return {"inner_model": inner_model, "B": int(batch_size), "T": int(num_steps), "estimator": estimator, "peak_bytes": peak, "bytes_saved_by_autograd": sum(saved.values()) or None, "bytes_of_parameters": copies}
+    return {
+        "inner_model": inner_model,
+        "B": int(batch_size),
+        "T": int(num_steps),
+        "estimator": estimator,
+        "peak_bytes": peak,
+        "bytes_saved_by_autograd": sum(saved.values()) or None,
+        "bytes_of_parameters": copies,
+    }
 
 
 def resident(name: str) -> int:
@@ -207,21 +370,38 @@ def resident(name: str) -> int:
 @register_dataset("mnist_shaped")
 class MNISTShaped(TensorDataRaterDataset):
     "Random images and labels in the sizes of MNIST."
+
     num_classes = 10
 
     def read_tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         generator = torch.Generator().manual_seed(0)
         parts = []
         for num in (60_000, 10_000):
-            parts += [torch.randint(256, (num, 1, 28, 28), dtype=torch.uint8, generator=generator), torch.randint(10, (num,), generator=generator)]
+            parts += [
+                torch.randint(256, (num, 1, 28, 28), dtype=torch.uint8, generator=generator),
+                torch.randint(10, (num,), generator=generator),
+            ]
         return tuple(parts)
 
 
 class PerSampleDataset(Dataset):
     "The plain way: one sample at a time, corrupted on access."
 
-    def __init__(self, images: Tensor, labels: Tensor, probability: float, low: float = 0.1, high: float = 0.9):
-        self.images, self.labels, self.probability, self.low, self.high = images, labels, probability, low, high
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        probability: float,
+        low: float = 0.1,
+        high: float = 0.9,
+    ):
+        self.images, self.labels, self.probability, self.low, self.high = (
+            images,
+            labels,
+            probability,
+            low,
+            high,
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -241,12 +421,29 @@ def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def plain_run(parts: Parts, device: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    "A meta-step and an evaluation as scripts for this paper do them: sample by sample, `by_loop`, sample by sample."
+    """A meta-step and an evaluation as scripts for this paper do them: sample by sample, `by_loop`,
+    sample by sample.
+    """
     config, rater = parts.config, parts.rater
-    train, val = parts.inner_stream.loader.dataset.original_subset, parts.outer_stream.loader.dataset
-    test, models = parts.evaluation.clean, [parts.population.make_model(p) for p in range(config.num_inner_models)]
+    train, val = (
+        parts.inner_stream.loader.dataset.original_subset,
+        parts.outer_stream.loader.dataset,
+    )
+    test, models = (
+        parts.evaluation.clean,
+        [parts.population.make_model(p) for p in range(config.num_inner_models)],
+    )
     loaders = [
-        endless(DataLoader(PerSampleDataset(part.samples[part.indices].cpu(), part.targets[part.indices].cpu(), probability), batch_size=config.batch_size, shuffle=True, drop_last=True))
+        endless(
+            DataLoader(
+                PerSampleDataset(
+                    part.samples[part.indices].cpu(), part.targets[part.indices].cpu(), probability
+                ),
+                batch_size=config.batch_size,
+                shuffle=True,
+                drop_last=True,
+            )
+        )
         for part, probability in ((train, config.corruption.corruption_probability), (val, 0.0))
     ]
     optimizer = torch.optim.Adam(rater.parameters(), lr=config.outer_lr)
@@ -256,88 +453,191 @@ def plain_run(parts: Parts, device: str) -> tuple[Callable[[], None], Callable[[
         return tuple(torch.stack([batch[i] for batch in batches]).to(device) for i in (0, 1))
 
     def step() -> None:
-        inner = tuple(part.unflatten(0, (config.num_inner_models, config.inner_steps)) for part in draw(loaders[0], config.num_inner_models * config.inner_steps))
-        by_loop(Problem(config.inner_model_class, config.inner_optimizer, models, rater, {}, {}, inner, draw(loaders[1], config.num_inner_models)))
+        inner = tuple(
+            part.unflatten(0, (config.num_inner_models, config.inner_steps))
+            for part in draw(loaders[0], config.num_inner_models * config.inner_steps)
+        )
+        by_loop(
+            Problem(
+                config.inner_model_class,
+                config.inner_optimizer,
+                models,
+                rater,
+                {},
+                {},
+                inner,
+                draw(loaders[1], config.num_inner_models),
+            )
+        )
         torch.nn.utils.clip_grad_norm_(rater.parameters(), config.grad_clip_norm)
         optimizer.step()
 
     def evaluation() -> None:
-        samples = PerSampleDataset(((test[0].cpu() + 1) * 127.5).round().byte(), test[1].cpu(), 1.0, 0.0, 1.0)
+        samples = PerSampleDataset(
+            ((test[0].cpu() + 1) * 127.5).round().byte(), test[1].cpu(), 1.0, 0.0, 1.0
+        )
         with torch.no_grad():
-            rated = [(rater(image[None].to(device)).item(), fraction) for image, _, fraction in (samples[i] for i in range(len(samples)))]
+            rated = [
+                (rater(image[None].to(device)).item(), fraction)
+                for image, _, fraction in (samples[i] for i in range(len(samples)))
+            ]
         statistics.correlation(*zip(*rated, strict=True))
 
     return step, evaluation
 
 
 def run(device: str, repeats: int) -> dict[str, Any]:
-    "A whole run by part, per meta-step with an evaluation every hundred, against its bare meta-steps and against the plain way."
+    """A whole run by part, per meta-step with an evaluation every hundred, against its bare
+    meta-steps and against the plain way.
+    """
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # raters of noise may collapse
-        config = DataRaterConfig(recipe="mnist_v1", dataset_name="mnist_shaped", device=device, output_dir=folder)
+        config = DataRaterConfig(
+            recipe="mnist_v1", dataset_name="mnist_shaped", device=device, output_dir=folder
+        )
         parts, log = set_up(config), RunLog(Path(folder), config.batch_size)
         num_inner = config.num_inner_models * config.inner_steps
-        fixed = make_problem("ToyCNN", config.num_inner_models, config.inner_steps, config.batch_size, "sgd", device)
+        fixed = make_problem(
+            "ToyCNN", config.num_inner_models, config.inner_steps, config.batch_size, "sgd", device
+        )
         plain_step, plain_evaluation = plain_run(parts, device)
         steps = iter(range(1, 10**6))
 
         def whole_evaluation() -> None:
             evaluate(parts, log, len(log.steps))
-            log.figures.draw(everything=True)  # all figures each time, which a run puts off where it would take too long
+            # all figures each time, which a run puts off where it would take too long
+            log.figures.draw(everything=True)
 
         def whole_step() -> None:
             meta_step = next(steps)
             log.steps.append({"meta_step": meta_step, **take_meta_step(parts, meta_step)})
 
         ways = {
-            "bare": our_way(fixed, *parts.engine), "data": lambda: (parts.inner_stream.next(num_inner), parts.outer_stream.next(config.num_inner_models)),
-            "step": whole_step, "evaluation": whole_evaluation, "plain step": plain_step, "plain evaluation": plain_evaluation,
+            "bare": our_way(fixed, *parts.engine),
+            "data": lambda: (
+                parts.inner_stream.next(num_inner),
+                parts.outer_stream.next(config.num_inner_models),
+            ),
+            "step": whole_step,
+            "evaluation": whole_evaluation,
+            "plain step": plain_step,
+            "plain evaluation": plain_evaluation,
         }
         turns = take_turns(ways, repeats, device)
     every = config.eval_frequency
     for turn in turns:
-        turn["whole"], turn["plain whole"] = turn["step"] + turn["evaluation"] / every, turn["plain step"] + turn["plain evaluation"] / every
+        turn["whole"], turn["plain whole"] = (
+            turn["step"] + turn["evaluation"] / every,
+            turn["plain step"] + turn["plain evaluation"] / every,
+        )
     parts_of_it = {name: summary([turn[name] for turn in turns]) for name in ways}
-    return {"configuration": {name: getattr(config, name) for name in ("num_inner_models", "inner_steps", "batch_size", "inner_model_class", "data_rater_model_class", "eval_frequency")}, "repeats": repeats,
-            "seconds": parts_of_it, "whole_over_bare": over(turns, "whole", "bare"), "plain_over_whole": over(turns, "plain whole", "whole"),
-            "plain_evaluation_over_ours": over(turns, "plain evaluation", "evaluation")}
+    return {
+        "configuration": {
+            name: getattr(config, name)
+            for name in (
+                "num_inner_models",
+                "inner_steps",
+                "batch_size",
+                "inner_model_class",
+                "data_rater_model_class",
+                "eval_frequency",
+            )
+        },
+        "repeats": repeats,
+        "seconds": parts_of_it,
+        "whole_over_bare": over(turns, "whole", "bare"),
+        "plain_over_whole": over(turns, "plain whole", "whole"),
+        "plain_evaluation_over_ours": over(turns, "plain evaluation", "evaluation"),
+    }
 
 
 def whole_runs(device: str, repeats: int) -> list[dict[str, Any]]:
-    "Seconds of runs from the first line to the last, set-up, recording, evaluations, files and figures included; for a GPU."
+    """Seconds of runs from the first line to the last, set-up, recording, evaluations, files and
+    figures included; for a GPU.
+    """
     rows = []
-    for attack, num_models, meta_steps in ((False, 8, 1000), (True, 8, 1000), (False, 64, 200), (True, 64, 200)):
+    for attack, num_models, meta_steps in (
+        (False, 8, 1000),
+        (True, 8, 1000),
+        (False, 64, 200),
+        (True, 64, 200),
+    ):
         with TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # raters of noise may collapse
-            config = DataRaterConfig(recipe="mnist_v1", dataset_name="mnist_shaped", device=device, output_dir=folder, attack=attack, num_inner_models=num_models, meta_steps=meta_steps)
-            seconds = synchronised(lambda config=config: run_meta_training(config, progress=False), device)
-        rows.append({"attack_steps": config.attack_steps if attack else 0, "P": num_models, "T": config.inner_steps, "B": config.batch_size, "meta_steps": meta_steps, "eval_frequency": config.eval_frequency, "seconds": round(seconds, 2)})
+            config = DataRaterConfig(
+                recipe="mnist_v1",
+                dataset_name="mnist_shaped",
+                device=device,
+                output_dir=folder,
+                attack=attack,
+                num_inner_models=num_models,
+                meta_steps=meta_steps,
+            )
+            seconds = synchronised(
+                lambda config=config: run_meta_training(config, progress=False), device
+            )
+        rows.append(
+            {
+                "attack_steps": config.attack_steps if attack else 0,
+                "P": num_models,
+                "T": config.inner_steps,
+                "B": config.batch_size,
+                "meta_steps": meta_steps,
+                "eval_frequency": config.eval_frequency,
+                "seconds": round(seconds, 2),
+            }
+        )
         print(rows[-1], flush=True)
     return rows
 
 
 def rating(device: str, repeats: int) -> dict[str, Any]:
-    "Images rated in a second: by `rate_many`, by the rater as it is in large batches, and one by one."
+    """Images rated in a second: by `rate_many`, by the rater as it is in large batches, and one by
+    one.
+    """
     problem = make_problem("ToyCNN", 1, 1, 2000, "sgd", device)
     x, y, rater = problem.inner[0][0, 0], problem.inner[1][0, 0], problem.rater
 
     def without_gradient(function: Callable[[], Any]) -> Callable[[], Any]:
         return torch.no_grad()(function)
 
-    ways = {"rate_many": without_gradient(lambda: rate_many(rater, x, y)), "batches of 1000": without_gradient(lambda: [rater(part) for part in x.split(1000)]),
-            "one by one": without_gradient(lambda: [rater(image[None]) for image in x])}
+    ways = {
+        "rate_many": without_gradient(lambda: rate_many(rater, x, y)),
+        "batches of 1000": without_gradient(lambda: [rater(part) for part in x.split(1000)]),
+        "one by one": without_gradient(lambda: [rater(image[None]) for image in x]),
+    }
     turns = take_turns(ways, repeats, device)
-    return {"images": len(x), "repeats": repeats, "images_per_second": {name: summary([len(x) / turn[name] for turn in turns]) for name in ways},
-            "batches_over_rate_many": over(turns, "batches of 1000", "rate_many"), "one_by_one_over_rate_many": over(turns, "one by one", "rate_many")}
+    return {
+        "images": len(x),
+        "repeats": repeats,
+        "images_per_second": {
+            name: summary([len(x) / turn[name] for turn in turns]) for name in ways
+        },
+        "batches_over_rate_many": over(turns, "batches of 1000", "rate_many"),
+        "one_by_one_over_rate_many": over(turns, "one by one", "rate_many"),
+    }
 
 
-PARTS = {"meta_step": meta_step, "light_rater": light_rater, "engines": engines, "compiled": compiled, "memory": memory, "run": run, "rating": rating, "whole_runs": whole_runs}
+PARTS = {
+    "meta_step": meta_step,
+    "light_rater": light_rater,
+    "engines": engines,
+    "compiled": compiled,
+    "memory": memory,
+    "run": run,
+    "rating": rating,
+    "whole_runs": whole_runs,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all, whole_runs on a GPU only")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, help="default: all, whole_runs on a GPU only"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--probe", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -346,13 +646,25 @@ def main() -> None:
         print(json.dumps(probe(arguments.device, *arguments.probe)))
         return
     name = f"performance_{'cpu' if arguments.device == 'cpu' else 'gpu'}"
-    for part in arguments.parts or [part for part in PARTS if part != "whole_runs" or arguments.device != "cpu"]:
+    for part in arguments.parts or [
+        part for part in PARTS if part != "whole_runs" or arguments.device != "cpu"
+    ]:
         measured = PARTS[part](arguments.device, arguments.repeats)
         path = ROOT / "results" / f"{name}.json"
         before = json.loads(path.read_text()) if path.exists() else {}
         commits = {**before.get("commits", {}), part: COMMIT}
         kept = {key: value for key, value in before.items() if key in PARTS}
-        path = write_result(name, arguments.device, {"command": "python benchmarks/performance.py" + f" --device {arguments.device}" * (arguments.device != "cpu"), "commits": commits, **kept, part: measured})
+        path = write_result(
+            name,
+            arguments.device,
+            {
+                "command": "python benchmarks/performance.py"
+                + f" --device {arguments.device}" * (arguments.device != "cpu"),
+                "commits": commits,
+                **kept,
+                part: measured,
+            },
+        )
         print(f"{part}: written to {path.name}", flush=True)
 
 

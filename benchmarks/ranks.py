@@ -5,6 +5,7 @@
 A program that takes meta-steps of the recipe `mnist` (on random images of its size) is started by torchrun with one or two processes of one or two threads each; the ways take turns, and ratios are
 taken turn by turn. Bytes are counted by replacing the exchanges of torch.distributed with ones that note how much they were given.
 """
+
 import argparse
 import json
 import os
@@ -20,11 +21,14 @@ import torch.distributed as dist
 from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
 from provenance import command_line, write_result
 
-from datarater.config import DataRaterConfig
-from datarater.meta_training import evaluate, take_meta_step
-from datarater.parts import set_up
-from datarater.ranks import joined_ranks
-from datarater.run_folder import RunLog
+from datarater.runs import (
+    DataRaterConfig,
+    RunLog,
+    evaluate,
+    joined_ranks,
+    set_up,
+    take_meta_step,
+)
 
 WARM_UP, STEPS = 2, 6
 
@@ -32,19 +36,28 @@ WARM_UP, STEPS = 2, 6
 @dataclass(frozen=True)
 class Way:
     "How a population is shared out."
+
     num_ranks: int
     num_threads: int  # of each
     num_inner_models: int  # of all
 
 
 WAYS = {
-    "one process, one thread": Way(1, 1, 8), "one process, two threads": Way(1, 2, 8), "two processes, one thread each": Way(2, 1, 8),
+    "one process, one thread": Way(1, 1, 8),
+    "one process, two threads": Way(1, 2, 8),
+    "two processes, one thread each": Way(2, 1, 8),
     "half the population, one process, one thread": Way(1, 1, 4),
 }
 RATIOS = {  # slower way over faster one: above 1, the second is faster
     "strong scaling, to one thread": ("one process, one thread", "two processes, one thread each"),
-    "strong scaling, to two threads": ("one process, two threads", "two processes, one thread each"),
-    "weak scaling": ("half the population, one process, one thread", "two processes, one thread each"),
+    "strong scaling, to two threads": (
+        "one process, two threads",
+        "two processes, one thread each",
+    ),
+    "weak scaling": (
+        "half the population, one process, one thread",
+        "two processes, one thread each",
+    ),
 }
 
 
@@ -66,10 +79,18 @@ def count_bytes() -> dict[str, int]:
 
 
 def measure(num_inner_models: int, num_threads: int, meta_update: str) -> None:
-    "Take meta-steps as one of the ranks; rank 0 prints the median of their seconds, and what one sends."
+    """Take meta-steps as one of the ranks; rank 0 prints the median of their seconds, and what one
+    sends.
+    """
     torch.set_num_threads(num_threads)
     with joined_ranks("cpu") as ranks:
-        config = DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", num_inner_models=num_inner_models, meta_update=meta_update)
+        config = DataRaterConfig(
+            recipe="mnist",
+            dataset_name="mnist_shaped",
+            device="cpu",
+            num_inner_models=num_inner_models,
+            meta_update=meta_update,
+        )
         parts, seconds = set_up(config, ranks), []
         for meta_step in range(1, WARM_UP + STEPS + 1):
             start = time.perf_counter()
@@ -80,20 +101,47 @@ def measure(num_inner_models: int, num_threads: int, meta_update: str) -> None:
         sent, start = dict(sent), time.perf_counter()
         evaluate(parts, RunLog(None, config.batch_size), 0)
         if ranks.is_first:
-            print(json.dumps({"seconds": statistics.median(seconds[WARM_UP:]), "evaluation": time.perf_counter() - start, "bytes": sent, "rater_parameters": sum(p.numel() for p in parts.rater.parameters())}))
+            print(
+                json.dumps(
+                    {
+                        "seconds": statistics.median(seconds[WARM_UP:]),
+                        "evaluation": time.perf_counter() - start,
+                        "bytes": sent,
+                        "rater_parameters": sum(p.numel() for p in parts.rater.parameters()),
+                    }
+                )
+            )
 
 
 def run(way: Way, meta_update: str = "per_model") -> dict[str, object]:
     "Start the processes of a way, and read what they found."
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={way.num_ranks}", str(Path(__file__).resolve()), "--measure", json.dumps([way.num_inner_models, way.num_threads, meta_update])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": str(way.num_threads)})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={way.num_ranks}",
+        str(Path(__file__).resolve()),
+        "--measure",
+        json.dumps([way.num_inner_models, way.num_threads, meta_update]),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(way.num_threads)},
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)  # how the script starts itself
+    # how the script starts itself
+    parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         measure(*arguments.measure)
@@ -101,15 +149,37 @@ def main() -> None:
     rounds = []
     for number in range(arguments.rounds):
         rounds.append({name: run(way) for name, way in WAYS.items()})
-        print(number, {name: round(found["seconds"], 3) for name, found in rounds[-1].items()}, flush=True)
+        print(
+            number,
+            {name: round(found["seconds"], 3) for name, found in rounds[-1].items()},
+            flush=True,
+        )
     two = WAYS["two processes, one thread each"]
-    messages = {update: {key: run(two, update)[key] for key in ("bytes", "rater_parameters")} for update in ("shared", "per_model")}
-    content = {
-        "command": command_line(), "rounds": arguments.rounds, "steps": STEPS, "ways": {name: vars(way) for name, way in WAYS.items()},
-        "seconds": {name: summary([found[name]["seconds"] for found in rounds]) for name in WAYS}, "evaluation_seconds": {name: summary([found[name]["evaluation"] for found in rounds]) for name in WAYS},
-        "ratios": {name: summary([found[slow]["seconds"] / found[fast]["seconds"] for found in rounds]) for name, (slow, fast) in RATIOS.items()}, "messages": messages,
+    messages = {
+        update: {key: run(two, update)[key] for key in ("bytes", "rater_parameters")}
+        for update in ("shared", "per_model")
     }
-    print(json.dumps(content["ratios"], indent=1), json.dumps(messages), f"written: {write_result('ranks', 'cpu', content).name}", sep="\n")
+    content = {
+        "command": command_line(),
+        "rounds": arguments.rounds,
+        "steps": STEPS,
+        "ways": {name: vars(way) for name, way in WAYS.items()},
+        "seconds": {name: summary([found[name]["seconds"] for found in rounds]) for name in WAYS},
+        "evaluation_seconds": {
+            name: summary([found[name]["evaluation"] for found in rounds]) for name in WAYS
+        },
+        "ratios": {
+            name: summary([found[slow]["seconds"] / found[fast]["seconds"] for found in rounds])
+            for name, (slow, fast) in RATIOS.items()
+        },
+        "messages": messages,
+    }
+    print(
+        json.dumps(content["ratios"], indent=1),
+        json.dumps(messages),
+        f"written: {write_result('ranks', 'cpu', content).name}",
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The reference of adversarial robustness: a plainly and an adversarially trained ToyCNN on MNIST, attacked by PGD and AutoAttack.
 
-    python benchmarks/reference.py [--seeds 0 1 2] [--data_dir FOLDER]      writes results/reference.json
+python benchmarks/reference.py [--seeds 0 1 2] [--data_dir FOLDER]      writes results/reference.json
 """
+
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -12,19 +13,26 @@ from provenance import command_line, write_result
 from runs import spread, train_against_attack, whole
 from torch import Tensor
 
-from datarater.adversarial import AttackPlan, check_evaluation, measure_robustness
-from datarater.config import DataRaterConfig
-from datarater.datasets import get_dataset_loaders
-from datarater.streams import BatchStream
+from datarater.data import BatchStream, get_dataset_loaders
+from datarater.evaluation import AttackPlan, check_evaluation, measure_robustness
+from datarater.runs import DataRaterConfig
 
 EPS, BATCH_SIZE, NUM_SAMPLES = 0.3, 64, 250
 TRAINING = {
     "plain": {"num_steps": 1_000, "lr": 1e-3, "attack_steps": 0, "step_size": 0.0, "ramp": 1},
-    "adversarial": {"num_steps": 2_600, "lr": 3e-3, "attack_steps": 10, "step_size": 0.05, "ramp": 500},
+    "adversarial": {
+        "num_steps": 2_600,
+        "lr": 3e-3,
+        "attack_steps": 10,
+        "step_size": 0.05,
+        "ramp": 500,
+    },
 }
 PLANS = {
     "pgd40": AttackPlan(attack="pgd", eps=EPS, num_steps=40),
-    "pgd40_large_steps": AttackPlan(attack="pgd", eps=EPS, num_steps=40, step_size=EPS, num_restarts=10),
+    "pgd40_large_steps": AttackPlan(
+        attack="pgd", eps=EPS, num_steps=40, step_size=EPS, num_restarts=10
+    ),
     "autoattack": AttackPlan(attack="autoattack", eps=EPS, num_steps=100),
 }
 
@@ -33,36 +41,75 @@ def measure(job: tuple[str, int, str | None]) -> dict[str, Any]:
     "Train one model and attack it."
     name, seed, data_dir = job
     torch.set_num_threads(1)
-    config = DataRaterConfig(dataset_name="mnist", train_split_ratio=0.95, corruption={"corruption_probability": 0.0}, batch_size=BATCH_SIZE, seed=seed, device="cpu", data_dir=data_dir)
+    config = DataRaterConfig(
+        dataset_name="mnist",
+        train_split_ratio=0.95,
+        corruption={"corruption_probability": 0.0},
+        batch_size=BATCH_SIZE,
+        seed=seed,
+        device="cpu",
+        data_dir=data_dir,
+    )
     train_loader, _, test_loader = get_dataset_loaders(config)
-    model = train_against_attack(BatchStream(train_loader, device="cpu").one, seed, EPS, **TRAINING[name])
+    model = train_against_attack(
+        BatchStream(train_loader, device="cpu").one, seed, EPS, **TRAINING[name]
+    )
     x, y = whole(test_loader)
-    chosen: Tensor = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:NUM_SAMPLES]
+    chosen: Tensor = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[
+        :NUM_SAMPLES
+    ]
     x, y = x[chosen], y[chosen]
     found = {attack: measure_robustness(model, x, y, plan) for attack, plan in PLANS.items()}
     checks = check_evaluation(model, x, y, found["pgd40"])
-    result = {"model": name, "seed": seed, "clean": found["pgd40"].clean_accuracy, **{attack: result.robust_accuracy for attack, result in found.items()}}
+    result = {
+        "model": name,
+        "seed": seed,
+        "clean": found["pgd40"].clean_accuracy,
+        **{attack: result.robust_accuracy for attack, result in found.items()},
+    }
     print(result, [check.name for check in checks if not check.passed], flush=True)
     return {**result, "checks": {check.name: check.passed for check in checks}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--jobs", type=int, default=2, help="models at a time, a thread each")
     arguments = parser.parse_args()
 
-    jobs = [(name, seed, arguments.data_dir) for seed in arguments.seeds for name in ("adversarial", "plain")]
+    jobs = [
+        (name, seed, arguments.data_dir)
+        for seed in arguments.seeds
+        for name in ("adversarial", "plain")
+    ]
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         runs = list(pool.map(measure, jobs))
     models = {}
     for name in TRAINING:
         own = [run for run in runs if run["model"] == name]
-        models[name] = {column: spread([run[column] for run in own]) for column in ("clean", *PLANS)}
+        models[name] = {
+            column: spread([run[column] for run in own]) for column in ("clean", *PLANS)
+        }
     content = {
-        "command": command_line(), "eps": EPS, "num_samples": NUM_SAMPLES, "batch_size": BATCH_SIZE, "training": TRAINING, "attacks": {name: {"num_steps": plan.num_steps, "step_size": plan.size if plan.attack == "pgd" else None, "num_restarts": plan.num_restarts} for name, plan in PLANS.items()},
-        "seeds": arguments.seeds, "models": models, "runs": runs,
+        "command": command_line(),
+        "eps": EPS,
+        "num_samples": NUM_SAMPLES,
+        "batch_size": BATCH_SIZE,
+        "training": TRAINING,
+        "attacks": {
+            name: {
+                "num_steps": plan.num_steps,
+                "step_size": plan.size if plan.attack == "pgd" else None,
+                "num_restarts": plan.num_restarts,
+            }
+            for name, plan in PLANS.items()
+        },
+        "seeds": arguments.seeds,
+        "models": models,
+        "runs": runs,
     }
     print(f"written: {write_result('reference', 'cpu', content).name}")
 

@@ -7,6 +7,7 @@ the same number of steps, and attacked by PGD: after plain training at three rad
 clean half (oracle), the half nearest to a mild damage of 0.25 and the most damaged half (oracles of another kind), the best-rated half of each rater, and as many images drawn, with
 replacement, in proportion to the softmax of an adversarial rater's ratings.
 """
+
 import argparse
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -19,34 +20,59 @@ from provenance import command_line, write_result
 from runs import batches, configuration, spread, train_against_attack, whole
 from torch import Tensor, nn
 
-from datarater.adversarial import AttackPlan, check_evaluation, measure_robustness
-from datarater.config import DataRaterConfig
-from datarater.datasets import construct_dataset, make_loaders
-from datarater.inner_loop import rate_many
-from datarater.meta_training import run_meta_training
-from datarater.parts import EvaluationSet, make_evaluation_set
-from datarater.models import construct_model
-from datarater.reference import fit_classifier
-from datarater.rivals import logits_of
+from datarater.curation import logits_of
+from datarater.data import construct_dataset, make_loaders
+from datarater.evaluation import AttackPlan, check_evaluation, measure_robustness
+from datarater.method import rate_many
+from datarater.models import construct_model, fit_classifier
+from datarater.runs import (
+    DataRaterConfig,
+    EvaluationSet,
+    make_evaluation_set,
+    run_meta_training,
+)
 
 TRAIN_STEPS, BATCH_SIZE, NUM_TEST, PGD_STEPS, MILD = 375, 128, 1_000, 20, 0.25
 RADII = (0.05, 0.1, 0.15)
-ADVERSARIAL_TRAINING = {"eps": 0.3, "num_steps": 600, "lr": 3e-3, "attack_steps": 5, "step_size": 0.1, "ramp": 200}
+ADVERSARIAL_TRAINING = {
+    "eps": 0.3,
+    "num_steps": 600,
+    "lr": 3e-3,
+    "attack_steps": 5,
+    "step_size": 0.1,
+    "ramp": 200,
+}
 ADVERSARIAL_BATCH_SIZE = 64
-OLDER = {"inner_lr": 1e-3, "meta_refresh_steps": 50}  # inner models of up to 100 training steps, with the learning rate of those trained downstream
+# inner models of up to 100 training steps, with the learning rate of those trained downstream
+OLDER = {"inner_lr": 1e-3, "meta_refresh_steps": 50}
 ATTACK = {"attack": True, "attack_eps": 0.15, "attack_steps": 5, "attack_step_size": 0.06}
 RATERS: dict[str, dict[str, Any]] = {  # name -> settings beside the recipe's
     "clean outer": {},
     "clean outer, older inner models": OLDER,
     "adversarial outer": {**OLDER, **ATTACK},
 }
-ALSO_ADVERSARIAL = ("everything", "random half", "oracle, clean", "clean outer", "adversarial outer")
+ALSO_ADVERSARIAL = (
+    "everything",
+    "random half",
+    "oracle, clean",
+    "clean outer",
+    "adversarial outer",
+)
 BINS = np.linspace(0.1, 0.9, 9)  # of the corrupted fraction, for the ratings' profile
 
 
 def settings_of(rater: dict[str, Any], meta_steps: int, **settings: Any) -> dict[str, Any]:
     corruption = {"corruption_probability": 0.5, "fixed": True}
-    return dict(recipe="mnist", device="cpu", log=False, corruption=corruption, meta_steps=meta_steps, eval_frequency=50, **rater, **settings)
+    return dict(
+        recipe="mnist",
+        device="cpu",
+        log=False,
+        corruption=corruption,
+        meta_steps=meta_steps,
+        eval_frequency=50,
+        **rater,
+        **settings,
+    )
 
 
 def profile_of(ratings: Tensor, fractions: Tensor) -> list[float]:
@@ -55,8 +81,12 @@ def profile_of(ratings: Tensor, fractions: Tensor) -> list[float]:
     return [round((ratings[bins == i].mean() - ratings.mean()).item(), 4) for i in range(len(BINS))]
 
 
-def data_of(seed: int, data_dir: str | None, meta_steps: int) -> tuple[Tensor, Tensor, Tensor, EvaluationSet]:
-    "Training images with their damage, labels and fractions of damage, and test images, of one seed."
+def data_of(
+    seed: int, data_dir: str | None, meta_steps: int
+) -> tuple[Tensor, Tensor, Tensor, EvaluationSet]:
+    """Training images with their damage, labels and fractions of damage, and test images, of one
+    seed.
+    """
     config = DataRaterConfig(**settings_of({}, meta_steps, seed=seed, data_dir=data_dir))
     dataset = construct_dataset(config)
     train_loader, _, test_loader = make_loaders(dataset, config)
@@ -64,30 +94,60 @@ def data_of(seed: int, data_dir: str | None, meta_steps: int) -> tuple[Tensor, T
     return *whole(train_loader), fractions, make_evaluation_set(dataset, test_loader, config)
 
 
-def quality(model: nn.Module, test: tuple[Tensor, Tensor], corrupted: tuple[Tensor, Tensor], radii: tuple[float, ...]) -> dict[str, float]:
+def quality(
+    model: nn.Module,
+    test: tuple[Tensor, Tensor],
+    corrupted: tuple[Tensor, Tensor],
+    radii: tuple[float, ...],
+) -> dict[str, float]:
     "Accuracy on clean and on corrupted test images, and robust accuracy at each radius."
-    found = {name: (logits_of(model, x).argmax(-1) == y).double().mean().item() for name, (x, y) in (("clean", test), ("corrupted", corrupted))}
+    found = {
+        name: (logits_of(model, x).argmax(-1) == y).double().mean().item()
+        for name, (x, y) in (("clean", test), ("corrupted", corrupted))
+    }
     x, y = test[0][:NUM_TEST], test[1][:NUM_TEST]
-    return {**found, **{f"eps {eps}": measure_robustness(model, x, y, AttackPlan(eps=eps, num_steps=PGD_STEPS)).robust_accuracy for eps in radii}}
+    return {
+        **found,
+        **{
+            f"eps {eps}": measure_robustness(
+                model, x, y, AttackPlan(eps=eps, num_steps=PGD_STEPS)
+            ).robust_accuracy
+            for eps in radii
+        },
+    }
 
 
-def choose(x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, **settings: Any) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
+def choose(
+    x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, **settings: Any
+) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
     "Indices kept by each way of choosing, and each rater's profile."
     half = len(x) // 2
     kept = {
-        "everything": torch.arange(len(x)), "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half],
-        "oracle, clean": fractions.argsort(stable=True)[:half], "oracle, mild": (fractions - MILD).abs().argsort(stable=True)[:half],
+        "everything": torch.arange(len(x)),
+        "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half],
+        "oracle, clean": fractions.argsort(stable=True)[:half],
+        "oracle, mild": (fractions - MILD).abs().argsort(stable=True)[:half],
         "most damaged": fractions.argsort(stable=True, descending=True)[:half],
     }
     profiles = {}
     for rater, changes in RATERS.items():
         with tempfile.TemporaryDirectory() as folder:
-            trained = run_meta_training(DataRaterConfig(**settings_of(changes, meta_steps, seed=seed, **settings), output_dir=folder), progress=False).rater
+            trained = run_meta_training(
+                DataRaterConfig(
+                    **settings_of(changes, meta_steps, seed=seed, **settings), output_dir=folder
+                ),
+                progress=False,
+            ).rater
         with torch.no_grad():
             ratings = rate_many(trained, x, y)
         kept[rater] = ratings.argsort(descending=True)[:half]
         if rater == "adversarial outer":
-            kept[f"{rater}, drawn"] = torch.multinomial(ratings.softmax(0), half, replacement=True, generator=torch.Generator().manual_seed(seed))
+            kept[f"{rater}, drawn"] = torch.multinomial(
+                ratings.softmax(0),
+                half,
+                replacement=True,
+                generator=torch.Generator().manual_seed(seed),
+            )
         profiles[rater] = profile_of(ratings, fractions)
         print(seed, rater, profiles[rater], flush=True)
     return kept, profiles
@@ -106,17 +166,41 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
         plain[name] = quality(model, evaluation.clean, evaluation.corrupted, RADII)
         if name == "everything":
             part = tuple(tensor[:NUM_TEST] for tensor in evaluation.clean)
-            checks = check_evaluation(model, *part, measure_robustness(model, *part, AttackPlan(eps=RADII[-1], num_steps=PGD_STEPS)))
+            checks = check_evaluation(
+                model,
+                *part,
+                measure_robustness(model, *part, AttackPlan(eps=RADII[-1], num_steps=PGD_STEPS)),
+            )
         print(seed, name, {key: round(value, 3) for key, value in plain[name].items()}, flush=True)
         if name in ALSO_ADVERSARIAL:
-            model = train_against_attack(batches(x[chosen], y[chosen], seed, ADVERSARIAL_BATCH_SIZE), seed, **ADVERSARIAL_TRAINING)
-            adversarial[name] = quality(model, evaluation.clean, evaluation.corrupted, (ADVERSARIAL_TRAINING["eps"],))
-            print(seed, name, "adversarial training", {key: round(value, 3) for key, value in adversarial[name].items()}, flush=True)
-    return {"seed": seed, "plain": plain, "adversarial": adversarial, "profiles": profiles, "checks": {check.name: check.passed for check in checks}}
+            model = train_against_attack(
+                batches(x[chosen], y[chosen], seed, ADVERSARIAL_BATCH_SIZE),
+                seed,
+                **ADVERSARIAL_TRAINING,
+            )
+            adversarial[name] = quality(
+                model, evaluation.clean, evaluation.corrupted, (ADVERSARIAL_TRAINING["eps"],)
+            )
+            print(
+                seed,
+                name,
+                "adversarial training",
+                {key: round(value, 3) for key, value in adversarial[name].items()},
+                flush=True,
+            )
+    return {
+        "seed": seed,
+        "plain": plain,
+        "adversarial": adversarial,
+        "profiles": profiles,
+        "checks": {check.name: check.passed for check in checks},
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--meta_steps", type=int, default=240)
     parser.add_argument("--data_dir", default=None)
@@ -129,11 +213,26 @@ def main() -> None:
     results = {}
     for training in ("plain", "adversarial"):
         names, columns = list(runs[0][training]), list(runs[0][training]["everything"])
-        results[training] = {name: {column: spread([run[training][name][column] for run in runs]) for column in columns} for name in names}
+        results[training] = {
+            name: {
+                column: spread([run[training][name][column] for run in runs]) for column in columns
+            }
+            for name in names
+        }
     content = {
-        "command": command_line(), "configuration": configuration(**settings_of({}, arguments.meta_steps)), "raters": RATERS,
-        "seeds": arguments.seeds, "train_steps": TRAIN_STEPS, "batch_size": BATCH_SIZE, "adversarial_training": {**ADVERSARIAL_TRAINING, "batch_size": ADVERSARIAL_BATCH_SIZE},
-        "num_test": NUM_TEST, "pgd_steps": PGD_STEPS, "mild_fraction": MILD, "fraction_edges": BINS.tolist(), **results, "runs": runs,
+        "command": command_line(),
+        "configuration": configuration(**settings_of({}, arguments.meta_steps)),
+        "raters": RATERS,
+        "seeds": arguments.seeds,
+        "train_steps": TRAIN_STEPS,
+        "batch_size": BATCH_SIZE,
+        "adversarial_training": {**ADVERSARIAL_TRAINING, "batch_size": ADVERSARIAL_BATCH_SIZE},
+        "num_test": NUM_TEST,
+        "pgd_steps": PGD_STEPS,
+        "mild_fraction": MILD,
+        "fraction_edges": BINS.tolist(),
+        **results,
+        "runs": runs,
     }
     print(f"written: {write_result('robustness', 'cpu', content).name}")
 

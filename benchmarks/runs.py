@@ -1,4 +1,7 @@
-"""What the benchmarks share: meta-training runs side by side on the cores there are, models trained downstream, results as plain numbers."""
+"""What the benchmarks share: meta-training runs side by side on the cores there are, models trained
+downstream, results as plain numbers.
+"""
+
 import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,20 +14,22 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from datarater.attacks import pgd, random_start
-from datarater.config import DataRaterConfig
-from datarater.corruptions import seeded_generator
-from datarater.inner_loop import detached
-from datarater.weighted_training import model_loss
-from datarater.meta_training import run_meta_training
+from datarater.data import seeded_generator
+from datarater.method import detached, model_loss, pgd, random_start
 from datarater.models import construct_model
+from datarater.runs import DataRaterConfig, run_meta_training
 
-ELSEWHERE = ("seed", "data_dir", "output_dir", "device")  # not part of what a run computes, or given beside it
+# not part of what a run computes, or given beside it
+ELSEWHERE = ("seed", "data_dir", "output_dir", "device")
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     "A table as JSON knows it: a row each, five digits, NaN as null."
-    shorter = table.apply(lambda column: column.map(lambda value: float(f"{value:.5g}")) if column.dtype.kind == "f" else column)
+    shorter = table.apply(
+        lambda column: (
+            column.map(lambda value: float(f"{value:.5g}")) if column.dtype.kind == "f" else column
+        )
+    )
     return shorter.astype(object).where(table.notna(), None).to_dict("records")
 
 
@@ -33,7 +38,12 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         result = run_meta_training(DataRaterConfig(**settings, output_dir=folder), progress=False)
-    return {"seed": result.config.seed, "metrics": records(result.metrics), "by_kind": records(result.by_kind.reset_index()), "by_strength": records(result.by_strength)}
+    return {
+        "seed": result.config.seed,
+        "metrics": records(result.metrics),
+        "by_kind": records(result.by_kind.reset_index()),
+        "by_strength": records(result.by_strength),
+    }
 
 
 def run_all(all_settings: Sequence[dict[str, Any]], jobs: int) -> list[dict[str, Any]]:
@@ -42,7 +52,11 @@ def run_all(all_settings: Sequence[dict[str, Any]], jobs: int) -> list[dict[str,
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for settings, result in zip(all_settings, pool.map(run, all_settings), strict=True):
             last = result["metrics"][-1]
-            print(f"{settings}\n    meta-step {last['meta_step']}: AUROC {last['auroc']}, R² {last['r2']}, rho {last['spearman']}", flush=True)
+            print(
+                f"{settings}\n    meta-step {last['meta_step']}: AUROC {last['auroc']}, R² "
+                f"{last['r2']}, rho {last['spearman']}",
+                flush=True,
+            )
             results.append(result)
     return results
 
@@ -52,7 +66,9 @@ def whole(loader: Any) -> tuple[Tensor, Tensor]:
     return loader.dataset.batch(torch.arange(len(loader.dataset)))[:2]
 
 
-def batches(x: Tensor, y: Tensor, seed: int, size: int = 128) -> Callable[[], tuple[Tensor, Tensor]]:
+def batches(
+    x: Tensor, y: Tensor, seed: int, size: int = 128
+) -> Callable[[], tuple[Tensor, Tensor]]:
     "A function that draws random batches."
     generator = torch.Generator().manual_seed(seed)
 
@@ -75,14 +91,27 @@ def train_against_attack(
 ) -> nn.Module:
     "A ToyCNN trained by Adam on batches that PGD has attacked first (Madry et al. 2018)."
     model, generator = construct_model("ToyCNN", seed=seed), seeded_generator(seed, "attack")
-    loss_fn, optimizer = model_loss(model, "cross_entropy"), torch.optim.Adam(model.parameters(), lr=lr)
+    loss_fn, optimizer = (
+        model_loss(model, "cross_entropy"),
+        torch.optim.Adam(model.parameters(), lr=lr),
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_steps)
     for step in range(1, num_steps + 1):
         x, y = next_batch()
         if attack_steps:
             share = min(1, step / ramp)
             start = random_start(x, eps=share * eps, generator=generator)
-            x = pgd(loss_fn, detached(dict(model.named_parameters())), x, y, start, eps=share * eps, step_size=share * step_size, num_steps=attack_steps, keep_best=False)
+            x = pgd(
+                loss_fn,
+                detached(dict(model.named_parameters())),
+                x,
+                y,
+                start,
+                eps=share * eps,
+                step_size=share * step_size,
+                num_steps=attack_steps,
+                keep_best=False,
+            )
         loss = loss_fn(dict(model.named_parameters()), x, y).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -93,7 +122,11 @@ def train_against_attack(
 
 def configuration(**settings: Any) -> dict[str, Any]:
     "Every setting of a run as it is resolved, without those that say where it happens."
-    return {name: value for name, value in dataclasses.asdict(DataRaterConfig(**settings)).items() if name not in ELSEWHERE}
+    return {
+        name: value
+        for name, value in dataclasses.asdict(DataRaterConfig(**settings)).items()
+        if name not in ELSEWHERE
+    }
 
 
 def spread(values: list[float | None]) -> dict[str, float | None]:
@@ -101,4 +134,9 @@ def spread(values: list[float | None]) -> dict[str, float | None]:
     if any(value is None for value in values):
         return dict.fromkeys(("mean", "std", "min", "max"))
     std = round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else None
-    return {"mean": round(float(np.mean(values)), 4), "std": std, "min": round(float(min(values)), 4), "max": round(float(max(values)), 4)}
+    return {
+        "mean": round(float(np.mean(values)), 4),
+        "std": std,
+        "min": round(float(min(values)), 4),
+        "max": round(float(max(values)), 4),
+    }

@@ -5,6 +5,7 @@
 The kills are those of tests/test_resume.py, only more of them; files of a resumed run that are not those of one never killed are counted. The cost is that of a checkpoint every fifty meta-steps of the
 original's MNIST configuration (on random images of its size), as a share of those meta-steps, side by side.
 """
+
 import argparse
 import statistics
 import sys
@@ -15,11 +16,15 @@ from pathlib import Path
 from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
 from provenance import ROOT, write_result
 
-from datarater.checkpoints import Interruption
-from datarater.config import DataRaterConfig
-from datarater.meta_training import Run, evaluate, take_meta_step
-from datarater.parts import set_up
-from datarater.run_folder import RunLog
+from datarater.runs import (
+    DataRaterConfig,
+    Interruption,
+    Run,
+    RunLog,
+    evaluate,
+    set_up,
+    take_meta_step,
+)
 
 sys.path.append(str(ROOT / "tests"))
 from test_resume import kill_often  # noqa: E402
@@ -30,12 +35,18 @@ EVERY = 50  # meta-steps
 def checkpoint_cost(repeats: int) -> dict[str, object]:
     "Seconds of a checkpoint over those of the meta-steps between two."
     with tempfile.TemporaryDirectory() as folder:
-        config = DataRaterConfig(recipe="mnist_v1", dataset_name="mnist_shaped", device="cpu", output_dir=folder)
+        config = DataRaterConfig(
+            recipe="mnist_v1", dataset_name="mnist_shaped", device="cpu", output_dir=folder
+        )
         parts, log = set_up(config), RunLog(None, config.batch_size)
         run = Run(parts, log, Path(folder), Interruption())
         evaluate(parts, log, 0)
-        log.steps = [{"meta_step": step, "skipped": 0.0, **take_meta_step(parts, step)} for step in range(1, 3)]
-        log.steps += [{**log.steps[-1], "meta_step": step} for step in range(3, 1001)]  # as long a history as at the run's end
+        log.steps = [
+            {"meta_step": step, "skipped": 0.0, **take_meta_step(parts, step)}
+            for step in range(1, 3)
+        ]
+        # as long a history as at the run's end
+        log.steps += [{**log.steps[-1], "meta_step": step} for step in range(3, 1001)]
         turns = []
         for _ in range(repeats):
             start = time.perf_counter()
@@ -44,18 +55,29 @@ def checkpoint_cost(repeats: int) -> dict[str, object]:
             run.save(must=True)
             turns.append((middle - start, time.perf_counter() - middle))
         size = run.checkpoint.stat().st_size
-    return {"every": EVERY, "repeats": repeats, "bytes": size, "seconds": statistics.median(save for _, save in turns), "share_of_run": summary([save / (EVERY * step + save) for step, save in turns])}
+    return {
+        "every": EVERY,
+        "repeats": repeats,
+        "bytes": size,
+        "seconds": statistics.median(save for _, save in turns),
+        "share_of_run": summary([save / (EVERY * step + save) for step, save in turns]),
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--num_kills", type=int, default=100)
     arguments = parser.parse_args()
     cost = checkpoint_cost(repeats=11)
     print(cost, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         killed = kill_often(Path(folder), arguments.num_kills)
-    print(f"written: {write_result('soak', 'cpu', {'command': 'python benchmarks/soak.py', 'checkpoint': cost, 'killed': killed}).name}")
+    print(
+        "written: "
+        f"{write_result('soak', 'cpu', {'command': 'python benchmarks/soak.py', 'checkpoint': cost, 'killed': killed}).name}"
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 Half of MNIST's training images are corrupted (`pixel_noise`, fractions 0.1 to 0.9, the same ones in every epoch). Each rater keeps the best-rated half. Every downstream model
 is trained for the same number of steps, from the same initialisation, on everything, on that half, on a random half and on the clean half (the oracle).
 """
+
 import argparse
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -17,14 +18,12 @@ from runs import batches, configuration, spread, whole
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from datarater.config import DataRaterConfig
-from datarater.datasets import get_dataset_loaders
-from datarater.detection import detection_quality
-from datarater.inner_loop import rate_many
-from datarater.meta_training import run_meta_training
-from datarater.models import ToyMLP, construct_model, register_model
-from datarater.reference import fit_classifier
-from datarater.rivals import logits_of
+from datarater.curation import logits_of
+from datarater.data import get_dataset_loaders
+from datarater.evaluation import detection_quality
+from datarater.method import rate_many
+from datarater.models import ToyMLP, construct_model, fit_classifier, register_model
+from datarater.runs import DataRaterConfig, run_meta_training
 
 DOWNSTREAM_STEPS = 375  # one epoch of the whole training set
 
@@ -41,10 +40,19 @@ INNER_MODELS = ("ToyCNN", "ImageMLP")
 
 
 def settings_of(inner_model: str, **settings: Any) -> dict[str, Any]:
-    return dict(recipe="mnist", device="cpu", inner_model_class=inner_model, corruption={"corruption_probability": 0.5, "fixed": True}, log=False, **settings)
+    return dict(
+        recipe="mnist",
+        device="cpu",
+        inner_model_class=inner_model,
+        corruption={"corruption_probability": 0.5, "fixed": True},
+        log=False,
+        **settings,
+    )
 
 
-def accuracy(name: str, x: Tensor, y: Tensor, chosen: Tensor, test: tuple[Tensor, Tensor], seed: int) -> float:
+def accuracy(
+    name: str, x: Tensor, y: Tensor, chosen: Tensor, test: tuple[Tensor, Tensor], seed: int
+) -> float:
     "Test accuracy of a model trained on the chosen samples."
     model = construct_model(name, seed=seed)
     fit_classifier(model, batches(x[chosen], y[chosen], seed), DOWNSTREAM_STEPS)
@@ -60,22 +68,50 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     (x, y), test_pair = whole(train), whole(test)
     is_clean = torch.tensor([kind == "clean" for kind in train.dataset.ground_truth().kinds])
     half, ratings, quality = len(x) // 2, {}, {}
-    chosen = {"everything": torch.arange(len(x)), "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half], "clean half": is_clean.nonzero().flatten()}
+    chosen = {
+        "everything": torch.arange(len(x)),
+        "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half],
+        "clean half": is_clean.nonzero().flatten(),
+    }
     for inner_model in INNER_MODELS:
         with tempfile.TemporaryDirectory() as folder:
-            rater = run_meta_training(DataRaterConfig(**settings_of(inner_model, **settings), output_dir=folder), progress=False).rater
+            rater = run_meta_training(
+                DataRaterConfig(**settings_of(inner_model, **settings), output_dir=folder),
+                progress=False,
+            ).rater
         with torch.no_grad():
             ratings[inner_model] = rate_many(rater, x, y)
         quality[inner_model] = detection_quality(ratings[inner_model].numpy(), ~is_clean.numpy())
-        chosen[f"kept by rater of {inner_model}"] = ratings[inner_model].argsort(descending=True)[:half]
-    accuracies = {model: {name: accuracy(model, x, y, indices, test_pair, seed) for name, indices in chosen.items()} for model in INNER_MODELS}
+        chosen[f"kept by rater of {inner_model}"] = ratings[inner_model].argsort(descending=True)[
+            :half
+        ]
+    accuracies = {
+        model: {
+            name: accuracy(model, x, y, indices, test_pair, seed)
+            for name, indices in chosen.items()
+        }
+        for model in INNER_MODELS
+    }
     correlation = spearmanr(ratings["ToyCNN"], ratings["ImageMLP"]).statistic
-    print("seed", seed, {name: round(value["auroc"], 4) for name, value in quality.items()}, accuracies, flush=True)
-    return {"seed": seed, "detection": quality, "correlation_of_ratings": float(correlation), "accuracy": accuracies}
+    print(
+        "seed",
+        seed,
+        {name: round(value["auroc"], 4) for name, value in quality.items()},
+        accuracies,
+        flush=True,
+    )
+    return {
+        "seed": seed,
+        "detection": quality,
+        "correlation_of_ratings": float(correlation),
+        "accuracy": accuracies,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--meta_steps", type=int, default=100)
     parser.add_argument("--data_dir", default=None)
@@ -83,16 +119,32 @@ def main() -> None:
     arguments = parser.parse_args()
 
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        runs = list(pool.map(compare, [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds]))
+        runs = list(
+            pool.map(
+                compare,
+                [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds],
+            )
+        )
     names = list(runs[0]["accuracy"]["ToyCNN"])
     content = {
-        "command": command_line(), "configuration": configuration(**settings_of("ToyCNN", meta_steps=arguments.meta_steps)),
-        "seeds": arguments.seeds, "downstream_steps": DOWNSTREAM_STEPS,
-        "accuracy": {model: {name: spread([run["accuracy"][model][name] for run in runs]) for name in names} for model in INNER_MODELS},
-        "auroc": {model: spread([run["detection"][model]["auroc"] for run in runs]) for model in INNER_MODELS},
-        "correlation_of_ratings": spread([run["correlation_of_ratings"] for run in runs]), "runs": runs,
+        "command": command_line(),
+        "configuration": configuration(**settings_of("ToyCNN", meta_steps=arguments.meta_steps)),
+        "seeds": arguments.seeds,
+        "downstream_steps": DOWNSTREAM_STEPS,
+        "accuracy": {
+            model: {name: spread([run["accuracy"][model][name] for run in runs]) for name in names}
+            for model in INNER_MODELS
+        },
+        "auroc": {
+            model: spread([run["detection"][model]["auroc"] for run in runs])
+            for model in INNER_MODELS
+        },
+        "correlation_of_ratings": spread([run["correlation_of_ratings"] for run in runs]),
+        "runs": runs,
     }
-    print(f"written: {write_result('transfer', DataRaterConfig(recipe='mnist').device, content).name}")
+    print(
+        f"written: {write_result('transfer', DataRaterConfig(recipe='mnist').device, content).name}"
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 # %% ../nbs/reference/api_pages.ipynb #4bf8a767
 class Parameter(NamedTuple):
     "A parameter of a function, or a field of a class, as its source shows it."
+
     name: str
     annotation: str  # as written; empty if there is none
     default: str  # as written; empty if there is none
@@ -27,7 +28,11 @@ class Parameter(NamedTuple):
 def _comments(source: str) -> dict[int, str]:
     "The comments of a source by their lines."
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    return {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
 
 
 def _written(node: ast.expr | None) -> str:
@@ -41,13 +46,36 @@ def parameters_of(
     "The parameters of a function, in order."
     given, end = function.args, function.returns.end_lineno if function.returns else function.lineno
     ordered = given.posonlyargs + given.args
-    pairs = list(zip([arg.arg for arg in ordered], ordered, [None] * (len(ordered) - len(given.defaults)) + given.defaults, strict=True))
+    pairs = list(
+        zip(
+            [arg.arg for arg in ordered],
+            ordered,
+            [None] * (len(ordered) - len(given.defaults)) + given.defaults,
+            strict=True,
+        )
+    )
     pairs += [("*" + given.vararg.arg, given.vararg, None)] if given.vararg else []
-    pairs += [(arg.arg, arg, default) for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    pairs += [
+        (arg.arg, arg, default)
+        for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    ]
     pairs += [("**" + given.kwarg.arg, given.kwarg, None)] if given.kwarg else []
     lines = {name: (default or arg).end_lineno for name, arg, default in pairs}
-    found = [Parameter(name, _written(arg.annotation), _written(default), comments.get(lines[name], "") if lines[name] != end else "") for name, arg, default in pairs if name not in ("self", "cls")]
-    return found + ([Parameter("returns", _written(function.returns), "", comments.get(end, ""))] if _written(function.returns) not in ("", "None") else [])
+    found = [
+        Parameter(
+            name,
+            _written(arg.annotation),
+            _written(default),
+            comments.get(lines[name], "") if lines[name] != end else "",
+        )
+        for name, arg, default in pairs
+        if name not in ("self", "cls")
+    ]
+    return found + (
+        [Parameter("returns", _written(function.returns), "", comments.get(end, ""))]
+        if _written(function.returns) not in ("", "None")
+        else []
+    )
 
 # %% ../nbs/reference/api_pages.ipynb #6d26f02e
 def fields_of(
@@ -59,39 +87,85 @@ def fields_of(
     for node, after in zip(described.body, [*described.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_"):
             is_said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            found.append(Parameter(node.target.id, _written(node.annotation), _written(node.value), after.value.value if is_said else comments.get(node.end_lineno, "")))
+            found.append(
+                Parameter(
+                    node.target.id,
+                    _written(node.annotation),
+                    _written(node.value),
+                    after.value.value if is_said else comments.get(node.end_lineno, ""),
+                )
+            )
     return found
 
 # %% ../nbs/reference/api_pages.ipynb #6b7be22f
-def table_of(
-    parameters: list[Parameter],
-) -> str:  # Markdown; empty if there are none
+def table_of(parameters: list[Parameter]) -> str:  # Markdown; empty if there are none
     "A table of parameters."
-    def cell(text: str) -> str: return " ".join(text.split()).replace("|", "&#124;")
-    def code(text: str) -> str: return f"<code>{cell(text).replace('<', '&lt;')}</code>" if "|" in text else f"`{cell(text)}`" if text else ""
 
-    rows = [("**returns**" if p.name == "returns" else code(p.name), code(p.annotation), code(p.default), cell(p.said)) for p in parameters]
-    shown = [column for column in zip(("", "type", "default", "what it is"), *rows, strict=True) if any(column[1:])]
+    def cell(text: str) -> str:
+        return " ".join(text.split()).replace("|", "&#124;")
+
+    def code(text: str) -> str:
+        return (
+            f"<code>{cell(text).replace('<', '&lt;')}</code>"
+            if "|" in text
+            else f"`{cell(text)}`"
+            if text
+            else ""
+        )
+
+    rows = [
+        (
+            "**returns**" if p.name == "returns" else code(p.name),
+            code(p.annotation),
+            code(p.default),
+            cell(p.said),
+        )
+        for p in parameters
+    ]
+    shown = [
+        column
+        for column in zip(("", "type", "default", "what it is"), *rows, strict=True)
+        if any(column[1:])
+    ]
     lines = [f"| {' | '.join(row)} |" for row in zip(*shown, strict=True)]
     return "\n".join([lines[0], "|---" * len(shown) + "|", *lines[1:]]) if rows else ""
 
 # %% ../nbs/reference/api_pages.ipynb #8f82704f
 def _signature(name: str, parameters: list[Parameter], keyword: str) -> str:
     "A call of it, on one line where it is short, as Markdown."
-    parts = [f"{p.name}={p.default}" if p.default else p.name for p in parameters if p.name != "returns"]
+    parts = [
+        f"{p.name}={p.default}" if p.default else p.name for p in parameters if p.name != "returns"
+    ]
     line = f"{keyword} {name}({', '.join(parts)})"
-    text = line if len(line) <= 90 else f"{keyword} {name}(\n" + "".join(f"    {part},\n" for part in parts) + ")"
+    text = (
+        line
+        if len(line) <= 90
+        else f"{keyword} {name}(\n" + "".join(f"    {part},\n" for part in parts) + ")"
+    )
     return f"```python\n{text}\n```"
 
 
 def _methods_of(described: ast.ClassDef) -> str:
     "The public methods of a class, a line each."
-    public = [node for node in described.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-    def call(node: ast.FunctionDef) -> str:
-        is_property = any(_written(decorator) in ("property", "cached_property") for decorator in node.decorator_list)
-        return node.name if is_property else f"{node.name}({', '.join(p.name for p in parameters_of(node, {}) if p.name != 'returns')})"
+    public = [
+        node
+        for node in described.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
 
-    def about(node: ast.FunctionDef) -> str: return " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+    def call(node: ast.FunctionDef) -> str:
+        is_property = any(
+            _written(decorator) in ("property", "cached_property")
+            for decorator in node.decorator_list
+        )
+        return (
+            node.name
+            if is_property
+            else f"{node.name}({', '.join(p.name for p in parameters_of(node, {}) if p.name != 'returns')})"
+        )
+
+    def about(node: ast.FunctionDef) -> str:
+        return " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
 
     return "\n".join(f"- `{call(node)}`: {about(node)}" for node in public)
 
@@ -105,22 +179,45 @@ def _parsed(symbol: Any) -> tuple[ast.stmt, dict[int, str]]:
 def _default(field: dataclasses.Field) -> str:
     if field.default is not dataclasses.MISSING:
         return repr(field.default)
-    return "" if field.default_factory is dataclasses.MISSING else f"{field.default_factory.__name__}()"
+    return (
+        ""
+        if field.default_factory is dataclasses.MISSING
+        else f"{field.default_factory.__name__}()"
+    )
 
 
 def parameters_to_show(
     symbol: Any,  # function or class
 ) -> list[Parameter]:
-    "Parameters of a function, fields of a data class or named tuple with those it inherits, or what the `__init__` of a class takes."
+    """Parameters of a function, fields of a data class or named tuple with those it inherits, or
+    what the `__init__` of a class takes.
+    """
     if not inspect.isclass(symbol):
         return parameters_of(*_parsed(symbol))
     if dataclasses.is_dataclass(symbol) or hasattr(symbol, "_fields"):
-        bases = [base for base in reversed(symbol.__mro__) if base is symbol or dataclasses.is_dataclass(base)]
-        found = {parameter.name: parameter for base in bases for parameter in fields_of(*_parsed(base))}
-        defaults = {field.name: _default(field) for field in dataclasses.fields(symbol)} if dataclasses.is_dataclass(symbol) else {}
-        return [parameter._replace(default=defaults.get(name, parameter.default)) for name, parameter in found.items()]
+        bases = [
+            base
+            for base in reversed(symbol.__mro__)
+            if base is symbol or dataclasses.is_dataclass(base)
+        ]
+        found = {
+            parameter.name: parameter for base in bases for parameter in fields_of(*_parsed(base))
+        }
+        defaults = (
+            {field.name: _default(field) for field in dataclasses.fields(symbol)}
+            if dataclasses.is_dataclass(symbol)
+            else {}
+        )
+        return [
+            parameter._replace(default=defaults.get(name, parameter.default))
+            for name, parameter in found.items()
+        ]
     init = symbol.__init__
-    return parameters_of(*_parsed(init)) if inspect.isfunction(init) and not init.__module__.startswith("torch.") else []
+    return (
+        parameters_of(*_parsed(init))
+        if inspect.isfunction(init) and not init.__module__.startswith("torch.")
+        else []
+    )
 
 # %% ../nbs/reference/api_pages.ipynb #93d8f25e
 def exported(
@@ -131,7 +228,11 @@ def exported(
         return symbol
     package = __name__.partition(".")[0] if __name__ != "__main__" else "datarater"
     symbols = import_module(f"{package}._modidx").d["syms"]
-    found = [getattr(import_module(module), symbol.__qualname__, None) for module, names in symbols.items() if f"{module}.{symbol.__qualname__}" in names]
+    found = [
+        getattr(import_module(module), symbol.__qualname__, None)
+        for module, names in symbols.items()
+        if f"{module}.{symbol.__qualname__}" in names
+    ]
     return next((one for one in found if one.__doc__ == symbol.__doc__), symbol)
 
 # %% ../nbs/reference/api_pages.ipynb #95f08cac
@@ -144,15 +245,31 @@ class ApiEntry:
         name: str | None = None,  # default: its own
         title_level: int = 3,  # of its heading
     ):
-        self.symbol, self.name, self.title_level, self.link = exported(symbol), name or symbol.__qualname__, title_level, ""
-        entry = import_module("nbdev.doclinks").NbdevLookup()[f"{self.symbol.__module__}.{self.symbol.__qualname__}"]
+        self.symbol, self.name, self.title_level, self.link = (
+            exported(symbol),
+            name or symbol.__qualname__,
+            title_level,
+            "",
+        )
+        entry = import_module("nbdev.doclinks").NbdevLookup()[
+            f"{self.symbol.__module__}.{self.symbol.__qualname__}"
+        ]
         if entry:
             self.link = f"{entry[2]}#L{inspect.getsourcelines(self.symbol)[1]}"
 
     def _repr_markdown_(self) -> str:
         node, _ = _parsed(self.symbol)
         is_class, parameters = inspect.isclass(self.symbol), parameters_to_show(self.symbol)
-        source = f'[source]({self.link}){{target="_blank" style="float:right; font-size:smaller"}}\n\n' if self.link else ""
-        parts = [f"---\n\n{source}{'#' * self.title_level} {self.name}", _signature(self.name, parameters, "class" if is_class else "def"),
-                 inspect.cleandoc(ast.get_docstring(node) or ""), table_of(parameters), _methods_of(node) if is_class else ""]
+        source = (
+            f'[source]({self.link}){{target="_blank" style="float:right; font-size:smaller"}}\n\n'
+            if self.link
+            else ""
+        )
+        parts = [
+            f"---\n\n{source}{'#' * self.title_level} {self.name}",
+            _signature(self.name, parameters, "class" if is_class else "def"),
+            inspect.cleandoc(ast.get_docstring(node) or ""),
+            table_of(parameters),
+            _methods_of(node) if is_class else "",
+        ]
         return "\n\n".join(part for part in parts if part)

@@ -3,6 +3,7 @@
 nbconvert turns the notebook into Markdown. Before that, nbdev's directives are obeyed (`#| hide`, `#| include: false`, `#| echo: false`,
 `#| output: false`) and taken out; after that, relative links, which start from nbs/, are made to start from the root.
 """
+
 import posixpath
 import re
 import sys
@@ -12,9 +13,13 @@ from nbconvert import MarkdownExporter
 from traitlets.config import Config
 from tree import ROOT
 
-NOTICE = "<!-- Made from nbs/index.ipynb by `python tests/readme.py`: change the notebook, not this file. -->"
+NOTICE = (
+    "<!-- Made from nbs/index.ipynb by `python tests/readme.py`: change the notebook, not this "
+    "file. -->"
+)
 DIRECTIVE = re.compile(r"^\s*#\s*\|\s*(.+?)\s*$")
-# [text](target), [text](target "title"), src="target", href="target"; not a scheme (https:), not an anchor, not an absolute path
+# [text](target), [text](target "title"), src="target", href="target"; not a scheme (https:), not an
+# anchor, not an absolute path
 LINK = re.compile(r"""(\]\(|\b(?:src|href)=["'])(?![a-z][a-z0-9+.-]*:|[#/])([^)"'\s]+)""")
 
 
@@ -24,24 +29,31 @@ def apply_directives(cell: nbformat.NotebookNode) -> nbformat.NotebookNode | Non
     directives = {re.sub(r"[\s:]+", " ", match[1]).lower() for match in matches if match}
     if directives & {"hide", "include false"}:
         return None
-    lines = [line for line, match in zip(cell.source.splitlines(), matches, strict=True) if not match]
+    lines = [
+        line for line, match in zip(cell.source.splitlines(), matches, strict=True) if not match
+    ]
     cell.source = "\n".join(lines).strip("\n")
     if "output false" in directives:
         cell.outputs = []
     if "echo false" in directives:
-        cell.metadata["transient"] = {"remove_source": True}  # the mark that nbconvert's templates look for
+        # the mark that nbconvert's templates look for
+        cell.metadata["transient"] = {"remove_source": True}
         return cell if cell.outputs else None
     return cell if cell.source or cell.outputs else None
 
 
 def links_from_root(markdown: str) -> str:
-    "The Markdown with its relative links, which start from nbs/, made to start from the root; code blocks stay as they are."
+    """The Markdown with its relative links, which start from nbs/, made to start from the root;
+    code blocks stay as they are.
+    """
     lines, fenced = [], False
     for line in markdown.splitlines():
         if line.lstrip().startswith("```"):
             fenced = not fenced
         elif not fenced:
-            line = LINK.sub(lambda match: match[1] + posixpath.normpath(posixpath.join("nbs", match[2])), line)
+            line = LINK.sub(
+                lambda match: match[1] + posixpath.normpath(posixpath.join("nbs", match[2])), line
+            )
         lines.append(line.rstrip())
     return "\n".join(lines)
 
@@ -49,14 +61,20 @@ def links_from_root(markdown: str) -> str:
 def make_readme() -> str:
     "The text of README.md."
     notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
-    cells = [apply_directives(cell) if cell.cell_type == "code" else cell for cell in notebook.cells]
+    cells = [
+        apply_directives(cell) if cell.cell_type == "code" else cell for cell in notebook.cells
+    ]
     notebook.cells = [cell for cell in cells if cell is not None and cell.cell_type != "raw"]
-    notebook.metadata["language_info"] = {"name": "python"}  # nbdev_clean drops it; it names the language of code blocks
+    # nbdev_clean drops it; it names the language of code blocks
+    notebook.metadata["language_info"] = {"name": "python"}
     config = Config()
     config.NbConvertBase.display_data_priority = ["image/png", "text/markdown", "text/plain"]
     markdown, resources = MarkdownExporter(config=config).from_notebook_node(notebook)
     if resources["outputs"]:
-        raise SystemExit("nbs/index.ipynb shows a figure as an output: save it to nbs/images/ and refer to it as ![…](images/name.png)")
+        raise SystemExit(
+            "nbs/index.ipynb shows a figure as an output: save it to nbs/images/ and refer "
+            "to it as ![…](images/name.png)"
+        )
     return NOTICE + "\n\n" + re.sub(r"\n{3,}", "\n\n", links_from_root(markdown)).strip() + "\n"
 
 

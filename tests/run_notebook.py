@@ -3,6 +3,7 @@
 The last line of the output is JSON: whether it passed, how many code cells ran, which cells show something that the saved notebook does not, and which functions and
 classes were on the stack when a `DataRaterError` was made.
 """
+
 import json
 import re
 import sys
@@ -12,11 +13,14 @@ import nbdev.test
 from execnb.shell import CaptureShell
 from nbdev.config import get_config
 
-from datarater.config import DataRaterError
+from datarater.support import DataRaterError
 
 
 class RecordingShell(CaptureShell):
-    "nbdev's shell, which also counts the cells it executes and notes those whose saved outputs are missing."
+    """nbdev's shell, which also counts the cells it executes and notes those whose saved outputs
+    are missing.
+    """
+
     num_executed = 0
     without_outputs: list[int] = []
     module = ""  # that the notebook exports
@@ -25,7 +29,8 @@ class RecordingShell(CaptureShell):
     def cell(self, cell, **kwargs):
         had_outputs = bool(cell.get("outputs"))
         super().cell(cell, **kwargs)
-        self.user_ns.get("DataRaterError", DataRaterError).__init__ = note_stack  # where a notebook defines it
+        # where a notebook defines it
+        self.user_ns.get("DataRaterError", DataRaterError).__init__ = note_stack
         RecordingShell.num_executed += 1
         shows = any(output.get("name") != "stderr" for output in cell.get("outputs", []))
         if shows and not had_outputs:
@@ -37,20 +42,37 @@ def note_stack(self, *arguments):
     Exception.__init__(self, *arguments)
     frame = sys._getframe(1)
     while frame is not None:
-        module, name, owner = frame.f_globals.get("__name__", "").removeprefix("datarater."), frame.f_code.co_name, frame.f_locals.get("self")
-        names = {name} if owner is None else {type(owner).__name__, f"{type(owner).__name__}.{name}"}
-        RecordingShell.raised |= {f"{RecordingShell.module if module == '__main__' else module}.{each}" for each in names}
+        module, name, owner = (
+            frame.f_globals.get("__name__", "").removeprefix("datarater."),
+            frame.f_code.co_name,
+            frame.f_locals.get("self"),
+        )
+        names = (
+            {name} if owner is None else {type(owner).__name__, f"{type(owner).__name__}.{name}"}
+        )
+        RecordingShell.raised |= {
+            f"{RecordingShell.module if module == '__main__' else module}.{each}" for each in names
+        }
         frame = frame.f_back
 
 
 def main(path: str) -> None:
     "Execute the notebook at `path` and report."
     nbdev.test.CaptureShell = RecordingShell
-    RecordingShell.module = next(iter(re.findall(r"#\|\s*default_exp (\w+)", Path(path).read_text(encoding="utf-8"))), "")
+    RecordingShell.module = next(
+        iter(re.findall(r"#\|\s*default_exp ([\w.]+)", Path(path).read_text(encoding="utf-8"))), ""
+    )
     DataRaterError.__init__ = note_stack
     settings = get_config()
-    passed, _ = nbdev.test.test_nb(Path(path).resolve(), skip_flags=settings.tst_flags.split(), basepath=settings.config_path)
-    report = {"passed": passed, "num_executed": RecordingShell.num_executed, "without_outputs": RecordingShell.without_outputs, "raised": sorted(RecordingShell.raised)}
+    passed, _ = nbdev.test.test_nb(
+        Path(path).resolve(), skip_flags=settings.tst_flags.split(), basepath=settings.config_path
+    )
+    report = {
+        "passed": passed,
+        "num_executed": RecordingShell.num_executed,
+        "without_outputs": RecordingShell.without_outputs,
+        "raised": sorted(RecordingShell.raised),
+    }
     print(json.dumps(report), flush=True)
 
 

@@ -1,4 +1,5 @@
 """The command as a shell runs it: in a process of its own, installed or as a module."""
+
 import os
 import re
 import signal
@@ -13,30 +14,50 @@ import torch
 import yaml
 from PIL import Image
 
-from datarater.corruptions import read_digits
+from datarater.data import read_digits
 
 COMMAND = [str(Path(sys.executable).with_name("datarater"))]
 MODULE = [sys.executable, "-m", "datarater"]
 SHORT = ["--meta_steps=2", "--num_inner_models=1", "--batch_size=16"]
 # The original README's command; meta_steps is added by each test.
 ORIGINAL = (
-    "--dataset_name=mnist --inner_model_name=ToyCNN --data_rater_model_name=DataRater --train_split_ratio=0.8 --batch_size=128 --inner_lr=1e-3 --outer_lr=3e-4 "
-    "--inner_steps=2 --meta_refresh_steps=150 --grad_clip_norm=5.0 --num_inner_models=8 --loss_type=cross_entropy --save_data_rater_checkpoint=True --log=True --eval_frequency=100 "
-    "--attack=True --attack_eps=0.031 --attack_steps=10 --attack_eval_steps=20 --attack_step_size=0.007 --model_update=True"
+    "--dataset_name=mnist --inner_model_name=ToyCNN --data_rater_model_name=DataRater "
+    "--train_split_ratio=0.8 --batch_size=128 --inner_lr=1e-3 --outer_lr=3e-4 "
+    "--inner_steps=2 --meta_refresh_steps=150 --grad_clip_norm=5.0 --num_inner_models=8 "
+    "--loss_type=cross_entropy --save_data_rater_checkpoint=True --log=True "
+    "--eval_frequency=100 "
+    "--attack=True --attack_eps=0.031 --attack_steps=10 --attack_eval_steps=20 "
+    "--attack_step_size=0.007 --model_update=True"
 ).split()
 
 
-def shell(*arguments: str, command=COMMAND, cwd=None, **environment: str) -> subprocess.CompletedProcess:
+def shell(
+    *arguments: str, command=COMMAND, cwd=None, **environment: str
+) -> subprocess.CompletedProcess:
     "Run the command; its output as text."
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    heed_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a test run in the background of a shell ignores, and its children with it
-    return subprocess.run([*command, *arguments], cwd=cwd, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, preexec_fn=heed_interrupts)
+    # which a test run in the background of a shell ignores, and its children with it
+    heed_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=cwd,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        preexec_fn=heed_interrupts,
+    )
 
 
 def one_line_error(run: subprocess.CompletedProcess) -> str:
     "The single line that a refused command prints."
     assert run.returncode == 2, (run.returncode, run.stdout, run.stderr)
-    assert run.stderr.startswith("datarater: error: ") and run.stderr.count("\n") == 1 and "Traceback" not in run.stderr, run.stderr
+    assert (
+        run.stderr.startswith("datarater: error: ")
+        and run.stderr.count("\n") == 1
+        and "Traceback" not in run.stderr
+    ), run.stderr
     return run.stderr
 
 
@@ -44,12 +65,34 @@ def one_line_error(run: subprocess.CompletedProcess) -> str:
 def test_list(command):
     run = shell("list", command=command)
     assert run.returncode == 0, run.stderr
-    assert all(name in run.stdout for name in ("digits", "mnist", "cifar10", "synthetic1", "ToyCNN", "DataRater", "pixel_noise", "label_noise", "mnist_v1"))
+    assert all(
+        name in run.stdout
+        for name in (
+            "digits",
+            "mnist",
+            "cifar10",
+            "synthetic1",
+            "ToyCNN",
+            "DataRater",
+            "pixel_noise",
+            "label_noise",
+            "mnist_v1",
+        )
+    )
 
 
 def test_run_without_arguments_is_the_embedded_default(tmp_path):
-    "Only shortened: recipe digits, saved rater, logs and plots; no network and no data folder are needed."
-    run = shell("train", "--meta_steps=2", "--num_inner_models=1", "--output_dir=runs", cwd=tmp_path, DATARATER_DATA=str(tmp_path / "nowhere"))
+    """Only shortened: recipe digits, saved rater, logs and plots; no network and no data folder are
+    needed.
+    """
+    run = shell(
+        "train",
+        "--meta_steps=2",
+        "--num_inner_models=1",
+        "--output_dir=runs",
+        cwd=tmp_path,
+        DATARATER_DATA=str(tmp_path / "nowhere"),
+    )
     assert run.returncode == 0, run.stderr
     run_dir = tmp_path / re.search(r"run folder: (.+)", run.stdout).group(1)
     assert re.fullmatch(r"digits_\d{8}_\d{4}_[0-9a-f]{8}", run_dir.name)
@@ -59,9 +102,19 @@ def test_run_without_arguments_is_the_embedded_default(tmp_path):
 
 
 def test_false_is_false(tmp_path):
-    run = shell("train", *SHORT, "--log=False", "--save_data_rater_checkpoint=False", f"--output_dir={tmp_path}")
+    run = shell(
+        "train",
+        *SHORT,
+        "--log=False",
+        "--save_data_rater_checkpoint=False",
+        f"--output_dir={tmp_path}",
+    )
     assert run.returncode == 0, run.stderr
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"config.yaml", "checkpoint.pt"}  # what the run goes on from
+    # what the run goes on from
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "config.yaml",
+        "checkpoint.pt",
+    }
 
 
 def test_same_seed_same_bytes_in_two_processes(tmp_path):
@@ -80,7 +133,13 @@ def test_own_classes_from_the_command_line(tmp_path):
         "class Rater(nn.Sequential):\n"
         "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(784, 1), nn.Flatten(0))\n"
     )
-    run = shell("train", *SHORT, "--data_rater_model_name=mine:Rater", f"--output_dir={tmp_path / 'runs'}", cwd=tmp_path)
+    run = shell(
+        "train",
+        *SHORT,
+        "--data_rater_model_name=mine:Rater",
+        f"--output_dir={tmp_path / 'runs'}",
+        cwd=tmp_path,
+    )
     assert run.returncode == 0, run.stderr
     state = torch.load(next((tmp_path / "runs").rglob("data_rater.pt")), weights_only=True)
     assert {tuple(value.shape) for value in state.values()} == {(1, 784), (1,)}
@@ -88,8 +147,19 @@ def test_own_classes_from_the_command_line(tmp_path):
 
 def test_no_network_and_no_data_says_which_files_to_put_where(tmp_path):
     "A proxy that refuses every connection stands in for the missing network."
-    refused = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    run = shell("train", "--dataset_name=mnist", *SHORT, f"--data_dir={tmp_path / 'data'}", f"--output_dir={tmp_path / 'runs'}", **refused, no_proxy="", NO_PROXY="")
+    refused = dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+    )
+    run = shell(
+        "train",
+        "--dataset_name=mnist",
+        *SHORT,
+        f"--data_dir={tmp_path / 'data'}",
+        f"--output_dir={tmp_path / 'runs'}",
+        **refused,
+        no_proxy="",
+        NO_PROXY="",
+    )
     error = one_line_error(run)
     assert "train-images-idx3-ubyte" in error and str(tmp_path / "data") in error
     assert not (tmp_path / "runs").exists()
@@ -97,33 +167,58 @@ def test_no_network_and_no_data_says_which_files_to_put_where(tmp_path):
 
 def test_output_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    assert "cannot write to output_dir" in one_line_error(shell("train", *SHORT, f"--output_dir={tmp_path / 'file'}"))
+    assert "cannot write to output_dir" in one_line_error(
+        shell("train", *SHORT, f"--output_dir={tmp_path / 'file'}")
+    )
 
 
 def test_breakdown_keeps_the_last_good_rater(tmp_path):
-    run = shell("train", *SHORT, "--inner_lr=1e30", "--inner_optimizer=sgd", f"--output_dir={tmp_path}")
+    run = shell(
+        "train", *SHORT, "--inner_lr=1e30", "--inner_optimizer=sgd", f"--output_dir={tmp_path}"
+    )
     warning, error = run.stderr.splitlines()
-    assert run.returncode == 2 and warning.startswith("datarater: warning: meta-step 1 is skipped: the outer loss of inner model 0 is")
-    assert error.startswith("datarater: error: meta-step 2: the outer loss of inner model 0 is") and "2 meta-steps in a row" in error
+    assert run.returncode == 2 and warning.startswith(
+        "datarater: warning: meta-step 1 is skipped: the outer loss of inner model 0 is"
+    )
+    assert (
+        error.startswith("datarater: error: meta-step 2: the outer loss of inner model 0 is")
+        and "2 meta-steps in a row" in error
+    )
     state = torch.load(next(tmp_path.rglob("data_rater.pt")), weights_only=True)
     assert all(value.isfinite().all() for value in state.values())
 
 
 def test_from_a_folder_of_images_to_a_list_of_files(tmp_path):
-    "Images in class folders: train, score all, keep the better half of each class, and name the files."
+    """Images in class folders: train, score all, keep the better half of each class, and name the
+    files.
+    """
     images, labels = read_digits()
     for i in range(120):
         place = tmp_path / "photos" / f"class_{labels[i]}"
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images[i, 0].numpy()).save(place / f"{i}.png")
-    trained = shell("train", "--dataset_name=photos", "--batch_size=8", "--meta_steps=1", "--num_inner_models=1", "--corruption.corruption_probability=0", "--save_data_rater_checkpoint=True", cwd=tmp_path)
+    trained = shell(
+        "train",
+        "--dataset_name=photos",
+        "--batch_size=8",
+        "--meta_steps=1",
+        "--num_inner_models=1",
+        "--corruption.corruption_probability=0",
+        "--save_data_rater_checkpoint=True",
+        cwd=tmp_path,
+    )
     assert trained.returncode == 0, trained.stderr
     run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
     assert Path(run_dir).name.startswith("photos_")
-    for arguments in (("score", run_dir, "--split=all"), ("curate", "ratings.parquet", "--keep=0.5", "--rule=best_of_each_class")):
+    for arguments in (
+        ("score", run_dir, "--split=all"),
+        ("curate", "ratings.parquet", "--keep=0.5", "--rule=best_of_each_class"),
+    ):
         run = shell(*arguments, cwd=tmp_path)
         assert run.returncode == 0, run.stderr
-    ratings, kept = (pd.read_parquet(tmp_path / name) for name in ("ratings.parquet", "kept.parquet"))
+    ratings, kept = (
+        pd.read_parquet(tmp_path / name) for name in ("ratings.parquet", "kept.parquet")
+    )
     assert len(ratings) == 120 and all((tmp_path / path).is_file() for path in ratings["path"])
     assert 55 <= len(kept) <= 65 and kept["rating"].mean() > ratings["rating"].mean()
     assert "exists already" in one_line_error(shell("score", run_dir, cwd=tmp_path))
@@ -156,9 +251,17 @@ class Large(DataRaterDataset):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_scoring_that_was_stopped_continues(tmp_path, stop):
-    "Whatever ends it, no file is there, and the second attempt begins at the first sample that is not safe."
+    """Whatever ends it, no file is there, and the second attempt begins at the first sample that is
+    not safe.
+    """
     (tmp_path / "mine.py").write_text(LARGE_DATASET)
-    trained = shell("train", *SHORT, "--data_rater_model_name=mine:Rater", "--save_data_rater_checkpoint=True", cwd=tmp_path)
+    trained = shell(
+        "train",
+        *SHORT,
+        "--data_rater_model_name=mine:Rater",
+        "--save_data_rater_checkpoint=True",
+        cwd=tmp_path,
+    )
     run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
     command = ("score", run_dir, "--dataset_name=mine:Large")
     (tmp_path / "STOP").write_text(str(int(stop)))
@@ -171,8 +274,15 @@ def test_a_scoring_that_was_stopped_continues(tmp_path, stop):
     assert shell(*command, cwd=tmp_path).returncode == 0
     assert (tmp_path / "read").read_text().split()[0] == "55000"  # after eleven parts of 5,000
     ratings = pd.read_parquet(tmp_path / "ratings.parquet")
-    assert ratings["index"].tolist() == list(range(60_000)) and ratings["rating"].is_monotonic_increasing != ratings["rating"].is_monotonic_decreasing
-    assert not [path for path in tmp_path.iterdir() if ".parts" in path.name or path.name.startswith(".ratings")]
+    assert (
+        ratings["index"].tolist() == list(range(60_000))
+        and ratings["rating"].is_monotonic_increasing != ratings["rating"].is_monotonic_decreasing
+    )
+    assert not [
+        path
+        for path in tmp_path.iterdir()
+        if ".parts" in path.name or path.name.startswith(".ratings")
+    ]
 
 
 @pytest.mark.usefixtures("mnist_dir")
@@ -183,6 +293,9 @@ def test_original_command_on_mnist(tmp_path):
     run_dir = next(tmp_path.iterdir())
     metrics = pd.read_csv(run_dir / "metrics.csv")
     assert run_dir.name.startswith("mnist_") and metrics["meta_step"].tolist() == [0, 2]
-    assert metrics["inner_loss"].between(2.2, 2.4).all()  # ln 10 = 2.303: four steps of SGD at 1e-3, so inner models know next to nothing
+    # ln 10 = 2.303: four steps of SGD at 1e-3, so inner models know next to nothing
+    assert metrics["inner_loss"].between(2.2, 2.4).all()
     losses = pd.read_csv(run_dir / "outer_loss.csv")
-    assert (losses["adversarial_outer_loss"] > losses["clean_outer_loss"]).all() and (losses["outer_loss"] == losses["adversarial_outer_loss"]).all()
+    assert (losses["adversarial_outer_loss"] > losses["clean_outer_loss"]).all() and (
+        losses["outer_loss"] == losses["adversarial_outer_loss"]
+    ).all()

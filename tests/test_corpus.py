@@ -1,4 +1,7 @@
-"""A corpus on the command line, by both engines: whatever is killed in the middle, the ratings are those of a run that was left alone."""
+"""A corpus on the command line, by both engines: whatever is killed in the middle, the ratings are
+those of a run that was left alone.
+"""
+
 import os
 import signal
 import subprocess
@@ -12,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from datarater.cli import main
-from datarater.config import DataRaterConfig
-from datarater.meta_training import run_meta_training
+from datarater.runs import DataRaterConfig, run_meta_training
 
 SIZES = (3000, 2000, 0, 2500, 2000, 1500)
 
-# A rater that kills its own process at the fifth batch it sees while the file is there; only one process can take the file away.
+# A rater that kills its own process at the fifth batch it sees while the file is there; only one
+# process can take the file away.
 MINE = """
 import os, signal
 from datarater.models import RegressionDataRater
@@ -37,9 +40,26 @@ class Rater(RegressionDataRater):
 
 def score(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     "`datarater score` of the corpus, in a process of its own."
-    command = [sys.executable, "-m", "datarater", "score", (place / "run").read_text(), "--input=corpus/*", "--device=cpu", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "datarater",
+        "score",
+        (place / "run").read_text(),
+        "--input=corpus/*",
+        "--device=cpu",
+        *arguments,
+    ]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, cwd=place, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
+    return subprocess.run(
+        command,
+        cwd=place,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -49,10 +69,22 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    "A folder with a run, a corpus of six shards, and its ratings in `ratings`, by a process that nobody disturbed."
+    """A folder with a run, a corpus of six shards, and its ratings in `ratings`, by a process that
+    nobody disturbed.
+    """
     place = tmp_path_factory.mktemp("place")
-    settings = dict(dataset_name="synthetic1", inner_model_class="ToyMLP", data_rater_model_class="RegressionDataRater", device="cpu", save_data_rater_checkpoint=True, log=False)
-    run_dir = run_meta_training(DataRaterConfig(**settings, meta_steps=2, num_inner_models=1, output_dir=str(place)), progress=False).run_dir
+    settings = dict(
+        dataset_name="synthetic1",
+        inner_model_class="ToyMLP",
+        data_rater_model_class="RegressionDataRater",
+        device="cpu",
+        save_data_rater_checkpoint=True,
+        log=False,
+    )
+    run_dir = run_meta_training(
+        DataRaterConfig(**settings, meta_steps=2, num_inner_models=1, output_dir=str(place)),
+        progress=False,
+    ).run_dir
     (place / "run").write_text(str(run_dir))
     (place / "mine.py").write_text(MINE)
     config = (run_dir / "config.yaml").read_text()
@@ -64,36 +96,59 @@ def place(tmp_path_factory) -> Path:
         if number % 2:
             np.savez(place / f"corpus/part-{number}.npz", x=x, y=y)
         else:
-            pq.write_table(pa.table({"x": pa.array(list(x), pa.list_(pa.float32())), "y": y}), place / f"corpus/part-{number}.parquet")
+            pq.write_table(
+                pa.table({"x": pa.array(list(x), pa.list_(pa.float32())), "y": y}),
+                place / f"corpus/part-{number}.parquet",
+            )
     run = score(place, "--output=ratings")
     assert (run.returncode, run.stderr) == (0, ""), run.stderr
-    assert run.stdout.startswith("rated 11,000 samples in 6 of 6 shards: median rating between ") and run.stdout.endswith("\nwritten: ratings\n")
+    assert run.stdout.startswith(
+        "rated 11,000 samples in 6 of 6 shards: median rating between "
+    ) and run.stdout.endswith("\nwritten: ratings\n")
     return place
 
 
 def test_ratings_are_complete(place):
     "Every row once, in order; nothing else in the folder."
     files = contents(place / "ratings")
-    assert sorted(files) == ["job.json", *(f"part-{number}.parquet" for number in range(6)), "summary.json"]
-    table = pd.concat(pd.read_parquet(place / f"ratings/part-{number}.parquet") for number in range(6))
-    assert table["uid"].tolist() == [f"part-{number}:{row}" for number, size in enumerate(SIZES) for row in range(size)]
+    assert sorted(files) == [
+        "job.json",
+        *(f"part-{number}.parquet" for number in range(6)),
+        "summary.json",
+    ]
+    table = pd.concat(
+        pd.read_parquet(place / f"ratings/part-{number}.parquet") for number in range(6)
+    )
+    assert table["uid"].tolist() == [
+        f"part-{number}:{row}" for number, size in enumerate(SIZES) for row in range(size)
+    ]
 
 
 def test_local_process_killed(place):
-    "What it had finished is safe, what it was at is not there; the second attempt does the rest, in the same bytes."
+    """What it had finished is safe, what it was at is not there; the second attempt does the rest,
+    in the same bytes.
+    """
     (place / "stop").touch()
     killed = score(place, "--output=killed", STOP=str(place / "stop"))
     assert killed.returncode == -signal.SIGKILL and not (place / "stop").exists()
     before = contents(place / "killed")
-    assert [name for name in before if name.startswith(".part-0.parquet.")] and "part-0.parquet" not in before and "summary.json" not in before
+    assert (
+        [name for name in before if name.startswith(".part-0.parquet.")]
+        and "part-0.parquet" not in before
+        and "summary.json" not in before
+    )
     assert score(place, "--output=killed").returncode == 0
     assert contents(place / "killed") == contents(place / "ratings")
 
 
 def test_worker_of_ray_killed(place):
-    "Ray starts another worker, which repeats the shard; the same bytes, nothing on the error output, and no Ray left."
+    """Ray starts another worker, which repeats the shard; the same bytes, nothing on the error
+    output, and no Ray left.
+    """
     (place / "stop").touch()
-    run = score(place, "--output=by_ray", "--engine=ray", "--concurrency=2", STOP=str(place / "stop"))
+    run = score(
+        place, "--output=by_ray", "--engine=ray", "--concurrency=2", STOP=str(place / "stop")
+    )
     assert (run.returncode, run.stderr) == (0, ""), run.stderr
     assert not (place / "stop").exists()  # a worker was killed
     assert contents(place / "by_ray") == contents(place / "ratings")
@@ -104,11 +159,22 @@ def test_repaired_after_it_was_skipped(place, capsys, monkeypatch):
     "A damaged shard is left out and listed; repaired, it is the only one that is rated."
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
-    command = ["score", (place / "run").read_text(), "--input=corpus/*", "--output=skipped", "--device=cpu"]
+    command = [
+        "score",
+        (place / "run").read_text(),
+        "--input=corpus/*",
+        "--output=skipped",
+        "--device=cpu",
+    ]
     whole = Path("corpus/part-1.npz").read_bytes()
     Path("corpus/part-1.npz").write_bytes(whole[:-300])
     code, (out, err) = main([*command, "--skip_corrupt=true"]), capsys.readouterr()
-    assert (code, err) == (0, "") and "in 5 of 6 shards" in out and "\nskipped: shard corpus/part-1.npz is damaged".replace("corpus/", "") in out.replace(f"{place}/corpus/", ""), out
+    assert (
+        (code, err) == (0, "")
+        and "in 5 of 6 shards" in out
+        and "\nskipped: shard corpus/part-1.npz is damaged".replace("corpus/", "")
+        in out.replace(f"{place}/corpus/", "")
+    ), out
     Path("corpus/part-1.npz").write_bytes(whole)
     times = {path: path.stat().st_mtime_ns for path in Path("skipped").glob("*.parquet")}
     assert main(command) == 0 and contents(place / "skipped") == contents(place / "ratings")
@@ -126,46 +192,122 @@ def test_bad_input(place, tmp_path, capsys, monkeypatch):
     np.savez("column.npz", samples=np.zeros((3, 10)))
     Path("damaged.parquet").write_bytes(b"PAR1")
     bad = {
-        ("--input=nothing/*.npz",): "no file matches 'nothing/*.npz'", ("--input=x.npz",): "x.npz: row 0 has NaN or infinity", ("--input=shape.npz",): "row 0 has a sample of shape (9,), expected (10,)",
-        ("--input=column.npz",): "only samples: give --sample_column", ("--input=x.npz", "--label_column=z"): "there is no column z, only x: give --label_column", ("--input=damaged.parquet",): "damaged.parquet is damaged or no .parquet file",
-        ("--input=x.npz", "--engine=fast"): "engine='fast' is not allowed: give one of local, ray", ("--input=x.npz", "--engine=ray"): "pip install 'datarater[ray]'", ("--input=x.npz", "--concurrency=0"): "concurrency=0 is not allowed",
-        ("--input=x.npz", "--concurrency=2"): "give engine='ray'", ("--input=x.npz", "--dataset_name=digits"): "--dataset_name is not allowed beside --input", ("--input=x.npz", "--batch_size=0"): "batch_size=0 is not allowed",
-        ("--input=x.npz", f"--output={ratings}"): "holds ratings of another job", ("--input=x.npz", f"--output={place}"): "holds other files: give a new folder", ("--input=x.npz", "--output=no/such"): "is in a folder that does not exist",
-        ("--input=x.npz", "--skip_corrupt=maybe"): "skip_corrupt", ("--engine=ray",): "--engine is not allowed without --input",
+        ("--input=nothing/*.npz",): "no file matches 'nothing/*.npz'",
+        ("--input=x.npz",): "x.npz: row 0 has NaN or infinity",
+        ("--input=shape.npz",): "row 0 has a sample of shape (9,), expected (10,)",
+        ("--input=column.npz",): "only samples: give --sample_column",
+        ("--input=x.npz", "--label_column=z"): "there is no column z, only x: give --label_column",
+        ("--input=damaged.parquet",): "damaged.parquet is damaged or no .parquet file",
+        ("--input=x.npz", "--engine=fast"): "engine='fast' is not allowed: give one of local, ray",
+        ("--input=x.npz", "--engine=ray"): "pip install 'datarater[ray]'",
+        ("--input=x.npz", "--concurrency=0"): "concurrency=0 is not allowed",
+        ("--input=x.npz", "--concurrency=2"): "give engine='ray'",
+        ("--input=x.npz", "--dataset_name=digits"): "--dataset_name is not allowed beside --input",
+        ("--input=x.npz", "--batch_size=0"): "batch_size=0 is not allowed",
+        ("--input=x.npz", f"--output={ratings}"): "holds ratings of another job",
+        ("--input=x.npz", f"--output={place}"): "holds other files: give a new folder",
+        ("--input=x.npz", "--output=no/such"): "is in a folder that does not exist",
+        ("--input=x.npz", "--skip_corrupt=maybe"): "skip_corrupt",
+        ("--engine=ray",): "--engine is not allowed without --input",
     }
     for number, (arguments, message) in enumerate(bad.items()):
-        own = [] if any(argument.startswith("--output") for argument in arguments) else [f"--output=ratings{number}"]
-        code, (out, err) = main(["score", run, "--device=cpu", *arguments, *own]), capsys.readouterr()
-        assert code == 2 and message in err and err.count("\n") == 1 and err.startswith("datarater: error: ") and out == "", (arguments, code, out, err)
-    assert not list(tmp_path.rglob("summary.json")) and not [path for folder in tmp_path.glob("ratings*") for path in folder.iterdir() if path.name != "job.json"]
+        own = (
+            []
+            if any(argument.startswith("--output") for argument in arguments)
+            else [f"--output=ratings{number}"]
+        )
+        code, (out, err) = (
+            main(["score", run, "--device=cpu", *arguments, *own]),
+            capsys.readouterr(),
+        )
+        assert (
+            code == 2
+            and message in err
+            and err.count("\n") == 1
+            and err.startswith("datarater: error: ")
+            and out == ""
+        ), (arguments, code, out, err)
+    assert not list(tmp_path.rglob("summary.json")) and not [
+        path
+        for folder in tmp_path.glob("ratings*")
+        for path in folder.iterdir()
+        if path.name != "job.json"
+    ]
 
 
 def test_second_attempt(place, tmp_path, capsys, monkeypatch):
-    "A first one with a wrong option doesn't block the folder; repeated, ratings inside the corpus are no shards; another corpus of the same names and sizes is refused."
+    """A first one with a wrong option doesn't block the folder; repeated, ratings inside the corpus
+    are no shards; another corpus of the same names and sizes is refused.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(place)
     np.savez("a.npz", x=np.zeros((3, 10)))
-    command = ["score", (place / "run").read_text(), "--input=.", "--output=ratings", "--device=cpu"]
+    command = [
+        "score",
+        (place / "run").read_text(),
+        "--input=.",
+        "--output=ratings",
+        "--device=cpu",
+    ]
     assert main([*command, "--label_column=z"]) == 2 and os.listdir("ratings") == ["job.json"]
     for _ in range(2):
         assert main(command) == 0 and "3 samples in 1 of 1 shards" in capsys.readouterr().out
     np.savez("a.npz", x=np.ones((3, 10)))
-    assert main(command) == 2 and "holds ratings of another job, with another shards (a)" in capsys.readouterr().err
+    assert (
+        main(command) == 2
+        and "holds ratings of another job, with another shards (a)" in capsys.readouterr().err
+    )
 
 
 def test_curated(place, tmp_path, capsys):
-    "Exactly the best, as sorting finds them; the same coins for each folder of ratings; bad input in one line."
+    """Exactly the best, as sorting finds them; the same coins for each folder of ratings; bad input
+    in one line.
+    """
     assert main(["curate", str(place / "ratings"), "--keep=0.3", f"--output={tmp_path}/kept"]) == 0
     assert "kept 3,300 of 11,000 samples in 6 shards (rule best)" in capsys.readouterr().out
-    table, kept = (pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))], ignore_index=True) for folder in (place / "ratings", tmp_path / "kept"))
-    assert kept["uid"].tolist() == table.loc[np.sort(np.argsort(-table["rating"].to_numpy(), kind="stable")[:3300]), "uid"].tolist()
+    table, kept = (
+        pd.concat(
+            [pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))], ignore_index=True
+        )
+        for folder in (place / "ratings", tmp_path / "kept")
+    )
+    assert (
+        kept["uid"].tolist()
+        == table.loc[
+            np.sort(np.argsort(-table["rating"].to_numpy(), kind="stable")[:3300]), "uid"
+        ].tolist()
+    )
     for folder in (path for path in ("killed", "by_ray", "skipped") if (place / path).exists()):
-        for options in (["--keep=0.3"], ["--keep=0.3", "--rule=by_chance", "--seed=3"], ["--threshold=0.1"]):
+        for options in (
+            ["--keep=0.3"],
+            ["--keep=0.3", "--rule=by_chance", "--seed=3"],
+            ["--threshold=0.1"],
+        ):
             for source in ("ratings", folder):
-                assert main(["curate", str(place / source), *options, f"--output={tmp_path}/of_{source}", "--overwrite=true"]) == 0
+                assert (
+                    main(
+                        [
+                            "curate",
+                            str(place / source),
+                            *options,
+                            f"--output={tmp_path}/of_{source}",
+                            "--overwrite=true",
+                        ]
+                    )
+                    == 0
+                )
             assert contents(tmp_path / "of_ratings") == contents(tmp_path / f"of_{folder}")
     capsys.readouterr()
-    for arguments, message in {("ratings",): "give either keep", ("ratings", "--keep=2"): "keep=2.0 is not allowed", ("ratings", "--keep=0.5", "--rule=best_of_each_class"): "is not allowed for a corpus", ("corpus", "--keep=0.5"): "is no finished folder of ratings", ("ratings", "--keep=0.5", f"--output={place}"): "exists already"}.items():
-        code, (out, err) = main(["curate", str(place / arguments[0]), f"--output={tmp_path}/new", *arguments[1:]]), capsys.readouterr()
+    for arguments, message in {
+        ("ratings",): "give either keep",
+        ("ratings", "--keep=2"): "keep=2.0 is not allowed",
+        ("ratings", "--keep=0.5", "--rule=best_of_each_class"): "is not allowed for a corpus",
+        ("corpus", "--keep=0.5"): "is no finished folder of ratings",
+        ("ratings", "--keep=0.5", f"--output={place}"): "exists already",
+    }.items():
+        code, (out, err) = (
+            main(["curate", str(place / arguments[0]), f"--output={tmp_path}/new", *arguments[1:]]),
+            capsys.readouterr(),
+        )
         assert code == 2 and message in err and err.count("\n") == 1 and out == "", (arguments, err)
     assert not (tmp_path / "new").exists()

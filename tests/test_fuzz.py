@@ -1,4 +1,7 @@
-"""Readers of files are given nonsense: they must read it or refuse it with a `DataRaterError` of one line, never anything else."""
+"""Readers of files are given nonsense: they must read it or refuse it with a `DataRaterError` of
+one line, never anything else.
+"""
+
 from pathlib import Path
 
 import pandas as pd
@@ -8,21 +11,45 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datarater.checkpoints import load_checkpoint
-from datarater.config import DataRaterConfig, DataRaterError, config_from_yaml
-from datarater.batches import TensorPairs
-from datarater.meta_training import restore_run, run_meta_training
-from datarater.parts import set_up
-from datarater.run_folder import RunLog
+from datarater.curation import read_ratings, score_to_file
+from datarater.data import TensorPairs
 from datarater.models import construct_model
-from datarater.score_files import read_ratings, score_to_file
+from datarater.runs import (
+    DataRaterConfig,
+    RunLog,
+    config_from_yaml,
+    load_checkpoint,
+    restore_run,
+    run_meta_training,
+    set_up,
+)
+from datarater.support import DataRaterError
 
-CASES = settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-TINY = dict(dataset_name="synthetic1", inner_model_class="ToyMLP", data_rater_model_class="RegressionDataRater", batch_size=8, num_inner_models=2, meta_steps=2, device="cpu", save_data_rater_checkpoint=True)
+CASES = settings(
+    max_examples=500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+TINY = dict(
+    dataset_name="synthetic1",
+    inner_model_class="ToyMLP",
+    data_rater_model_class="RegressionDataRater",
+    batch_size=8,
+    num_inner_models=2,
+    meta_steps=2,
+    device="cpu",
+    save_data_rater_checkpoint=True,
+)
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-nested = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4), max_leaves=8)
-setting_names = st.sampled_from([*DataRaterConfig.__dataclass_fields__, "datarater_version"]) | st.text(max_size=12)
+nested = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+setting_names = st.sampled_from(
+    [*DataRaterConfig.__dataclass_fields__, "datarater_version"]
+) | st.text(max_size=12)
 
 
 def refuses_or_reads(function, *arguments):
@@ -36,13 +63,19 @@ def refuses_or_reads(function, *arguments):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    return run_meta_training(DataRaterConfig(**TINY, output_dir=str(tmp_path_factory.mktemp("runs"))), progress=False).run_dir
+    return run_meta_training(
+        DataRaterConfig(**TINY, output_dir=str(tmp_path_factory.mktemp("runs"))), progress=False
+    ).run_dir
 
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("scores") / "ratings.parquet"
-    score_to_file(construct_model("RegressionDataRater", seed=0), TensorPairs(torch.rand(40, 10), torch.rand(40)), path)
+    score_to_file(
+        construct_model("RegressionDataRater", seed=0),
+        TensorPairs(torch.rand(40, 10), torch.rand(40)),
+        path,
+    )
     return path
 
 
@@ -61,7 +94,30 @@ def test_configurations(tmp_path):
 
 def test_texts_as_configurations(tmp_path):
     "Any text, with YAML's own signs and tags among it."
-    signs = st.sampled_from(["!!python/object/apply:os.system [ls]", "!!python/name:os.system", "&a", "*a", "<<: *a", "? ", "- ", ": ", "{", "}", "[", "]", "'", '"', "\n", "  ", "seed", "1e-3", "recipe: digits", "%YAML 9"])
+    signs = st.sampled_from(
+        [
+            "!!python/object/apply:os.system [ls]",
+            "!!python/name:os.system",
+            "&a",
+            "*a",
+            "<<: *a",
+            "? ",
+            "- ",
+            ": ",
+            "{",
+            "}",
+            "[",
+            "]",
+            "'",
+            '"',
+            "\n",
+            "  ",
+            "seed",
+            "1e-3",
+            "recipe: digits",
+            "%YAML 9",
+        ]
+    )
 
     @CASES
     @given(st.lists(signs | st.text(max_size=8), max_size=12).map("".join))
@@ -75,9 +131,21 @@ def test_texts_as_configurations(tmp_path):
 def spoilt(content: bytes):
     "The bytes of a file with some of them changed, cut out, doubled or cut off."
     place = st.integers(0, len(content) - 1)
-    flip = st.tuples(place, st.integers(1, 255)).map(lambda at: lambda data: data[: at[0]] + bytes([data[at[0]] ^ at[1]]) + data[at[0] + 1 :] if at[0] < len(data) else data)
-    cut = st.tuples(place, place).map(lambda ends: lambda data: data[: min(ends)] + data[max(ends) :])
-    double = st.tuples(place, place).map(lambda ends: lambda data: data[: max(ends)] + data[min(ends) :])
+    flip = st.tuples(place, st.integers(1, 255)).map(
+        lambda at: (
+            lambda data: (
+                data[: at[0]] + bytes([data[at[0]] ^ at[1]]) + data[at[0] + 1 :]
+                if at[0] < len(data)
+                else data
+            )
+        )
+    )
+    cut = st.tuples(place, place).map(
+        lambda ends: lambda data: data[: min(ends)] + data[max(ends) :]
+    )
+    double = st.tuples(place, place).map(
+        lambda ends: lambda data: data[: max(ends)] + data[min(ends) :]
+    )
     end = place.map(lambda at: lambda data: data[:at])
 
     def apply(changes):
@@ -86,7 +154,9 @@ def spoilt(content: bytes):
             data = change(data)
         return data
 
-    return st.lists(flip | flip | cut | double | end, min_size=1, max_size=4).map(apply) | st.binary(max_size=200)
+    return st.lists(flip | flip | cut | double | end, min_size=1, max_size=4).map(
+        apply
+    ) | st.binary(max_size=200)
 
 
 def test_checkpoints(run, tmp_path):
@@ -101,7 +171,9 @@ def test_checkpoints(run, tmp_path):
         path.write_bytes(content)
         state = refuses_or_reads(load_checkpoint, path)
         if state is not None:
-            assert all(torch.equal(value, good["rater"][name]) for name, value in state["rater"].items())
+            assert all(
+                torch.equal(value, good["rater"][name]) for name, value in state["rater"].items()
+            )
             refuses_or_reads(restore_run, parts, RunLog(None, config.batch_size), state)
 
     check()

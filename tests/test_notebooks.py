@@ -1,4 +1,5 @@
 """Every notebook runs from top to bottom, each in its own process, with nbdev's directives obeyed."""
+
 import contextlib
 import json
 import os
@@ -9,34 +10,61 @@ import pytest
 from nbdev.doclinks import nbglob
 from tree import ROOT, notebook_names, report
 
-TIMEOUT_SECONDS = 300  # a notebook is meant to take at most 60 s on two cores; the rest is for slow machines
+# a notebook is meant to take at most 60 s on two cores; the rest is for slow machines
+TIMEOUT_SECONDS = 300
 NOTEBOOKS = notebook_names()
 
 
 def has_code(name: str) -> bool:
     "Whether a notebook has a code cell besides the one that exports."
     cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
-    return any(cell["cell_type"] == "code" and "nbdev_export(" not in "".join(cell["source"]) for cell in cells)
+    return any(
+        cell["cell_type"] == "code" and "nbdev_export(" not in "".join(cell["source"])
+        for cell in cells
+    )
 
 
 def files_beside_notebooks() -> set[str]:
     "The files below nbs/ and in a folder for runs at the root, caches left aside."
-    found = [path for folder in ("nbs", "experiments") for path in (ROOT / folder).rglob("*") if path.is_file()]
-    return {path.relative_to(ROOT).as_posix() for path in found
-            if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts) and path.name != ".last_checked"}
+    found = [
+        path
+        for folder in ("nbs", "experiments")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file()
+    ]
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in found
+        if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)
+        and path.name != ".last_checked"
+    }
 
 
 def test_no_notebook_is_missed():
     "The notebooks executed below are all those that exist, and the same that nbdev exports and documents."
-    on_disk = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
-    for_nbdev = {path.resolve().relative_to(ROOT).as_posix() for path in nbglob(ROOT / "nbs", as_path=True)}
+    on_disk = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "nbs").rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in path.parts
+    }
+    for_nbdev = {
+        path.resolve().relative_to(ROOT).as_posix() for path in nbglob(ROOT / "nbs", as_path=True)
+    }
     problems = [] if NOTEBOOKS else ["nbs/ holds no notebook"]
-    problems += [f"{name}: git ignores it: see `git check-ignore -v {name}`" for name in sorted(on_disk - set(NOTEBOOKS))]
-    problems += [f"{name}: nbdev skips what starts with _ or a dot: rename it" for name in sorted(set(NOTEBOOKS) - for_nbdev)]
+    problems += [
+        f"{name}: git ignores it: see `git check-ignore -v {name}`"
+        for name in sorted(on_disk - set(NOTEBOOKS))
+    ]
+    problems += [
+        f"{name}: nbdev skips what starts with _ or a dot: rename it"
+        for name in sorted(set(NOTEBOOKS) - for_nbdev)
+    ]
     report(problems)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS, ids=lambda name: name.removeprefix("nbs/").removesuffix(".ipynb"))
+@pytest.mark.parametrize(
+    "name", NOTEBOOKS, ids=lambda name: name.removeprefix("nbs/").removesuffix(".ipynb")
+)
 def test_notebook_runs(name, record_property):
     "The notebook passes, executes at least one cell if it has code, shows what it prints, and leaves no file behind."
     again = f"nbdev_test --path {name} --n_workers 0"
@@ -46,23 +74,45 @@ def test_notebook_runs(name, record_property):
     command = [sys.executable, str(ROOT / "tests" / "run_notebook.py"), name]
     run = None
     with contextlib.suppress(subprocess.TimeoutExpired):
-        run = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        run = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
     if run is None:
-        return report([f"{name} took longer than {TIMEOUT_SECONDS} s: shorten it under IN_TEST or mark cells `#| slow`; try `{again}`"])
+        return report(
+            [
+                f"{name} took longer than {TIMEOUT_SECONDS} s: shorten it under IN_TEST or mark cells `#| slow`; try `{again}`"
+            ]
+        )
     lines = run.stdout.splitlines()
     if run.returncode or not lines:
-        return report([f"{name}: its process ended with {run.returncode}; try `{again}`\n{run.stdout}{run.stderr}"])
+        return report(
+            [
+                f"{name}: its process ended with {run.returncode}; try `{again}`\n{run.stdout}{run.stderr}"
+            ]
+        )
     result = json.loads(lines[-1])
     record_property("raised", result["raised"])
     if not result["passed"]:
         return report([f"{name} failed; try `{again}`\n{run.stderr}"])
     problems = []
     if result["num_executed"] == 0 and has_code(name):
-        problems.append(f"{name}: no cell was executed: remove `skip_exec`, or the flags on every cell")
+        problems.append(
+            f"{name}: no cell was executed: remove `skip_exec`, or the flags on every cell"
+        )
     if result["without_outputs"]:
-        problems.append(f"{name}: cells {result['without_outputs']} (counted from 0) show something, but their outputs are not saved: "
-                        f"run `jupyter nbconvert --to notebook --execute --inplace {name} && nbdev_clean`")
+        problems.append(
+            f"{name}: cells {result['without_outputs']} (counted from 0) show something, but their outputs are not saved: "
+            f"run `jupyter nbconvert --to notebook --execute --inplace {name} && nbdev_clean`"
+        )
     left_behind = sorted(files_beside_notebooks() - before)
     if left_behind:
-        problems.append(f"{', '.join(left_behind)} appeared while {name} ran: write into a temporary folder")
+        problems.append(
+            f"{', '.join(left_behind)} appeared while {name} ran: write into a temporary folder"
+        )
     report(problems)

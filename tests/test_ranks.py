@@ -1,4 +1,7 @@
-"""A run that several processes share: the same rater on any number of them, whatever stops one, and one line for what is wrong."""
+"""A run that several processes share: the same rater on any number of them, whatever stops one, and
+one line for what is wrong.
+"""
+
 import json
 import os
 import subprocess
@@ -9,17 +12,40 @@ import pytest
 import torch
 
 SETTINGS = dict(
-    dataset_name="digits", train_split_ratio=0.7, batch_size=8, num_inner_models=4, inner_steps=2, inner_optimizer="adam", inner_lr=1e-3, model_update=True, meta_refresh_steps=10, refresh="random",
-    ema_decay=0.5, meta_steps=50, eval_frequency=50, save_data_rater_checkpoint=True, device="cpu",
+    dataset_name="digits",
+    train_split_ratio=0.7,
+    batch_size=8,
+    num_inner_models=4,
+    inner_steps=2,
+    inner_optimizer="adam",
+    inner_lr=1e-3,
+    model_update=True,
+    meta_refresh_steps=10,
+    refresh="random",
+    ema_decay=0.5,
+    meta_steps=50,
+    eval_frequency=50,
+    save_data_rater_checkpoint=True,
+    device="cpu",
     execution="loop",  # at once, a member's last digits depend on how many are computed with it
 )
 KINDS = {
     "shared": dict(meta_update="shared"),
     "per model": dict(meta_update="per_model", outer_warmup_steps=10, refresh="staggered"),
-    "attacked": dict(meta_update="per_model", attack=True, inner_attack="fgsm", attack_eps=0.05, attack_step_size=0.05, attack_steps=2, attack_eval_steps=2),
-    "of any loader": dict(meta_update="shared", dataset_name="restless:RestlessDigits", meta_steps=10),
+    "attacked": dict(
+        meta_update="per_model",
+        attack=True,
+        inner_attack="fgsm",
+        attack_eps=0.05,
+        attack_step_size=0.05,
+        attack_steps=2,
+        attack_eval_steps=2,
+    ),
+    "of any loader": dict(
+        meta_update="shared", dataset_name="restless:RestlessDigits", meta_steps=10
+    ),
 }
-MODULE = '''
+MODULE = """
 import os, signal
 from torch.utils.data import DataLoader
 from datarater.datasets import DigitsDataRaterDataset
@@ -40,7 +66,7 @@ class Mortal(DigitsDataRaterDataset):
             return batch(*indices)
         loader.dataset.part_of_batch = part_of_batch
         return loader
-'''
+"""
 # All runs of one number of ranks, in one start of the processes; each is named after its folder.
 PROGRAM = """
 import json, os, sys
@@ -55,11 +81,34 @@ os._exit(0)  # gloo's threads may abort a process that is taken down around them
 """
 
 
-def launch(num_ranks: int, *program: str, cwd: Path, max_restarts: int = 0) -> subprocess.CompletedProcess:
+def launch(
+    num_ranks: int, *program: str, cwd: Path, max_restarts: int = 0
+) -> subprocess.CompletedProcess:
     "Run a program by torchrun, on this machine."
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_ranks}", f"--max-restarts={max_restarts}", *program]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": os.pathsep.join([str(cwd), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=500)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={num_ranks}",
+        f"--max-restarts={max_restarts}",
+        *program,
+    ]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONPATH": os.pathsep.join([str(cwd), os.environ.get("PYTHONPATH", "")]),
+    }
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=500,
+    )
 
 
 def only_run(folder: Path) -> Path:
@@ -85,27 +134,47 @@ def alone(place) -> Path:
 
 
 def jobs(folder: Path, **kinds: dict) -> str:
-    return json.dumps([{**SETTINGS, "output_dir": str(folder / name), **change} for name, change in kinds.items()])
+    return json.dumps(
+        [{**SETTINGS, "output_dir": str(folder / name), **change} for name, change in kinds.items()]
+    )
 
 
 @pytest.mark.parametrize("num_ranks", [2, 4])
 def test_the_same_rater_on_any_number_of_ranks(place, alone, num_ranks):
-    "After 50 meta-steps, with either meta-update, and under attack; after ten with a user's own loader: rater and oldest inner model to 1e-6."
+    """After 50 meta-steps, with either meta-update, and under attack; after ten with a user's own
+    loader: rater and oldest inner model to 1e-6.
+    """
     folder = place / str(num_ranks)
     run = launch(num_ranks, "program.py", jobs(folder, **KINDS), cwd=place)
     assert run.returncode == 0, run.stderr[-3000:]
     for name in KINDS:
         one, many = only_run(alone / name), only_run(folder / name)
         for file in ("data_rater.pt", "inner_model.pt"):
-            ours, theirs = (torch.load(run_dir / file, weights_only=True) for run_dir in (many, one))
+            ours, theirs = (
+                torch.load(run_dir / file, weights_only=True) for run_dir in (many, one)
+            )
             for key, value in theirs.items():
-                torch.testing.assert_close(ours[key], value, rtol=1e-6, atol=1e-6, msg=lambda text: f"{name}, {file}, {key}: {text}")
+                torch.testing.assert_close(
+                    ours[key],
+                    value,
+                    rtol=1e-6,
+                    atol=1e-6,
+                    msg=lambda text: f"{name}, {file}, {key}: {text}",
+                )
 
 
 def assert_same_rater(one: Path, other: Path) -> None:
-    ours, theirs = (torch.load(run_dir / "data_rater.pt", weights_only=True) for run_dir in (one, other))
+    ours, theirs = (
+        torch.load(run_dir / "data_rater.pt", weights_only=True) for run_dir in (one, other)
+    )
     for key, value in theirs.items():
-        torch.testing.assert_close(ours[key], value, rtol=1e-6, atol=1e-6, msg=lambda text: f"{one.parent.name}, {key}: {text}")
+        torch.testing.assert_close(
+            ours[key],
+            value,
+            rtol=1e-6,
+            atol=1e-6,
+            msg=lambda text: f"{one.parent.name}, {key}: {text}",
+        )
 
 
 SHORT = dict(meta_steps=12, meta_update="per_model", checkpoint_frequency=2)
@@ -125,15 +194,31 @@ def test_a_checkpoint_knows_nothing_of_ranks(place, short, begun, ended):
     first = launch(begun, "program.py", jobs(folder, run={**SHORT, "meta_steps": 7}), cwd=place)
     assert first.returncode == 0, first.stderr[-3000:]
     run_dir = only_run(folder / "run")
-    second = launch(ended, "program.py", json.dumps([{"resume": str(run_dir), "meta_steps": 12}]), cwd=place)
+    second = launch(
+        ended, "program.py", json.dumps([{"resume": str(run_dir), "meta_steps": 12}]), cwd=place
+    )
     assert second.returncode == 0, second.stderr[-3000:]
     assert_same_rater(run_dir, short)
 
 
 def test_a_killed_rank_is_started_again(place, short):
-    "SIGKILL in the middle of a meta-step: torchrun starts all ranks again, and the run ends in the rater that it would have had."
-    flags = [f"--{name}={value}" for name, value in {**SETTINGS, **SHORT, "dataset_name": "restless:Mortal"}.items()]
-    run = launch(2, "-m", "datarater", "train", *flags, f"--output_dir={place / 'killed'}", cwd=place, max_restarts=3)
+    """SIGKILL in the middle of a meta-step: torchrun starts all ranks again, and the run ends in
+    the rater that it would have had.
+    """
+    flags = [
+        f"--{name}={value}"
+        for name, value in {**SETTINGS, **SHORT, "dataset_name": "restless:Mortal"}.items()
+    ]
+    run = launch(
+        2,
+        "-m",
+        "datarater",
+        "train",
+        *flags,
+        f"--output_dir={place / 'killed'}",
+        cwd=place,
+        max_restarts=3,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     assert run.stdout.count("run folder") == 1  # one rank speaks
     run_dir = only_run(place / "killed")  # the second start went on in the folder of the first
@@ -144,6 +229,18 @@ def test_a_killed_rank_is_started_again(place, short):
 
 def test_bad_input_is_one_line(place):
     "More processes than inner models: said once, not by each of them."
-    run = launch(3, "-m", "datarater", "train", "--recipe=digits", "--num_inner_models=2", "--device=cpu", cwd=place)
+    run = launch(
+        3,
+        "-m",
+        "datarater",
+        "train",
+        "--recipe=digits",
+        "--num_inner_models=2",
+        "--device=cpu",
+        cwd=place,
+    )
     lines = [line for line in run.stderr.splitlines() if "datarater: error" in line]
-    assert run.returncode != 0 and lines == ["datarater: error: 3 processes can't share 2 inner models: start at most 2, or give a larger num_inner_models"], run.stderr[-3000:]
+    assert run.returncode != 0 and lines == [
+        "datarater: error: 3 processes can't share 2 inner models: start at most 2, or give "
+        "a larger num_inner_models"
+    ], run.stderr[-3000:]

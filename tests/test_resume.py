@@ -2,6 +2,7 @@
 
 Twenty kills; `pytest tests/test_resume.py --num_kills=500` for a longer soak.
 """
+
 import os
 import random
 import re
@@ -17,11 +18,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from datarater.checkpoints import load_checkpoint
+from datarater.runs import load_checkpoint
 
 SETTINGS = dict(
-    dataset_name="digits", train_split_ratio=0.7, batch_size=8, num_inner_models=2, inner_steps=2, inner_optimizer="adam", model_update=True, meta_refresh_steps=5, refresh="random",
-    meta_update="per_model", ema_decay=0.9, meta_steps=24, eval_frequency=12, checkpoint_frequency=2, save_data_rater_checkpoint=True, device="cpu",
+    dataset_name="digits",
+    train_split_ratio=0.7,
+    batch_size=8,
+    num_inner_models=2,
+    inner_steps=2,
+    inner_optimizer="adam",
+    model_update=True,
+    meta_refresh_steps=5,
+    refresh="random",
+    meta_update="per_model",
+    ema_decay=0.9,
+    meta_steps=24,
+    eval_frequency=12,
+    checkpoint_frequency=2,
+    save_data_rater_checkpoint=True,
+    device="cpu",
 )
 
 # One process that imports everything once, and forks a trainer each time it is told to.
@@ -49,10 +64,18 @@ class Trainers:
     "Trainers, one after the other, that may be killed."
 
     def __init__(self):
-        self.process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", FORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", FORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
 
     def run(self, settings: dict, run_dir: Path | None, kill_after: float | None) -> int:
-        "Train, and kill after some seconds, unless that is None or training was faster; the exit status."
+        """Train, and kill after some seconds, unless that is None or training was faster; the exit
+        status.
+        """
         self.process.stdin.write(repr((settings, run_dir and str(run_dir))) + "\n")
         self.process.stdin.flush()
         child = int(self.process.stdout.readline())
@@ -69,15 +92,22 @@ def only_run(folder: Path) -> Path:
 
 
 def test_killed_many_times(tmp_path, num_kills):
-    "Killed at random moments, resumed each time: the same rater, inner model and tables; nothing left behind, nothing lost, nothing that does not load."
+    """Killed at random moments, resumed each time: the same rater, inner model and tables; nothing
+    left behind, nothing lost, nothing that does not load.
+    """
     done = kill_often(tmp_path, num_kills)
     assert done["kills"] == num_kills and done["differing files"] == 0, done
 
 
 def kill_often(folder: Path, num_kills: int) -> dict[str, int]:
-    "Kill trainers until there were `num_kills`, and compare each run with one that never was killed. Returns what was done."
+    """Kill trainers until there were `num_kills`, and compare each run with one that never was
+    killed.
+
+    Returns what was done.
+    """
     trainers, draw = Trainers(), random.Random(0)
-    assert trainers.run({**SETTINGS, "output_dir": str(folder / "first")}, None, None) == 0  # imports everything
+    # imports everything
+    assert trainers.run({**SETTINGS, "output_dir": str(folder / "first")}, None, None) == 0
     start = time.monotonic()
     assert trainers.run({**SETTINGS, "output_dir": str(folder / "whole")}, None, None) == 0
     seconds, whole = time.monotonic() - start, only_run(folder / "whole")
@@ -101,35 +131,66 @@ def kill_often(folder: Path, num_kills: int) -> dict[str, int]:
 
 
 def differing_files(whole: Path, resumed: Path) -> list[str]:
-    "Files that only one of two runs has, and those that differ; of checkpoints the tables count, for the rest of them names the folder."
-    files = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in (whole, resumed)]
-    differing = [str(name) for name in files[0] ^ files[1]] + [name for name in ("data_rater.pt", "inner_model.pt") if (whole / name).read_bytes() != (resumed / name).read_bytes()]
+    """Files that only one of two runs has, and those that differ; of checkpoints the tables count,
+    for the rest of them names the folder.
+    """
+    files = [
+        {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        for folder in (whole, resumed)
+    ]
+    differing = [str(name) for name in files[0] ^ files[1]] + [
+        name
+        for name in ("data_rater.pt", "inner_model.pt")
+        if (whole / name).read_bytes() != (resumed / name).read_bytes()
+    ]
     tables = [load_checkpoint(folder / "checkpoint.pt")["log"] for folder in (whole, resumed)]
-    same = tables[0].keys() == tables[1].keys() and all(torch.equal(tables[0][name].nan_to_num(), tables[1][name].nan_to_num()) for name in ("steps", "evaluations", "ratings"))
+    same = tables[0].keys() == tables[1].keys() and all(
+        torch.equal(tables[0][name].nan_to_num(), tables[1][name].nan_to_num())
+        for name in ("steps", "evaluations", "ratings")
+    )
     return differing + ["checkpoint.pt"] * (not same)
 
 
 def train(*arguments: str, cwd: Path) -> subprocess.Popen:
     "The command, in the background."
-    command, environment = [sys.executable, "-m", "datarater", "train", *arguments], {**os.environ, "OMP_NUM_THREADS": "1"}
-    heed_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a test run in the background of a shell ignores, and its children with it
-    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_interrupts)
+    command, environment = (
+        [sys.executable, "-m", "datarater", "train", *arguments],
+        {**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    # which a test run in the background of a shell ignores, and its children with it
+    heed_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=heed_interrupts,
+    )
 
 
 FLAGS = [f"--{name}={value}" for name, value in {**SETTINGS, "log": True}.items()]
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["interrupted", "terminated"])
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["interrupted", "terminated"]
+)
 def test_stopped_from_outside(tmp_path, number, code):
-    "A signal ends a run after its step, with its code and the command that goes on; meanwhile a second process is refused; then it does go on."
+    """A signal ends a run after its step, with its code and the command that goes on; meanwhile a
+    second process is refused; then it does go on.
+    """
     process = train(*FLAGS, "--meta_steps=100000", cwd=tmp_path)
     run_dir = wait_for_checkpoint(tmp_path / "experiments", process)
     second = train(f"--resume={run_dir}", cwd=tmp_path)
-    assert "is in use by another process" in second.communicate(timeout=120)[1] and second.returncode == 2
+    assert (
+        "is in use by another process" in second.communicate(timeout=120)[1]
+        and second.returncode == 2
+    )
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
-    (step, command), = re.findall(r"stopped after meta-step (\d+); to go on: (.*)", errors)
+    ((step, command),) = re.findall(r"stopped after meta-step (\d+); to go on: (.*)", errors)
     program, subcommand, resume = shlex.split(command)
     assert (program, subcommand) == ("datarater", "train")
     more = train(resume, f"--meta_steps={int(step) + 3}", cwd=tmp_path)

@@ -1,0 +1,68 @@
+"""From ratings to a better dataset, and whether it is one."""
+
+from ..support import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "baselines": [
+            "RivalData",
+            "cleanlab_quality",
+            "knn_shapley",
+            "label_log_probability",
+            "logits_of",
+            "small_loss",
+        ],
+        "cost": [
+            "DISCARD_FRACTIONS",
+            "KEEPS",
+            "Ledger",
+            "choose_discard_frac",
+            "keep_ledger",
+            "plot_sweep",
+            "sweep_discard",
+        ],
+        "downstream": [
+            "Comparison",
+            "ComparisonPlan",
+            "DEFAULT_METHODS",
+            "METHODS",
+            "check_runs",
+            "compare_downstream",
+            "describe_comparison",
+            "paired_difference",
+            "plot_comparison",
+        ],
+        "ratings": [
+            "BestOfBatchSampler",
+            "KEEP_RULES",
+            "Ratings",
+            "Samples",
+            "acceptance_probability",
+            "curate",
+            "imitated_batch",
+            "num_to_keep",
+            "rate_batches",
+            "rate_dataset",
+            "rate_samples",
+            "rating_quantiles",
+            "ratings_by",
+            "read_samples",
+            "sampling_weights",
+            "show_best_and_worst",
+        ],
+        "score_files": [
+            "SPLITS",
+            "check_output",
+            "dataset_to_rate",
+            "digest_of",
+            "open_rated",
+            "parts_folder",
+            "read_ratings",
+            "replacing",
+            "score_run",
+            "score_to_file",
+            "write_ratings",
+        ],
+    },
+)

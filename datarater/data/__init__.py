@@ -1,0 +1,55 @@
+"""What models train on: samples, damage made on purpose, loaders."""
+
+from ..support import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "corruptions": [
+            "CORRUPTIONS",
+            "CorruptionPlan",
+            "DataCorruptionConfig",
+            "fold_in",
+            "read_digits",
+            "register_corruption",
+            "seeded_generator",
+            "show_images",
+        ],
+        "datasets": [
+            "CorruptedSubset",
+            "DATASETS",
+            "DataRaterDataset",
+            "DigitsDataRaterDataset",
+            "SplitDataRaterDataset",
+            "TensorDataRaterDataset",
+            "absolute_if_path",
+            "construct_dataset",
+            "get_dataset_loaders",
+            "is_path",
+            "make_loaders",
+            "register_dataset",
+        ],
+        "loading": [
+            "BatchDataset",
+            "BatchLoader",
+            "BatchStream",
+            "TensorPairs",
+            "checked_batch",
+            "digest",
+            "fetch_batch",
+            "go_on",
+            "original_indices",
+            "scale_bytes",
+            "seeded_globally",
+            "stream_state",
+        ],
+        "own_data": [
+            "ImageFolderDataRaterDataset",
+            "MNISTDataRaterDataset",
+            "NpzDataRaterDataset",
+            "data_folder",
+            "find_mnist",
+            "read_image",
+        ],
+    },
+)

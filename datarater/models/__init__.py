@@ -1,0 +1,22 @@
+"""Inner models and raters."""
+
+from ..support import lazy_names
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "label_evidence": ["ReferenceDataRater", "fit_classifier"],
+        "networks": [
+            "DataRater",
+            "LabelAwareDataRater",
+            "MODELS",
+            "ToyCNN",
+            "ToyMLP",
+            "at_label",
+            "check_model",
+            "construct_model",
+            "rate",
+            "register_model",
+        ],
+    },
+)
