@@ -59,7 +59,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "open_rated",
             "parts_folder",
             "read_ratings",
-            "replacing",
             "score_run",
             "score_to_file",
             "write_ratings",

@@ -249,7 +249,6 @@ from datarater.curation import (
     imitated_batch,
     num_to_keep,
     rate_samples,
-    replacing,
 )
 from datarater.runs import (
     config_from_yaml,
@@ -266,7 +265,7 @@ from datarater.scale.shards import (
     form_of_run,
     read_shard,
 )
-from ..support import DataRaterError, one_of, write_atomically
+from ..support import DataRaterError, one_of, replacing, write_atomically
 
 # %% ../../nbs/scale/corpus.ipynb #ebf84ee3
 def _schema(labels: np.ndarray | None) -> pa.Schema:
