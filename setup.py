@@ -1,4 +1,5 @@
 """The package's metadata, read from settings.ini, which nbdev reads too."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -22,9 +23,14 @@ setup(
     license_files=["LICENSE"],
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_dir={"": "."},  # an editable installation is then found from any folder, also the one that holds the checkout
+    package_dir={
+        "": "."
+    },  # an editable installation is then found from any folder, also the one that holds the checkout
     install_requires=settings["requirements"].split(),
-    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "rivals", "ray", "benchmarks")},
+    extras_require={
+        extra: settings[f"{extra}_requirements"].split()
+        for extra in ("dev", "rivals", "ray", "benchmarks")
+    },
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{package}={package}._modidx:d"],

@@ -21,14 +21,7 @@ import torch.distributed as dist
 from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
 from provenance import command_line, write_result
 
-from datarater.runs import (
-    DataRaterConfig,
-    RunLog,
-    evaluate,
-    joined_ranks,
-    set_up,
-    take_meta_step,
-)
+from datarater.runs import DataRaterConfig, RunLog, evaluate, joined_ranks, set_up, take_meta_step
 
 WARM_UP, STEPS = 2, 6
 

@@ -25,12 +25,7 @@ from datarater.data import construct_dataset, make_loaders
 from datarater.evaluation import AttackPlan, check_evaluation, measure_robustness
 from datarater.method import rate_many
 from datarater.models import construct_model, fit_classifier
-from datarater.runs import (
-    DataRaterConfig,
-    EvaluationSet,
-    make_evaluation_set,
-    run_meta_training,
-)
+from datarater.runs import DataRaterConfig, EvaluationSet, make_evaluation_set, run_meta_training
 
 TRAIN_STEPS, BATCH_SIZE, NUM_TEST, PGD_STEPS, MILD = 375, 128, 1_000, 20, 0.25
 RADII = (0.05, 0.1, 0.15)
