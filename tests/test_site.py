@@ -16,7 +16,7 @@ import yaml
 from tree import ROOT, notebook_names, report
 
 import datarater
-from datarater.api_pages import parameters_to_show
+from api_pages import parameters_to_show
 
 NBS = ROOT / "nbs"
 PAGES = [name.removeprefix("nbs/") for name in notebook_names()]
