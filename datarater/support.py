@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'UNIT_INTERVAL', 'OPEN_UNIT_INTERVAL',
-           'SHARE', 'KEEP', 'DataRaterError', 'one_line', 'lookup', 'Rule', 'one_of', 'setting', 'check_value',
-           'check_settings', 'write_atomically', 'replacing', 'lazy_names']
+           'SHARE', 'KEEP', 'DataRaterError', 'one_line', 'lookup', 'Rule', 'one_of', 'setting', 'check_names',
+           'check_value', 'check_settings', 'replacing', 'write_atomically', 'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
 import importlib
@@ -13,12 +13,12 @@ import math
 import numbers
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import field, fields
+from dataclasses import field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 # %% ../nbs/reference/support.ipynb #ab2825e9
 class DataRaterError(ValueError):
@@ -92,17 +92,29 @@ def one_of(*options: str) -> Rule:
     return Rule(lambda value: value in options, "one of " + ", ".join(options))
 
 # %% ../nbs/reference/support.ipynb #5aa02084
-def setting(default: Any, rule: Rule = ANYTHING) -> Any:
-    "A dataclass field with a default (a value, or a function that makes one) and a rule."
-    metadata = {"rule": rule}
-    return (
-        field(default_factory=default, metadata=metadata)
-        if callable(default)
-        else field(default=default, metadata=metadata)
-    )
+def setting(
+    default: Any,  # a value, or a function that makes one; `dataclasses.MISSING`: must be given
+    rule: Rule = ANYTHING,
+) -> Any:
+    "A dataclass field with a default and a rule, which `check_settings` checks."
+    kind = "default_factory" if callable(default) else "default"
+    return field(**{kind: default}, metadata={"rule": rule})
+
+# %% ../nbs/reference/support.ipynb #5a0b0c13
+def check_names(
+    settings_class: type,  # a dataclass
+    names: Iterable[str],  # of its fields
+) -> None:
+    "Raise `DataRaterError` for a name that is no setting."
+    known = [item.name for item in fields(settings_class)]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise DataRaterError(f"unknown setting {name!r}: {hint}")
 
 # %% ../nbs/reference/support.ipynb #4cdd7561
-_TYPES = {  # annotation -> (accepted class, words for it)
+_PLAIN = {  # type -> (what passes for it, in words)
     bool: (bool, "True or False"),
     int: (numbers.Integral, "a whole number"),
     float: (numbers.Real, "a number"),
@@ -110,89 +122,97 @@ _TYPES = {  # annotation -> (accepted class, words for it)
 }
 
 
-def check_value(name: str, value: Any, annotation: Any, rule: Rule) -> Any:
+def _plain(value: Any, kind: Any) -> Any:
+    "`value` as a plain value of type `kind`; raises `TypeError` if it is of another type."
+    options = get_args(kind)
+    if kind in _PLAIN:
+        if isinstance(value, _PLAIN[kind][0]) and isinstance(value, bool) == (kind is bool):
+            return kind(value)
+    elif get_origin(kind) is tuple:
+        kinds = options[:1] * len(value) if options[-1] is ... else options
+        if isinstance(value, (tuple, list)) and len(value) == len(kinds):
+            return tuple(map(_plain, value, kinds))
+    elif options:  # a union
+        for option in options:
+            with suppress(TypeError):
+                return _plain(value, option)
+    elif is_dataclass(kind) and isinstance(value, Mapping):
+        check_names(kind, value)
+        return kind(**value)
+    elif isinstance(value, kind):
+        return value
+    raise TypeError(f"not of type {kind}")
+
+# %% ../nbs/reference/support.ipynb #5a0b0c16
+def check_value(
+    name: str,  # of the setting or argument, for the message
+    value: Any,
+    annotation: Any,  # int, float | None, tuple[str, ...], a dataclass, …
+    rule: Rule = ANYTHING,
+) -> Any:  # the plain value
     "`value` as its plain type; raises `DataRaterError` if type or rule does not hold."
-    options = get_args(annotation) or (annotation,)
-    if value is None and type(None) in options:
-        return None
-    plain = options[0]
-    accepted, words = _TYPES[plain]
-    type_holds = isinstance(value, accepted) and (plain is bool or not isinstance(value, bool))
-    if not (type_holds and rule.holds(plain(value))):
-        raise DataRaterError(
-            f"{name}={value!r} is not allowed: give "
-            f"{rule.allowed if rule is not ANYTHING else words}"
-        )
-    return plain(value)
+    try:
+        plain = _plain(value, annotation)
+        if plain is None or rule.holds(plain):
+            return plain
+    except (TypeError, OverflowError):
+        pass
+    allowed = _PLAIN[annotation][1] if rule is ANYTHING and annotation in _PLAIN else rule.allowed
+    raise DataRaterError(f"{name}={one_line(repr(value), 200)} is not allowed: give {allowed}")
 
 # %% ../nbs/reference/support.ipynb #e5dae673
-def check_settings(settings: Any) -> None:
-    "Check and normalise in place every field of a frozen dataclass whose type is a plain one."
+def check_settings(
+    settings: Any,  # a dataclass, in its `__post_init__`
+) -> None:
+    """Check the fields made by `setting` and store their plain values; raises `DataRaterError` for
+    the first that is not allowed.
+    """
     hints = get_type_hints(type(settings))
     for item in fields(settings):
-        annotation = hints[item.name]
-        if (get_args(annotation) or (annotation,))[0] in _TYPES and not hasattr(
-            annotation, "__origin__"
-        ):
-            value = check_value(
-                item.name,
-                getattr(settings, item.name),
-                annotation,
-                item.metadata.get("rule", ANYTHING),
-            )
-            object.__setattr__(settings, item.name, value)
+        if "rule" in item.metadata:
+            value = getattr(settings, item.name)
+            plain = check_value(item.name, value, hints[item.name], item.metadata["rule"])
+            object.__setattr__(settings, item.name, plain)
+
+# %% ../nbs/reference/support.ipynb #9fd91f29
+def _to_disk(path: Path) -> None:
+    "Have a file, or a folder's list of files, on disk and not only in memory."
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+# %% ../nbs/reference/support.ipynb #5a0b0c09
+@contextmanager
+def replacing(
+    path: str | os.PathLike,  # the file to write or replace
+) -> Iterator[Path]:
+    """A temporary file beside `path`, which takes its place when the block ends well and is gone
+    otherwise.
+    """
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _to_disk(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        with suppress(OSError):  # not every system opens folders
+            _to_disk(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 # %% ../nbs/reference/support.ipynb #375be6c0
 def write_atomically(
     path: str | os.PathLike,  # the file to write or replace
     content: str | bytes,  # its whole content; text is written as UTF-8
 ) -> None:
-    """Write a file under a temporary name beside its own, then rename it; whatever fails, `path` is
-    never half-written.
-    """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-# %% ../nbs/reference/support.ipynb #9fd91f29
-def _sync_folder(folder: Path) -> None:
-    "Have a rename on disk too, where folders can be opened."
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-# %% ../nbs/reference/support.ipynb #5a0b0c09
-@contextmanager
-def replacing(
-    path: Path,  # of the file to write
-) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well, and is gone
-    otherwise.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    "Write a file so that, whatever fails, `path` is never half-written."
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 # %% ../nbs/reference/support.ipynb #5a0b0c07
 def lazy_names(
