@@ -35,6 +35,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ],
         "ratings": [
             "BestOfBatchSampler",
+            "CurateSettings",
             "KEEP_RULES",
             "Ratings",
             "Samples",
@@ -53,7 +54,9 @@ __all__, __getattr__, __dir__ = lazy_names(
         ],
         "score_files": [
             "SPLITS",
+            "ScoreSettings",
             "check_output",
+            "config_of_run",
             "dataset_to_rate",
             "digest_of",
             "open_rated",

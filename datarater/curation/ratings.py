@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'KEEP_RULES', 'Samples', 'read_samples', 'fingerprint', 'paths_of', 'rate_samples', 'rate_batches',
            'Ratings', 'as_dataset', 'rate_dataset', 'num_to_keep', 'keep_best', 'keep_best_of_each_class',
            'BestOfBatchSampler', 'acceptance_probability', 'rating_quantiles', 'imitated_batch', 'keep_by_chance',
-           'sampling_weights', 'curate', 'show_best_and_worst', 'ratings_by', 'plot_ratings_by']
+           'sampling_weights', 'CurateSettings', 'curate', 'show_best_and_worst', 'ratings_by', 'plot_ratings_by']
 
 # %% ../../nbs/06_curation.ipynb #c75f6057
 import hashlib
@@ -22,14 +22,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from scipy.stats import binom
 from torch import Tensor, nn
-from torch.utils.data import (
-    DataLoader,
-    Dataset,
-    Sampler,
-    Subset,
-    TensorDataset,
-    default_collate,
-)
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset, default_collate
 from tqdm import tqdm
 
 from datarater.data import (
@@ -41,7 +34,19 @@ from datarater.data import (
     show_images,
 )
 from ..method import rate_many
-from ..support import DataRaterError, lookup, one_line
+from datarater.support import (
+    COUNT,
+    KEEP,
+    POSITIVE,
+    SEED,
+    DataRaterError,
+    Rule,
+    check_settings,
+    check_value,
+    lookup,
+    one_line,
+    setting,
+)
 
 # %% ../../nbs/06_curation.ipynb #9474e256
 class Samples(NamedTuple):
@@ -264,10 +269,7 @@ def rate_batches(
     """Rate a dataset, or a stretch of it, holding one batch at a time; raises `DataRaterError` for
     samples that cannot be rated.
     """
-    if batch_size < 1:
-        raise DataRaterError(
-            f"batch_size={batch_size} is not allowed: give a whole number of at least 1"
-        )
+    check_value("batch_size", batch_size, int, COUNT)
     sources = original_indices(dataset).cpu()
     device = next(
         (tensor.device for tensor in (*rater.parameters(), *rater.buffers())), torch.device("cpu")
@@ -363,11 +365,7 @@ def num_to_keep(
     """How many samples a share is; raises `DataRaterError` unless it is in (0, 1] and at least one
     sample.
     """
-    if not isinstance(keep, (int, float)) or isinstance(keep, bool) or not 0 < keep <= 1:
-        raise DataRaterError(
-            f"keep={keep!r} is not allowed: give the share of the samples to keep, above 0 "
-            "and at most 1"
-        )
+    keep = check_value("keep", keep, float, KEEP)
     if round(keep * num_samples) == 0:
         raise DataRaterError(
             f"keep={keep:g} of {num_samples} samples is none at all: give a larger share"
@@ -514,10 +512,7 @@ def sampling_weights(
     temperature: float = 1.0,
 ) -> Tensor:  # (N,) float64, sums to 1
     "The softmax of the ratings over the whole dataset."
-    if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
-        raise DataRaterError(
-            f"temperature={temperature!r} is not allowed: give a finite number above 0"
-        )
+    check_value("temperature", temperature, float, POSITIVE)
     return (torch.tensor(_values(ratings)) / temperature).softmax(0)
 
 # %% ../../nbs/06_curation.ipynb #b8eda53d
@@ -529,18 +524,37 @@ KEEP_RULES: dict[str, Callable[..., np.ndarray]] = {  # name -> (table, keep, se
     "by_chance": lambda table, keep, seed: keep_by_chance(table["rating"], keep, seed=seed),
 }
 
+# %% ../../nbs/06_curation.ipynb #c23da48b
+@dataclass(frozen=True)
+class CurateSettings:
+    "Which samples are kept: the settings of `curate` and, for a folder, of `curate_corpus`."
+
+    keep: float | None = setting(None, KEEP)
+    "share of the samples to keep, above 0 and at most 1"
+    threshold: float | None = setting(
+        None,
+        Rule(lambda value: abs(value) <= np.finfo(np.float32).max, "a finite rating, of float32"),
+    )
+    "of a folder, instead of keep: the lowest rating to keep"
+    rule: str = setting("best")
+    "one of best, best_of_each_class, by_chance; for a folder one of best, by_chance"
+    seed: int = setting(0, SEED)
+    "of what is left to chance"
+
+    def __post_init__(self):
+        check_settings(self)
+
 # %% ../../nbs/06_curation.ipynb #7473be03
 def curate(
     ratings: Ratings,  # of a whole dataset
     keep: float,  # share to keep, in (0, 1]
-    rule: str = "best",  # a key of KEEP_RULES
-    seed: int = 0,  # of what is left to chance
+    rule: str = CurateSettings.rule,  # a key of KEEP_RULES
+    seed: int = CurateSettings.seed,  # of what is left to chance
 ) -> Ratings:  # of the samples that were kept
     """Choose samples by their ratings; raises `DataRaterError` for a share, rule or seed that is
     not allowed, or an empty choice.
     """
-    if seed < 0:
-        raise DataRaterError(f"seed={seed} is not allowed: give a whole number of at least 0")
+    CurateSettings(keep=keep, rule=rule, seed=seed)
     kept = lookup(rule, KEEP_RULES, "keep rule", importable=False)(ratings.table, keep, seed)
     about = {**ratings.about, "keep": keep, "rule": rule, "keep_seed": seed}
     return replace(ratings, table=ratings.table.iloc[kept].reset_index(drop=True), about=about)

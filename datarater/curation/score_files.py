@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'check_output', 'write_ratings', 'read_ratings', 'parts_folder', 'digest_of', 'score_to_file',
-           'dataset_to_rate', 'about_dataset', 'open_rated', 'score_run']
+           'ScoreSettings', 'dataset_to_rate', 'about_dataset', 'open_rated', 'config_of_run', 'score_run']
 
 # %% ../../nbs/curation/score_files.ipynb #738b6039
 import hashlib
@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +28,20 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .. import __version__
-from datarater.curation.ratings import (
-    COLUMNS,
-    Ratings,
-    fingerprint,
-    paths_of,
-    rate_batches,
-)
+from .ratings import COLUMNS, Ratings, fingerprint, paths_of, rate_batches
 from ..data import absolute_if_path, construct_dataset, is_path, make_loaders
-from datarater.runs import (
-    DataRaterConfig,
-    config_from_yaml,
-    default_device,
-    existing,
-    load_rater,
-)
+from ..runs import DataRaterConfig, config_from_yaml, default_device, existing, load_rater
 from datarater.support import (
+    COUNT,
+    NAME,
+    UNIT_INTERVAL,
     DataRaterError,
+    check_settings,
+    check_value,
     one_line,
     one_of,
     replacing,
+    setting,
     write_atomically,
 )
 
@@ -293,6 +287,31 @@ def score_to_file(
 SPLITS = ("train", "all")
 
 
+@dataclass(frozen=True)
+class ScoreSettings:
+    "What is rated, and how: the settings of `score_run`."
+
+    dataset_name: str | None = setting(None, NAME)
+    "another dataset than the run's: a name, package.module:Name, or a path"
+    data_dir: str | None = setting(None, NAME)
+    "folder with the data (default: where the run had them)"
+    split: str | None = setting(None, one_of(*SPLITS))
+    """train: what inner models train on, its corruption fixed (default for the run's dataset, if it
+    was corrupted on purpose); all: every candidate as it is (default otherwise)
+    """
+    corruption_probability: float | None = setting(None, UNIT_INTERVAL)
+    "probability that a sample of split train is corrupted (default: the run's)"
+    batch_size: int = setting(1_000, COUNT)
+    "samples read at a time"
+    device: str | None = setting(None, NAME)
+    "device to rate on (default: cuda where there is one)"
+    overwrite: bool = setting(False)
+    "replace an existing file"
+
+    def __post_init__(self):
+        check_settings(self)
+
+# %% ../../nbs/curation/score_files.ipynb #4597d24c
 def dataset_to_rate(
     config: DataRaterConfig,
     # "train": what inner models train on, corruptions fixed; "all": every candidate, uncorrupted
@@ -301,8 +320,7 @@ def dataset_to_rate(
     """The map-style dataset that a configuration names; raises `DataRaterError` where its loaders
     don't show one.
     """
-    if not (rule := one_of(*SPLITS)).holds(split):
-        raise DataRaterError(f"split={split!r} is not allowed: give {rule.allowed}")
+    check_value("split", split, str, one_of(*SPLITS))
     dataset = construct_dataset(config)
     if split == "all":
         return dataset.pool()
@@ -346,55 +364,58 @@ def open_rated(
     config = DataRaterConfig(**{**settings, **moved}, device="cpu")
     return dataset_to_rate(config, ratings.about["split"])
 
+# %% ../../nbs/curation/score_files.ipynb #bfe0fda7
+def config_of_run(
+    run_dir: str | os.PathLike,  # a run's folder, with its rater
+    device: str | None = None,  # None: cuda where there is one
+    data_dir: str | None = None,  # None: where the run had the data
+    dataset_name: str | None = None,  # None: the run's
+) -> DataRaterConfig:
+    "The configuration of a run that is to rate; raises `DataRaterError` if it has no rater."
+    for name in ("config.yaml", "data_rater.pt"):
+        existing(Path(run_dir), name)
+    given = {
+        "device": device or default_device(),
+        "data_dir": data_dir,
+        "dataset_name": dataset_name,
+    }
+    return config_from_yaml(
+        Path(run_dir) / "config.yaml",
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
 # %% ../../nbs/curation/score_files.ipynb #2e24a274
 def score_run(
     run_dir: str | os.PathLike,  # a run's folder, with its rater
     output: str | os.PathLike,  # the Parquet file to write
-    # another dataset than the run's: a name, package.module:Name, or a path
-    dataset_name: str | None = None,
-    # one of SPLITS; None: "train" for the run's dataset if some of it was corrupted on purpose,
-    # else "all"
-    split: str | None = None,
-    corruption_probability: float | None = None,  # of split "train"; None: the run's
-    data_dir: str | None = None,  # where the data are now; None: where the run had them
-    device: str | None = None,  # None: cuda where there is one
-    batch_size: int = 1_000,  # samples read at a time
-    overwrite: bool = False,  # replace an existing file
     progress: bool = False,  # show a progress bar
+    **settings: Any,  # of `ScoreSettings`
 ) -> Ratings:
     """Rate a dataset with the rater of a run, into a file; raises `DataRaterError` for bad input,
     before anything is rated.
     """
-    for name in ("config.yaml", "data_rater.pt"):
-        existing(Path(run_dir), name)
-    check_output(output, overwrite)
-    given = {
-        "dataset_name": dataset_name,
-        "data_dir": data_dir,
-        "device": device or default_device(),
-    }
-    config = config_from_yaml(
-        Path(run_dir) / "config.yaml",
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    settings = ScoreSettings(**settings)
+    check_output(output, settings.overwrite)
+    config = config_of_run(run_dir, settings.device, settings.data_dir, settings.dataset_name)
     # on purpose; otherwise all candidates are to be rated
     is_damaged = config.corruption.corruption_probability > 0
-    split = split or (
+    split = settings.split or (
         "train"
-        if dataset_name is None and is_damaged and not is_path(config.dataset_name)
+        if settings.dataset_name is None and is_damaged and not is_path(config.dataset_name)
         else "all"
     )
-    if corruption_probability is not None:
+    if settings.corruption_probability is not None:
         if split == "all":
             raise DataRaterError(
-                f"corruption_probability={corruption_probability} has no effect on split "
+                f"corruption_probability={settings.corruption_probability} has no effect on split "
                 "'all', which is rated as it is: give split='train', or leave it out"
             )
-        config = replace(
-            config,
-            corruption=replace(config.corruption, corruption_probability=corruption_probability),
+        corruption = replace(
+            config.corruption, corruption_probability=settings.corruption_probability
         )
-    rater, dataset = load_rater(run_dir, device=config.device), dataset_to_rate(config, split)
+        config = replace(config, corruption=corruption)
+    rater = load_rater(run_dir, device=config.device)
+    dataset = dataset_to_rate(config, split)
     about = {
         "run": Path(run_dir).name,
         "rater": config.data_rater_model_class,
@@ -402,6 +423,12 @@ def score_run(
     }
     return read_ratings(
         score_to_file(
-            rater, dataset, output, batch_size, overwrite=overwrite, progress=progress, about=about
+            rater,
+            dataset,
+            output,
+            settings.batch_size,
+            overwrite=settings.overwrite,
+            progress=progress,
+            about=about,
         )
     )

@@ -7,6 +7,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "corpus": [
             "CORPUS_RULES",
+            "CorpusSettings",
             "ENGINES",
             "curate_corpus",
             "open_corpus",

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['NUM_BINS', 'ENGINES', 'Choice', 'CORPUS_RULES', 'rating_keys', 'ratings_of_keys', 'RatingSketch', 'sketch_from_dict',
            'cut_bin', 'counts_within', 'Cut', 'exact_cut', 'acceptance_of_bins', 'coins', 'rate_shard', 'ShardRater',
-           'rate_locally', 'rate_with_ray', 'job_of', 'begin_job', 'read_sketch', 'score_corpus', 'score_corpus_of_run',
-           'CorpusRatings', 'open_corpus', 'choose_above', 'choose_by_chance', 'choice_for', 'curate_corpus']
+           'rate_locally', 'rate_with_ray', 'CorpusSettings', 'job_of', 'begin_job', 'read_sketch', 'score_corpus',
+           'score_corpus_of_run', 'CorpusRatings', 'open_corpus', 'choose_above', 'choose_by_chance', 'choice_for',
+           'curate_corpus']
 
 # %% ../../nbs/scale/corpus.ipynb #cebc7586
 import hashlib
@@ -244,19 +245,15 @@ from tqdm import tqdm
 
 from .. import __version__
 from datarater.curation import (
+    CurateSettings,
     Samples,
+    config_of_run,
     digest_of,
     imitated_batch,
     num_to_keep,
     rate_samples,
 )
-from datarater.runs import (
-    config_from_yaml,
-    default_device,
-    existing,
-    load_rater,
-    locked,
-)
+from ..runs import load_rater, locked
 from datarater.scale.shards import (
     DamagedShard,
     SampleForm,
@@ -265,7 +262,16 @@ from datarater.scale.shards import (
     form_of_run,
     read_shard,
 )
-from ..support import DataRaterError, one_of, replacing, write_atomically
+from datarater.support import (
+    COUNT,
+    NAME,
+    DataRaterError,
+    check_settings,
+    one_of,
+    replacing,
+    setting,
+    write_atomically,
+)
 
 # %% ../../nbs/scale/corpus.ipynb #ebf84ee3
 def _schema(labels: np.ndarray | None) -> pa.Schema:
@@ -527,11 +533,41 @@ ENGINES: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "ray": rate_with_ray,
 }
 
+# %% ../../nbs/scale/corpus.ipynb #d25c0c8b
+@dataclass(frozen=True)
+class CorpusSettings:
+    "How shards are read and rated: the settings of `score_corpus` and `score_corpus_of_run`."
+
+    data_dir: str | None = setting(None, NAME)
+    "folder with the run's own dataset, of which one sample is read (default: where the run had it)"
+    batch_size: int = setting(1_000, COUNT)
+    "samples read at a time"
+    device: str | None = setting(None, NAME)
+    "device to rate on (default: cuda where there is one)"
+    engine: str = setting("local", one_of("local", "ray"))
+    "one of local, ray: who rates the shards, this process or workers of Ray"
+    concurrency: int | None = setting(None, COUNT)
+    "workers of Ray (default: one for each of its CPUs)"
+    skip_corrupt: bool = setting(False)
+    "leave out shards that cannot be read, and list them"
+    sample_column: str | None = setting(None, NAME)
+    "column of the samples in shards (default: found by looking)"
+    label_column: str | None = setting(None, NAME)
+    "column of the labels in shards (default: found by looking)"
+    uid_column: str | None = setting(None, NAME)
+    "column of the identifiers in shards (default: found by looking)"
+
+    def __post_init__(self):
+        check_settings(self)
+
+    @property
+    def columns(self) -> ShardColumns:
+        "The names of columns."
+        return ShardColumns(self.sample_column, self.label_column, self.uid_column)
+
 # %% ../../nbs/scale/corpus.ipynb #86b5642d
 def _check_engine(engine: str, concurrency: int | None) -> None:
-    "Raise for an engine that is not there, not installed, or has no such workers."
-    if not (rule := one_of(*ENGINES)).holds(engine):
-        raise DataRaterError(f"engine={engine!r} is not allowed: give {rule.allowed}")
+    "Raise for an engine that is not installed, or has no such workers."
     if engine == "ray":
         _import_ray()
     else:
@@ -672,25 +708,17 @@ def score_corpus(
     form: SampleForm,  # of the samples that it was trained on
     pattern: str,  # such as corpus/*.parquet, or a folder
     output: str | os.PathLike,  # folder for the ratings; made if it is not there
-    engine: str = "local",  # a key of ENGINES
-    # workers; None: one for each CPU that Ray has, one for engine "local"
-    concurrency: int | None = None,
-    batch_size: int = 1_000,  # samples read at a time
-    columns: ShardColumns = ShardColumns(),  # names of columns, where they are not the usual ones
-    device: str = "cpu",  # where the rater works
-    skip_corrupt: bool = False,  # leave out shards that cannot be read
     progress: bool = False,  # show a progress bar
+    columns: ShardColumns | None = None,  # names of columns, in place of those in `settings`
+    **settings: Any,  # of `CorpusSettings`; the device is "cpu" unless one is given
 ) -> dict[str, Any]:  # num_shards, num_samples, skipped: messages by shard
     """Rate all shards of a corpus into a folder; begun before, it is continued.
 
     Raises `DataRaterError` for bad input, and for the first shard that cannot be rated.
     """
-    for name, value in {"concurrency": concurrency, "batch_size": batch_size}.items():
-        if value is not None and value < 1:
-            raise DataRaterError(
-                f"{name}={value} is not allowed: give a whole number of at least 1"
-            )
-    _check_engine(engine, concurrency)
+    settings = CorpusSettings(**settings)
+    columns, batch_size = columns or settings.columns, settings.batch_size
+    _check_engine(settings.engine, settings.concurrency)
     output = Path(output).absolute()
     shards = find_shards(pattern, output)
     job, skipped = job_of(rater, form, shards, columns, batch_size), {}
@@ -703,7 +731,7 @@ def score_corpus(
         if items:
             arguments = (
                 copy.deepcopy(rater).cpu().eval(),
-                device,
+                settings.device or "cpu",
                 output,
                 form,
                 columns,
@@ -717,11 +745,16 @@ def score_corpus(
                 file=_error_output() if progress else None,
                 disable=not progress,
             )
-            with bar, closing(ENGINES[engine](arguments, items, concurrency)) as reports:
+            with (
+                bar,
+                closing(
+                    ENGINES[settings.engine](arguments, items, settings.concurrency)
+                ) as reports,
+            ):
                 for report in reports:
                     # not before the engine has shown that it works
                     (output / "summary.json").unlink(missing_ok=True)
-                    if report["error"] and not (skip_corrupt and report["is_damaged"]):
+                    if report["error"] and not (settings.skip_corrupt and report["is_damaged"]):
                         raise DataRaterError(
                             report["error"]
                             + (
@@ -755,26 +788,23 @@ def score_corpus_of_run(
     run_dir: str | os.PathLike,  # a run's folder, with its rater
     pattern: str,  # such as corpus/*.parquet, or a folder
     output: str | os.PathLike,  # folder for the ratings
-    data_dir: str | None = None,  # where the run's dataset is, if it has moved
-    device: str | None = None,  # None: cuda where there is one
-    **options: Any,  # of `score_corpus`
+    progress: bool = False,  # show a progress bar
+    columns: ShardColumns | None = None,  # names of columns, in place of those in `settings`
+    **settings: Any,  # of `CorpusSettings`
 ) -> dict[str, Any]:  # as of `score_corpus`
     """Rate a corpus with the rater of a run; raises `DataRaterError` for bad input, before anything
     is rated.
     """
-    for name in ("config.yaml", "data_rater.pt"):
-        existing(Path(run_dir), name)
-    given = {"device": device or default_device()} | (
-        {} if data_dir is None else {"data_dir": data_dir}
-    )
-    config = config_from_yaml(Path(run_dir) / "config.yaml", **given)
+    checked = CorpusSettings(**settings)
+    config = config_of_run(run_dir, checked.device, checked.data_dir)
     return score_corpus(
         load_rater(run_dir, device="cpu"),
         form_of_run(config),
         pattern,
         output,
-        device=config.device,
-        **options,
+        progress,
+        columns,
+        **{**settings, "device": config.device},
     )
 
 # %% ../../nbs/scale/corpus.ipynb #bae941b2
@@ -873,8 +903,8 @@ def choice_for(
     ratings: CorpusRatings,
     keep: float | None = None,  # share to keep
     threshold: float | None = None,  # or the lowest rating to keep
-    rule: str = "best",  # one of CORPUS_RULES, for a share
-    seed: int = 0,  # of what is left to chance
+    rule: str = CurateSettings.rule,  # one of CORPUS_RULES, for a share
+    seed: int = CurateSettings.seed,  # of what is left to chance
 ) -> Choice:
     """Which rows to keep; raises `DataRaterError` for a share, threshold, rule or seed that is not
     allowed.
@@ -886,12 +916,7 @@ def choice_for(
             f"keep={keep}, threshold={threshold}, rule={rule!r} are not allowed together: "
             "give either keep, a share, or threshold, a rating, with rule 'best'"
         )
-    if threshold is not None and not abs(threshold) <= np.finfo(np.float32).max:
-        raise DataRaterError(
-            f"threshold={threshold} is not allowed: give a finite rating, of float32"
-        )
-    if seed < 0:
-        raise DataRaterError(f"seed={seed} is not allowed: give a whole number of at least 0")
+    CurateSettings(keep, threshold, rule, seed)
     if threshold is not None:
         return choose_above(Cut(int(rating_keys([threshold])[0]), num_ties=len(ratings.sketch)))
     num_kept = num_to_keep(keep, len(ratings.sketch))
@@ -954,8 +979,8 @@ def curate_corpus(
     keep: float | None = None,  # share to keep
     threshold: float | None = None,  # or the lowest rating to keep
     # one of CORPUS_RULES, for a share: exactly the best; or each by its acceptance probability
-    rule: str = "best",
-    seed: int = 0,  # of what is left to chance
+    rule: str = CurateSettings.rule,
+    seed: int = CurateSettings.seed,  # of what is left to chance
     overwrite: bool = False,  # replace the folder of another curation
 ) -> dict[str, Any]:  # what `summary.json` says
     """Choose from the ratings of a corpus, in two passes over them; raises `DataRaterError` for bad
