@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from provenance import command_line, write_result
 from runs import configuration, run_all, spread, whole
 
-from datarater.curation import logits_of
 from datarater.data import BatchStream, get_dataset_loaders
-from datarater.models import construct_model, fit_classifier
+from datarater.models import construct_model, fit_classifier, logits_of
 from datarater.runs import DataRaterConfig
 
 KINDS = ("pixel_noise", "gaussian_noise", "gaussian_blur", "occlusion")

@@ -20,11 +20,10 @@ from provenance import command_line, write_result
 from runs import batches, configuration, spread, train_against_attack, whole
 from torch import Tensor, nn
 
-from datarater.curation import logits_of
 from datarater.data import construct_dataset, make_loaders
 from datarater.evaluation import AttackPlan, check_evaluation, measure_robustness
 from datarater.method import rate_many
-from datarater.models import construct_model, fit_classifier
+from datarater.models import construct_model, fit_classifier, logits_of
 from datarater.runs import DataRaterConfig, EvaluationSet, make_evaluation_set, run_meta_training
 
 TRAIN_STEPS, BATCH_SIZE, NUM_TEST, PGD_STEPS, MILD = 375, 128, 1_000, 20, 0.25

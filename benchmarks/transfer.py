@@ -18,11 +18,16 @@ from runs import batches, configuration, spread, whole
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from datarater.curation import logits_of
 from datarater.data import get_dataset_loaders
 from datarater.evaluation import detection_quality
 from datarater.method import rate_many
-from datarater.models import ToyMLP, construct_model, fit_classifier, register_model
+from datarater.models import (
+    ToyMLP,
+    construct_model,
+    fit_classifier,
+    logits_of,
+    register_model,
+)
 from datarater.runs import DataRaterConfig, run_meta_training
 
 DOWNSTREAM_STEPS = 375  # one epoch of the whole training set

@@ -10,7 +10,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "cleanlab_quality",
             "knn_shapley",
             "label_log_probability",
-            "logits_of",
             "small_loss",
         ],
         "cost": [

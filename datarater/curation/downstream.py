@@ -32,14 +32,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import __version__
-from .baselines import RIVALS, RivalData, logits_of
+from .baselines import RIVALS, RivalData
 from .ratings import BestOfBatchSampler, keep_best, sampling_weights
 from ..data import construct_dataset, make_loaders, seeded_generator
 from ..method import LOSSES, rate_many, resolve_loss_type
-from ..models import check_model, construct_model
+from ..models import check_model, check_targets, construct_model, logits_of
 from datarater.runs import (
     DataRaterConfig,
-    check_targets,
     config_from_yaml,
     existing,
     gather,

@@ -224,7 +224,7 @@ from torch.func import grad_and_value, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..models import rate
-from ..models.lean_layers import constants, lean_layers
+from ..models.lean_layers import lean_layers
 from ..support import DataRaterError, lookup
 
 # %% ../../nbs/03_inner_loop.ipynb #655260c4
@@ -351,8 +351,7 @@ def reverse_weight_gradient(
     for step, w in enumerate(steps):
         variables = _variables(params)
         losses = _losses(loss_fn, variables, view(detached(params), *_at(inner_batches, step)))
-        with constants() if step == 0 else nullcontext():
-            gradient = _gradient((w * losses).sum(), variables, create_graph=True)
+        gradient = _gradient((w * losses).sum(), variables, create_graph=True)
         params, state = optimizer.step(params, gradient, state)
     outer_loss, outer_parts, cotangents = _judge(
         outer_loss_fn or mean_loss(loss_fn), params, outer_batch
@@ -525,8 +524,7 @@ def _recorded_gradient(
     """
     variables, w = _variables(params), weights.detach().requires_grad_()
     losses = _losses(loss_fn, variables, batch)
-    with constants() if is_first else nullcontext():
-        return _gradient((w * losses).sum(), variables, create_graph), (w, variables)
+    return _gradient((w * losses).sum(), variables, create_graph), (w, variables)
 
 
 def _gradient_to_forget(

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'EvaluationSet', 'gather',
-           'make_evaluation_set', 'check_targets', 'choose_engine', 'try_models', 'check_same_data', 'Parts', 'set_up',
-           'copy_of_state']
+           'make_evaluation_set', 'choose_engine', 'try_models', 'check_same_data', 'Parts', 'set_up', 'copy_of_state']
 
 # %% ../../nbs/runs/setup.ipynb #e11e444d
 import inspect
@@ -50,7 +49,7 @@ from datarater.method import (
     resolve_loss_type,
     work_per_tensor,
 )
-from ..models import check_model, construct_model, rate
+from ..models import check_model, check_targets, construct_model, rate
 from .checkpoints import check_like
 from .config import DataRaterConfig
 from .distributed import Ranks, mean_over_members
@@ -198,31 +197,6 @@ def _size_hint(model: nn.Module, x: Tensor) -> str:
         if wanted
         else ""
     )
-
-# %% ../../nbs/runs/setup.ipynb #fae3a950
-def check_targets(
-    targets: Tensor,  # (B,) labels, or (B, …) real targets
-    num_outputs: int,  # of the model
-    loss_type: str,  # "cross_entropy" or "mse"
-    model: str = "the inner model",  # for the message
-) -> None:
-    """Raise unless class labels are int64, one per sample, and outputs of the model; real targets
-    are finite.
-    """
-    if loss_type == "mse":
-        if not targets.isfinite().all():
-            raise DataRaterError("targets hold NaN or infinity: remove or repair these samples")
-    elif targets.dtype != torch.int64 or targets.ndim != 1:
-        raise DataRaterError(
-            f"class labels are {targets.dtype} of shape {tuple(targets.shape)}: give int64 "
-            "labels of shape (B,)"
-        )
-    elif targets.min() < 0 or targets.max() >= num_outputs:
-        raise DataRaterError(
-            f"labels go from {targets.min()} to {targets.max()}, but {model} has "
-            f"{num_outputs} outputs: give labels from 0 to {num_outputs - 1}, or a model "
-            "made for more classes"
-        )
 
 # %% ../../nbs/runs/setup.ipynb #e8ab842e
 def _build_model(name: str, role: str, seed: int, device: str) -> nn.Module:

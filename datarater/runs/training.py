@@ -60,7 +60,7 @@ from datarater.method import (
     global_norms,
     rate_many,
 )
-from ..models import MODELS
+from ..models import MODELS, check_targets
 from datarater.runs.checkpoints import (
     Interruption,
     Stopped,
@@ -100,7 +100,6 @@ from datarater.runs.setup import (
     MAX_INNER_SAMPLES,
     Parts,
     check_same_data,
-    check_targets,
     copy_of_state,
     set_up,
 )
