@@ -54,8 +54,8 @@ def lookup(
     importable: bool = True,  # whether "package.module:Name" is allowed
 ) -> Any:  # the object
     "The object called `name`; raises `DataRaterError` with the known names if there is none."
-    if name in registry:
-        entry = registry[name]
+    if str(name) in registry:
+        entry = registry[str(name)]
         return _import_object(entry, kind) if isinstance(entry, str) else entry
     if importable and ":" in str(name):
         return _import_object(name, kind)
