@@ -23,9 +23,9 @@ setup(
     license_files=["LICENSE"],
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_dir={
-        "": "."
-    },  # an editable installation is then found from any folder, also the one that holds the checkout
+    # the root itself goes on the path: an editable installation is found from any folder, and nbdev
+    # finds its renderer, tests/api_pages.py, which is not packaged
+    package_dir={"": "."},
     install_requires=settings["requirements"].split(),
     extras_require={
         extra: settings[f"{extra}_requirements"].split()

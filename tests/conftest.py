@@ -43,10 +43,11 @@ def mnist_dir() -> Path:
 
 def executed_notebooks(terminalreporter) -> list:
     "The reports of the notebooks that were run."
+    stats = terminalreporter.stats
+    reports = stats.get("passed", []) + stats.get("failed", [])
     return [
         report
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.stats.get(outcome, [])
+        for report in reports
         if "test_notebook_runs[" in report.nodeid and report.when == "call"
     ]
 
@@ -55,59 +56,44 @@ def errors_never_seen(terminalreporter) -> tuple[int, list[str]]:
     """How many functions and classes document an error, and those that have raised none in any
     notebook, once all notebooks have run.
     """
-    reports, documented = executed_notebooks(terminalreporter), list(documented_errors())
+    reports = executed_notebooks(terminalreporter)
     if len(reports) < len(notebook_names()):
         return 0, []
-    raised = {
-        name
-        for report in reports
-        for key, names in report.user_properties
-        if key == "raised"
-        for name in names
-    }
+    raised = set()
+    for report in reports:
+        raised |= set(dict(report.user_properties).get("raised", []))
+    documented = list(documented_errors())
     return len(documented), [name for name in documented if name not in raised]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session) -> None:
     "A documented error that nothing provokes is a failure."
+    if hasattr(session.config, "workerinput"):
+        return
     terminalreporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if (
-        not hasattr(session.config, "workerinput")
-        and terminalreporter
-        and errors_never_seen(terminalreporter)[1]
-    ):
+    if terminalreporter and errors_never_seen(terminalreporter)[1]:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """One line on the notebooks that were executed and the errors they provoked; one on what was
-    left out for want of MNIST.
-    """
-    reports = terminalreporter.stats
-    terminalreporter.write_line(
-        f"notebooks executed: {len(executed_notebooks(terminalreporter))} of "
-        f"{len(notebook_names())}"
-    )
+    "A line each: notebooks executed, errors they provoked, tests left out and why."
+    num_executed = len(executed_notebooks(terminalreporter))
+    terminalreporter.write_line(f"notebooks executed: {num_executed} of {len(notebook_names())}")
     num_documented, never_seen = errors_never_seen(terminalreporter)
     if num_documented:
+        failed = f"; FAILED, never seen: {', '.join(never_seen)}" if never_seen else ""
         terminalreporter.write_line(
             "functions that document an error and have raised one: "
-            f"{num_documented - len(never_seen)} of "
-            f"{num_documented}{'; FAILED, never seen: ' * bool(never_seen)}{', '.join(never_seen)}"
+            f"{num_documented - len(never_seen)} of {num_documented}{failed}"
         )
-    reasons = Counter(
-        str(report.longrepr[2]).removeprefix("Skipped: ")
-        for report in reports.get("skipped", [])
-        if MNIST_LEFT_OUT not in str(report.longrepr)
-    )
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    num_without_mnist = reasons.pop(MNIST_LEFT_OUT, 0)
     for reason, num in reasons.items():
         terminalreporter.write_line(f"left out: {num} tests, {reason}")
     if not os.environ.get("DATARATER_DATA"):
-        left_out = sum(
-            MNIST_LEFT_OUT in str(report.longrepr) for report in reports.get("skipped", [])
-        )
         terminalreporter.write_line(
-            f"left out because DATARATER_DATA is not set: {left_out} tests and all notebook cells "
-            "that need MNIST (set it to a folder that holds MNIST/raw)"
+            f"left out because DATARATER_DATA is not set: {num_without_mnist} tests and all "
+            "notebook cells that need MNIST (set it to a folder that holds MNIST/raw)"
         )

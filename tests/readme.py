@@ -1,7 +1,8 @@
 """Make README.md from nbs/index.ipynb: `python tests/readme.py` from anywhere.
 
-nbconvert turns the notebook into Markdown. Before that, nbdev's directives are obeyed (`#| hide`, `#| include: false`, `#| echo: false`,
-`#| output: false`) and taken out; after that, relative links, which start from nbs/, are made to start from the root.
+nbdev's directives (`#| hide`, `#| include: false`, `#| echo: false`, `#| output: false`) are obeyed
+and taken out; nbconvert turns the notebook into Markdown; links that start from nbs/ are made to
+start from the root.
 """
 
 import posixpath

@@ -1,17 +1,20 @@
-"""Execute one notebook in this process, as `nbdev_test` does: python tests/run_notebook.py nbs/00_config.ipynb
+"""Execute one notebook in this process, as `nbdev_test` does.
 
-The last line of the output is JSON: whether it passed, how many code cells ran, which cells show something that the saved notebook does not, and which functions and
-classes were on the stack when a `DataRaterError` was made.
+    python tests/run_notebook.py nbs/01_datasets.ipynb
+
+The last line of the output is JSON: whether it passed, how many code cells ran, which cells show
+something that the saved notebook does not, and which functions and classes were on the stack when a
+`DataRaterError` was made.
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 
 import nbdev.test
 from execnb.shell import CaptureShell
 from nbdev.config import get_config
+from tree import module_of
 
 from datarater.support import DataRaterError
 
@@ -23,7 +26,7 @@ class RecordingShell(CaptureShell):
 
     num_executed = 0
     without_outputs: list[int] = []
-    module = ""  # that the notebook exports
+    module = ""  # that the notebook exports: `data.loading`
     raised: set[str] = set()
 
     def cell(self, cell, **kwargs):
@@ -42,26 +45,22 @@ def note_stack(self, *arguments):
     Exception.__init__(self, *arguments)
     frame = sys._getframe(1)
     while frame is not None:
-        module, name, owner = (
-            frame.f_globals.get("__name__", "").removeprefix("datarater."),
-            frame.f_code.co_name,
-            frame.f_locals.get("self"),
-        )
-        names = (
-            {name} if owner is None else {type(owner).__name__, f"{type(owner).__name__}.{name}"}
-        )
-        RecordingShell.raised |= {
-            f"{RecordingShell.module if module == '__main__' else module}.{each}" for each in names
-        }
+        module = frame.f_globals.get("__name__", "").removeprefix("datarater.")
+        if module == "__main__":
+            module = RecordingShell.module
+        name = frame.f_code.co_name
+        if "self" in frame.f_locals:
+            owner = type(frame.f_locals["self"]).__name__
+            RecordingShell.raised |= {f"{module}.{owner}", f"{module}.{owner}.{name}"}
+        else:
+            RecordingShell.raised.add(f"{module}.{name}")
         frame = frame.f_back
 
 
 def main(path: str) -> None:
     "Execute the notebook at `path` and report."
     nbdev.test.CaptureShell = RecordingShell
-    RecordingShell.module = next(
-        iter(re.findall(r"#\|\s*default_exp ([\w.]+)", Path(path).read_text(encoding="utf-8"))), ""
-    )
+    RecordingShell.module = module_of(path)
     DataRaterError.__init__ = note_stack
     settings = get_config()
     passed, _ = nbdev.test.test_nb(

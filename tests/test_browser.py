@@ -1,6 +1,7 @@
-"""The quick start as a user meets it: JupyterLab in a browser, all cells run, figures and the progress bar to be seen, no error.
+"""The quick start as a user meets it: JupyterLab in a browser.
 
-Left out where Chromium is missing: `sudo apt-get install chromium`.
+All cells run, the figures and the progress bar are there, and there is no error. Left out where
+Chromium is missing: `sudo apt-get install chromium`.
 """
 
 import json
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -38,10 +39,9 @@ def lab(tmp_path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = {
-        key: str(tmp_path / key.lower())
-        for key in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
-    }
+    environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
+    for key in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        environment[key] = str(tmp_path / key.lower())
     command = [
         sys.executable,
         "-m",
@@ -55,15 +55,7 @@ def lab(tmp_path) -> Iterator[str]:
     ]
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env={
-                **{key: value for key, value in os.environ.items() if key != "IN_TEST"},
-                **settings,
-            },
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
     address = f"http://127.0.0.1:{port}"
     try:
@@ -79,31 +71,36 @@ def lab(tmp_path) -> Iterator[str]:
 
 
 def answers(url: str) -> bool:
+    "Whether a server is there."
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            url, timeout=5
-        ) as response:
+        with opener.open(url, timeout=5) as response:
             return response.status == 200
     except OSError:
         return False
 
 
-def wait_for(is_so, seconds: float, told_otherwise=lambda: "") -> None:
+def wait_for(
+    is_so: Callable[[], object],
+    seconds: float,
+    what_happened: Callable[[], str],  # for the message if it does not come
+) -> None:
+    "Wait until something is so."
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s in vain: {told_otherwise()}")
+            raise AssertionError(f"not so after {seconds} s: {what_happened()}")
         time.sleep(0.5)
 
 
 def test_quick_start_in_jupyterlab(lab, tmp_path):
+    "All its cells run; the figures, the table and the finished progress bar are shown."
     path = tmp_path / "nbs" / "tutorials" / "quickstart.ipynb"
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    num_code = sum(cell["cell_type"] == "code" for cell in cells)
-    for cell in cells:  # so that what is seen was made here
-        cell.get("outputs", []).clear()
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**notebook, "cells": cells}), encoding="utf-8")
+    num_code = sum(cell["cell_type"] == "code" for cell in notebook["cells"])
+    for cell in notebook["cells"]:  # so that what is seen was made here
+        cell.get("outputs", []).clear()
+    path.write_text(json.dumps(notebook), encoding="utf-8")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         # tall: cells out of sight are not drawn
@@ -119,8 +116,9 @@ def test_quick_start_in_jupyterlab(lab, tmp_path):
             ]
 
         def is_ready() -> bool:
-            """A kernel is idle, and JupyterLab has asked for none in the last seconds: what it is
-            given in answer replaces the one before, and what that was to run is lost.
+            """Whether a kernel is idle and JupyterLab has asked for none in the last seconds.
+
+            A new kernel would replace it, and lose what the old one was to run.
             """
             if page.locator(".jp-Dialog").count():
                 page.locator(".jp-Dialog .jp-mod-accept").click(timeout=3_000)

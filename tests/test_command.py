@@ -53,11 +53,8 @@ def shell(
 def one_line_error(run: subprocess.CompletedProcess) -> str:
     "The single line that a refused command prints."
     assert run.returncode == 2, (run.returncode, run.stdout, run.stderr)
-    assert (
-        run.stderr.startswith("datarater: error: ")
-        and run.stderr.count("\n") == 1
-        and "Traceback" not in run.stderr
-    ), run.stderr
+    assert run.stderr.startswith("datarater: error: "), run.stderr
+    assert run.stderr.count("\n") == 1, run.stderr
     return run.stderr
 
 
@@ -65,20 +62,8 @@ def one_line_error(run: subprocess.CompletedProcess) -> str:
 def test_list(command):
     run = shell("list", command=command)
     assert run.returncode == 0, run.stderr
-    assert all(
-        name in run.stdout
-        for name in (
-            "digits",
-            "mnist",
-            "cifar10",
-            "synthetic1",
-            "ToyCNN",
-            "DataRater",
-            "pixel_noise",
-            "label_noise",
-            "mnist_v1",
-        )
-    )
+    names = "digits mnist cifar10 synthetic1 ToyCNN DataRater pixel_noise label_noise mnist_v1"
+    assert [name for name in names.split() if name not in run.stdout] == []
 
 
 def test_run_without_arguments_is_the_embedded_default(tmp_path):
@@ -210,15 +195,13 @@ def test_from_a_folder_of_images_to_a_list_of_files(tmp_path):
     assert trained.returncode == 0, trained.stderr
     run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
     assert Path(run_dir).name.startswith("photos_")
-    for arguments in (
-        ("score", run_dir, "--split=all"),
-        ("curate", "ratings.parquet", "--keep=0.5", "--rule=best_of_each_class"),
-    ):
-        run = shell(*arguments, cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
-    ratings, kept = (
-        pd.read_parquet(tmp_path / name) for name in ("ratings.parquet", "kept.parquet")
-    )
+    run = shell("score", run_dir, "--split=all", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    rule = "--rule=best_of_each_class"
+    run = shell("curate", "ratings.parquet", "--keep=0.5", rule, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    ratings = pd.read_parquet(tmp_path / "ratings.parquet")
+    kept = pd.read_parquet(tmp_path / "kept.parquet")
     assert len(ratings) == 120 and all((tmp_path / path).is_file() for path in ratings["path"])
     assert 55 <= len(kept) <= 65 and kept["rating"].mean() > ratings["rating"].mean()
     assert "exists already" in one_line_error(shell("score", run_dir, cwd=tmp_path))
@@ -230,30 +213,44 @@ from torch import nn
 from datarater import DataRaterDataset
 
 class Rater(nn.Sequential):
-    def __init__(self): super().__init__(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0))
+    def __init__(self):
+        layers = nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0)
+        super().__init__(*layers)
 
 class Images(torch.utils.data.Dataset):
-    "60,000 images; where a file STOP lies about, reading sample 57,000 ends the process. Notes where reading began."
-    def __len__(self): return 60_000
-    def __getitem__(self, index): return torch.full((1, 4, 4), index / 60_000), index % 10
+    "60,000 images. Notes where reading began; a file STOP ends the process at sample 57,000."
+
+    def __len__(self):
+        return 60_000
+
+    def __getitem__(self, index):
+        return torch.full((1, 4, 4), index / 60_000), index % 10
+
     def __getitems__(self, indices):
-        if indices == list(range(indices[0], indices[0] + 1000)):
-            open("read", "a").write(f"{indices[0]}\\n")
-            if indices[0] == 57_000 and os.path.exists("STOP"): os.kill(os.getpid(), int(open("STOP").read()))
+        first = indices[0]
+        if indices == list(range(first, first + 1000)):
+            open("read", "a").write(f"{first}\\n")
+            if first == 57_000 and os.path.exists("STOP"):
+                os.kill(os.getpid(), int(open("STOP").read()))
         return [self[i] for i in indices]
 
 class Large(DataRaterDataset):
-    def corrupt_samples(self, samples, corruption_fraction): return samples
-    def get_loaders(self, batch_size, train_split_ratio, train_corruption_config): return ()  # is only rated
-    def pool(self): return Images()
+    "Is only rated: it has no loaders."
+
+    def corrupt_samples(self, samples, corruption_fraction):
+        return samples
+
+    def get_loaders(self, batch_size, train_split_ratio, train_corruption_config):
+        return ()
+
+    def pool(self):
+        return Images()
 """
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_scoring_that_was_stopped_continues(tmp_path, stop):
-    """Whatever ends it, no file is there, and the second attempt begins at the first sample that is
-    not safe.
-    """
+    "No file is there; the second attempt begins at the first sample that was not yet written."
     (tmp_path / "mine.py").write_text(LARGE_DATASET)
     trained = shell(
         "train",
@@ -274,15 +271,10 @@ def test_a_scoring_that_was_stopped_continues(tmp_path, stop):
     assert shell(*command, cwd=tmp_path).returncode == 0
     assert (tmp_path / "read").read_text().split()[0] == "55000"  # after eleven parts of 5,000
     ratings = pd.read_parquet(tmp_path / "ratings.parquet")
-    assert (
-        ratings["index"].tolist() == list(range(60_000))
-        and ratings["rating"].is_monotonic_increasing != ratings["rating"].is_monotonic_decreasing
-    )
-    assert not [
-        path
-        for path in tmp_path.iterdir()
-        if ".parts" in path.name or path.name.startswith(".ratings")
-    ]
+    assert ratings["index"].tolist() == list(range(60_000))
+    assert ratings["rating"].is_monotonic_increasing != ratings["rating"].is_monotonic_decreasing
+    left = [path.name for path in tmp_path.iterdir()]
+    assert not [name for name in left if ".parts" in name or name.startswith(".ratings")]
 
 
 @pytest.mark.usefixtures("mnist_dir")
@@ -296,6 +288,5 @@ def test_original_command_on_mnist(tmp_path):
     # ln 10 = 2.303: four steps of SGD at 1e-3, so inner models know next to nothing
     assert metrics["inner_loss"].between(2.2, 2.4).all()
     losses = pd.read_csv(run_dir / "outer_loss.csv")
-    assert (losses["adversarial_outer_loss"] > losses["clean_outer_loss"]).all() and (
-        losses["outer_loss"] == losses["adversarial_outer_loss"]
-    ).all()
+    assert (losses["adversarial_outer_loss"] > losses["clean_outer_loss"]).all()
+    assert (losses["outer_loss"] == losses["adversarial_outer_loss"]).all()

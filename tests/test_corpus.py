@@ -31,9 +31,12 @@ class Rater(RegressionDataRater):
     def forward(self, x):
         Rater.num_batches += 1
         if Rater.num_batches == 5:
-            try: os.unlink(os.environ.get("STOP", ""))
-            except OSError: pass
-            else: os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                os.unlink(os.environ.get("STOP", ""))
+            except OSError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x)
 """
 
@@ -60,6 +63,22 @@ def score(place: Path, *arguments: str, **environment: str) -> subprocess.Comple
         text=True,
         timeout=280,
     )
+
+
+def refused(arguments: list[str], message: str, capsys) -> None:
+    "The command ends with code 2 and one line that has the message."
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, ""), (arguments, err)
+    assert message in err, (arguments, err)
+    assert err.startswith("datarater: error: "), (arguments, err)
+    assert err.count("\n") == 1, (arguments, err)
+
+
+def tables_in(folder: Path) -> pd.DataFrame:
+    "The tables in a folder, in the order of their names."
+    paths = sorted(folder.glob("*.parquet"))
+    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -92,7 +111,8 @@ def place(tmp_path_factory) -> Path:
     (place / "corpus").mkdir()
     draw = np.random.default_rng(0)
     for number, size in enumerate(SIZES):
-        x, y = draw.uniform(-1, 1, (size, 10)).astype(np.float32), draw.standard_normal(size)
+        x = draw.uniform(-1, 1, (size, 10)).astype(np.float32)
+        y = draw.standard_normal(size)
         if number % 2:
             np.savez(place / f"corpus/part-{number}.npz", x=x, y=y)
         else:
@@ -116,9 +136,7 @@ def test_ratings_are_complete(place):
         *(f"part-{number}.parquet" for number in range(6)),
         "summary.json",
     ]
-    table = pd.concat(
-        pd.read_parquet(place / f"ratings/part-{number}.parquet") for number in range(6)
-    )
+    table = tables_in(place / "ratings")
     assert table["uid"].tolist() == [
         f"part-{number}:{row}" for number, size in enumerate(SIZES) for row in range(size)
     ]
@@ -132,11 +150,8 @@ def test_local_process_killed(place):
     killed = score(place, "--output=killed", STOP=str(place / "stop"))
     assert killed.returncode == -signal.SIGKILL and not (place / "stop").exists()
     before = contents(place / "killed")
-    assert (
-        [name for name in before if name.startswith(".part-0.parquet.")]
-        and "part-0.parquet" not in before
-        and "summary.json" not in before
-    )
+    assert [name for name in before if name.startswith(".part-0.parquet.")]
+    assert not {"part-0.parquet", "summary.json"} & set(before)
     assert score(place, "--output=killed").returncode == 0
     assert contents(place / "killed") == contents(place / "ratings")
 
@@ -168,13 +183,11 @@ def test_repaired_after_it_was_skipped(place, capsys, monkeypatch):
     ]
     whole = Path("corpus/part-1.npz").read_bytes()
     Path("corpus/part-1.npz").write_bytes(whole[:-300])
-    code, (out, err) = main([*command, "--skip_corrupt=true"]), capsys.readouterr()
-    assert (
-        (code, err) == (0, "")
-        and "in 5 of 6 shards" in out
-        and "\nskipped: shard corpus/part-1.npz is damaged".replace("corpus/", "")
-        in out.replace(f"{place}/corpus/", "")
-    ), out
+    code = main([*command, "--skip_corrupt=true"])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    assert "in 5 of 6 shards" in out
+    assert "\nskipped: shard part-1.npz is damaged" in out.replace(f"{place}/corpus/", "")
     Path("corpus/part-1.npz").write_bytes(whole)
     times = {path: path.stat().st_mtime_ns for path in Path("skipped").glob("*.parquet")}
     assert main(command) == 0 and contents(place / "skipped") == contents(place / "ratings")
@@ -186,7 +199,8 @@ def test_bad_input(place, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(place)
     monkeypatch.setitem(sys.modules, "ray", None)  # not installed
-    run, ratings = (place / "run").read_text(), place / "ratings"
+    run = (place / "run").read_text()
+    ratings = place / "ratings"
     np.savez("x.npz", x=np.full((3, 10), np.nan))
     np.savez("shape.npz", x=np.zeros((3, 9)))
     np.savez("column.npz", samples=np.zeros((3, 10)))
@@ -211,28 +225,10 @@ def test_bad_input(place, tmp_path, capsys, monkeypatch):
         ("--engine=ray",): "--engine is not allowed without --input",
     }
     for number, (arguments, message) in enumerate(bad.items()):
-        own = (
-            []
-            if any(argument.startswith("--output") for argument in arguments)
-            else [f"--output=ratings{number}"]
-        )
-        code, (out, err) = (
-            main(["score", run, "--device=cpu", *arguments, *own]),
-            capsys.readouterr(),
-        )
-        assert (
-            code == 2
-            and message in err
-            and err.count("\n") == 1
-            and err.startswith("datarater: error: ")
-            and out == ""
-        ), (arguments, code, out, err)
-    assert not list(tmp_path.rglob("summary.json")) and not [
-        path
-        for folder in tmp_path.glob("ratings*")
-        for path in folder.iterdir()
-        if path.name != "job.json"
-    ]
+        # a later --output counts
+        own = f"--output=ratings{number}"
+        refused(["score", run, "--device=cpu", own, *arguments], message, capsys)
+    assert {path.name for path in tmp_path.glob("ratings*/*")} <= {"job.json"}
 
 
 def test_second_attempt(place, tmp_path, capsys, monkeypatch):
@@ -253,10 +249,7 @@ def test_second_attempt(place, tmp_path, capsys, monkeypatch):
     for _ in range(2):
         assert main(command) == 0 and "3 samples in 1 of 1 shards" in capsys.readouterr().out
     np.savez("a.npz", x=np.ones((3, 10)))
-    assert (
-        main(command) == 2
-        and "holds ratings of another job, with another shards (a)" in capsys.readouterr().err
-    )
+    refused(command, "holds ratings of another job, with another shards (a)", capsys)
 
 
 def test_curated(place, tmp_path, capsys):
@@ -265,38 +258,20 @@ def test_curated(place, tmp_path, capsys):
     """
     assert main(["curate", str(place / "ratings"), "--keep=0.3", f"--output={tmp_path}/kept"]) == 0
     assert "kept 3,300 of 11,000 samples in 6 shards (rule best)" in capsys.readouterr().out
-    table, kept = (
-        pd.concat(
-            [pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))], ignore_index=True
-        )
-        for folder in (place / "ratings", tmp_path / "kept")
-    )
-    assert (
-        kept["uid"].tolist()
-        == table.loc[
-            np.sort(np.argsort(-table["rating"].to_numpy(), kind="stable")[:3300]), "uid"
-        ].tolist()
-    )
-    for folder in (path for path in ("killed", "by_ray", "skipped") if (place / path).exists()):
-        for options in (
-            ["--keep=0.3"],
-            ["--keep=0.3", "--rule=by_chance", "--seed=3"],
-            ["--threshold=0.1"],
-        ):
-            for source in ("ratings", folder):
-                assert (
-                    main(
-                        [
-                            "curate",
-                            str(place / source),
-                            *options,
-                            f"--output={tmp_path}/of_{source}",
-                            "--overwrite=true",
-                        ]
-                    )
-                    == 0
-                )
-            assert contents(tmp_path / "of_ratings") == contents(tmp_path / f"of_{folder}")
+    table = tables_in(place / "ratings")
+    kept = tables_in(tmp_path / "kept")
+    best = np.sort(np.argsort(-table["rating"].to_numpy(), kind="stable")[:3300])
+    assert kept["uid"].tolist() == table.loc[best, "uid"].tolist()
+    others = [name for name in ("killed", "by_ray", "skipped") if (place / name).exists()]
+    by_chance = ["--keep=0.3", "--rule=by_chance", "--seed=3"]
+    for options in (["--keep=0.3"], by_chance, ["--threshold=0.1"]):
+        found = []
+        for source in ("ratings", *others):
+            output = tmp_path / f"of_{source}"
+            flags = [*options, f"--output={output}", "--overwrite=true"]
+            assert main(["curate", str(place / source), *flags]) == 0
+            found.append(contents(output))
+        assert all(each == found[0] for each in found)
     capsys.readouterr()
     for arguments, message in {
         ("ratings",): "give either keep",
@@ -305,9 +280,7 @@ def test_curated(place, tmp_path, capsys):
         ("corpus", "--keep=0.5"): "is no finished folder of ratings",
         ("ratings", "--keep=0.5", f"--output={place}"): "exists already",
     }.items():
-        code, (out, err) = (
-            main(["curate", str(place / arguments[0]), f"--output={tmp_path}/new", *arguments[1:]]),
-            capsys.readouterr(),
-        )
-        assert code == 2 and message in err and err.count("\n") == 1 and out == "", (arguments, err)
+        source, *flags = arguments
+        new = f"--output={tmp_path}/new"
+        refused(["curate", str(place / source), new, *flags], message, capsys)
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, each in its own process, with nbdev's directives obeyed."""
+"""Every notebook runs from top to bottom, in a process of its own, nbdev's directives obeyed."""
 
 import contextlib
 import json
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from nbdev.doclinks import nbglob
-from tree import ROOT, notebook_names, report
+from tree import ROOT, code_cells, notebook_names, report
 
 # a notebook is meant to take at most 60 s on two cores; the rest is for slow machines
 TIMEOUT_SECONDS = 300
@@ -17,11 +17,7 @@ NOTEBOOKS = notebook_names()
 
 def has_code(name: str) -> bool:
     "Whether a notebook has a code cell besides the one that exports."
-    cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
-    return any(
-        cell["cell_type"] == "code" and "nbdev_export(" not in "".join(cell["source"])
-        for cell in cells
-    )
+    return any("nbdev_export(" not in source for source in code_cells(name))
 
 
 def files_beside_notebooks() -> set[str]:
@@ -41,7 +37,7 @@ def files_beside_notebooks() -> set[str]:
 
 
 def test_no_notebook_is_missed():
-    "The notebooks executed below are all those that exist, and the same that nbdev exports and documents."
+    "The notebooks below are all those that exist, and the same that nbdev exports and documents."
     on_disk = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "nbs").rglob("*.ipynb")
@@ -62,20 +58,13 @@ def test_no_notebook_is_missed():
     report(problems)
 
 
-@pytest.mark.parametrize(
-    "name", NOTEBOOKS, ids=lambda name: name.removeprefix("nbs/").removesuffix(".ipynb")
-)
-def test_notebook_runs(name, record_property):
-    "The notebook passes, executes at least one cell if it has code, shows what it prints, and leaves no file behind."
-    again = f"nbdev_test --path {name} --n_workers 0"
-    before = files_beside_notebooks()
+def executed(name: str) -> subprocess.CompletedProcess | None:
+    "The notebook, run by run_notebook.py; None if it took too long."
     environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
     environment.setdefault("OMP_NUM_THREADS", "1")  # two notebooks run at a time
-    command = [sys.executable, str(ROOT / "tests" / "run_notebook.py"), name]
-    run = None
     with contextlib.suppress(subprocess.TimeoutExpired):
-        run = subprocess.run(
-            command,
+        return subprocess.run(
+            [sys.executable, str(ROOT / "tests" / "run_notebook.py"), name],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -83,18 +72,29 @@ def test_notebook_runs(name, record_property):
             text=True,
             timeout=TIMEOUT_SECONDS,
         )
+    return None
+
+
+@pytest.mark.parametrize(
+    "name", NOTEBOOKS, ids=lambda name: name.removeprefix("nbs/").removesuffix(".ipynb")
+)
+def test_notebook_runs(name, record_property):
+    "It passes, executes a cell if it has code, shows what it prints, and leaves no file behind."
+    again = f"nbdev_test --path {name} --n_workers 0"
+    before = files_beside_notebooks()
+    run = executed(name)
     if run is None:
         return report(
             [
-                f"{name} took longer than {TIMEOUT_SECONDS} s: shorten it under IN_TEST or mark cells `#| slow`; try `{again}`"
+                f"{name} took longer than {TIMEOUT_SECONDS} s: shorten it under IN_TEST or mark "
+                f"cells `#| slow`; try `{again}`"
             ]
         )
     lines = run.stdout.splitlines()
     if run.returncode or not lines:
+        outputs = run.stdout + run.stderr
         return report(
-            [
-                f"{name}: its process ended with {run.returncode}; try `{again}`\n{run.stdout}{run.stderr}"
-            ]
+            [f"{name}: its process ended with {run.returncode}; try `{again}`\n{outputs}"]
         )
     result = json.loads(lines[-1])
     record_property("raised", result["raised"])
@@ -107,11 +107,11 @@ def test_notebook_runs(name, record_property):
         )
     if result["without_outputs"]:
         problems.append(
-            f"{name}: cells {result['without_outputs']} (counted from 0) show something, but their outputs are not saved: "
-            f"run `jupyter nbconvert --to notebook --execute --inplace {name} && nbdev_clean`"
+            f"{name}: cells {result['without_outputs']} (counted from 0) show something, but their "
+            "outputs are not saved: run `jupyter nbconvert --to notebook --execute --inplace "
+            f"{name} && nbdev_clean`"
         )
-    left_behind = sorted(files_beside_notebooks() - before)
-    if left_behind:
+    if left_behind := sorted(files_beside_notebooks() - before):
         problems.append(
             f"{', '.join(left_behind)} appeared while {name} ran: write into a temporary folder"
         )

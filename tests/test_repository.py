@@ -1,9 +1,8 @@
-"""The rules of the repository.
+"""The rules of the repository: what is generated is in step, files are of the right kind and size.
 
 Each failure names the file and what to do about it, one line each.
 """
 
-import ast
 import importlib.metadata
 import importlib.util
 import json
@@ -12,135 +11,61 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from configparser import ConfigParser
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import readme
-from IPython.core.inputtransformer2 import TransformerManager
-from tree import NUMBERED, ROOT, notebook_names, report, repository_files
+from tree import (
+    COURSE,
+    PACKAGE,
+    ROOT,
+    cells_of,
+    code_of,
+    imports_of,
+    imports_of_module,
+    module_of,
+    modules,
+    notebook_names,
+    report,
+    repository_files,
+    text_of,
+)
 
-PACKAGE = "datarater"
-# modules that no notebook exports; nbdev keeps the version in the first
+# modules that no notebook exports: the front door, where nbdev keeps the version, and the faces
 BY_HAND = {"__init__.py", "__main__.py"}
 TOP_LEVEL = set(
-    """nbs datarater tests settings.ini setup.py pyproject.toml _quarto.yml README.md LICENSE CHANGELOG.md CONTRIBUTING.md CITATION.cff
-    .ci .github .gitignore .gitattributes .pre-commit-config.yaml benchmarks results""".split()
+    """
+    nbs datarater tests benchmarks results .ci .github .gitignore .gitattributes
+    .pre-commit-config.yaml settings.ini setup.py pyproject.toml _quarto.yml README.md LICENSE
+    CHANGELOG.md CONTRIBUTING.md CITATION.cff
+    """.split()
 )
-SUFFIXES = {
-    "",
-    ".cff",
-    ".html",
-    ".ini",
-    ".ipynb",
-    ".json",
-    ".md",
-    ".png",
-    ".py",
-    ".qmd",
-    ".scss",
-    ".svg",
-    ".toml",
-    ".txt",
-    ".yaml",
-    ".yml",
-}
+SUFFIXES = {"", *".cff .html .ini .ipynb .json .md .png .py .qmd .scss .svg .toml .txt".split()}
+SUFFIXES |= {".yaml", ".yml"}
 MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_OUTPUT_BYTES = 400_000, 200_000, 300_000
 MACHINE_PATH = re.compile(r"(?<![\w.~}:/-])/(?:tmp|work|home|root|Users|private|mnt|opt)/[\w.-]*")
-
-
-class Import(NamedTuple):
-    """One name that a piece of code imports: `from module import name`, or `import module` with
-    name None.
-    """
-
-    module: str
-    name: str | None
-
-
-def nodes_outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
-    "The nodes of a syntax tree that run when the module is imported: functions are left out."
-    yield tree
-    for child in ast.iter_child_nodes(tree):
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            yield from nodes_outside_functions(child)
-
-
-def imports_of(source: str, inside_functions: bool = True) -> set[Import]:
-    """Everything that Python source imports, anywhere in it or outside functions only; relative
-    imports are read as being of this package.
-    """
-    found, tree = set(), ast.parse(source)
-    for node in ast.walk(tree) if inside_functions else nodes_outside_functions(tree):
-        if isinstance(node, ast.Import):
-            found |= {Import(alias.name, None) for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            module = ".".join(
-                [PACKAGE] * (node.level > 0) + [node.module] * (node.module is not None)
-            )
-            found |= {Import(module, alias.name) for alias in node.names}
-    return found
-
-
-@cache
-def cells_of(name: str) -> list[dict]:
-    "The cells of a notebook, sources joined."
-    cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
-    return [{**cell, "source": "".join(cell["source"])} for cell in cells]
-
-
-def code_of(name: str) -> str:
-    "All code of a notebook as plain Python: magics and shell lines are turned into calls."
-    transform = TransformerManager().transform_cell
-    return "\n".join(
-        transform(cell["source"]) for cell in cells_of(name) if cell["cell_type"] == "code"
-    )
 
 
 def text_outputs_of(cell: dict) -> str:
     "What a code cell shows, as text; pictures left aside."
     texts = []
     for output in cell.get("outputs", []):
-        shown = {
-            "text": output.get("text", ""),
-            **{
-                kind: text
-                for kind, text in output.get("data", {}).items()
-                if not kind.startswith("image/")
-            },
-        }
-        texts += [
-            text
-            if isinstance(text, str)
-            else "".join(text)
-            if isinstance(text, list)
-            else json.dumps(text)
-            for text in shown.values()
-        ]
-    return "\n".join(texts)
+        data = output.get("data", {})
+        texts.append(output.get("text", ""))
+        texts += [text for kind, text in data.items() if not kind.startswith("image/")]
+    return "\n".join(plain(text) for text in texts)
 
 
-def numbered_notebooks() -> list[str]:
-    "The notebooks that export a module, in the order in which they may import from each other."
-    return [
-        name
-        for name in notebook_names()
-        if name.count("/") == 1 and PurePosixPath(name).stem[0].isdigit()
-    ]
+def plain(text: str | list | dict) -> str:
+    "Text of a notebook file, in whichever way it is kept."
+    if isinstance(text, dict):
+        return json.dumps(text)
+    return "".join(text)
 
 
-def module_of(notebook: str) -> str:
-    """The module that a numbered notebook exports: nbs/03_inner_loop.ipynb gives
-    datarater.method.inner_loop.
-    """
-    return f"{PACKAGE}.{PurePosixPath(notebook).stem.partition('_')[2]}"
-
-
-def modules() -> list[Path]:
-    "The modules of the package, the index that nbdev writes left aside."
-    return sorted(path for path in (ROOT / PACKAGE).rglob("*.py") if path.name != "_modidx.py")
+def exporting_notebooks() -> list[str]:
+    "The notebooks that export a module."
+    return [name for name in notebook_names() if module_of(name)]
 
 
 def copy_of_tree(destination: Path) -> Path:
@@ -154,13 +79,8 @@ def copy_of_tree(destination: Path) -> Path:
 def run_nbdev(function: str, module: str, folder: Path) -> None:
     "Run one of nbdev's commands in `folder`; its complaints are failures."
     environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
-    command = [
-        sys.executable,
-        "-W",
-        "ignore::DeprecationWarning",
-        "-c",
-        f"from {module} import {function}; {function}()",
-    ]
+    code = f"from {module} import {function}; {function}()"
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
     run = subprocess.run(
         command,
         cwd=folder,
@@ -176,21 +96,16 @@ def run_nbdev(function: str, module: str, folder: Path) -> None:
 
 def difference(made: Path, kept: Path, pattern: str) -> list[str]:
     "The files below two folders that are in one only, or not equal, relative to them."
-    names = {
-        path.relative_to(folder).as_posix()
-        for folder in (made, kept)
-        for path in folder.rglob(pattern)
-        if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)
-    }
-    return sorted(
-        name
-        for name in names
-        if not (
-            (made / name).is_file()
-            and (kept / name).is_file()
-            and (made / name).read_bytes() == (kept / name).read_bytes()
-        )
-    )
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob(pattern)
+            if not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts)
+        }
+
+    ours, theirs = contents(made), contents(kept)
+    return sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
 
 
 # Notebooks, modules, index and README are in step
@@ -229,7 +144,7 @@ def test_readme_commands_and_links():
     """README.md has the two commands that a newcomer and .ci/run take from it, and its relative
     links lead somewhere.
     """
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = text_of("README.md")
     problems = [
         f"README.md has no fenced block after <!-- command: {which} -->: add it to nbs/index.ipynb"
         for which in ("run", "test")
@@ -238,9 +153,8 @@ def test_readme_commands_and_links():
     prose = re.sub(r"(?ms)^```.*?^```", "", text)
     for match in readme.LINK.finditer(prose):
         target = match[2].partition("#")[0]
-        if target not in repository_files() and not any(
-            name.startswith(target.rstrip("/") + "/") for name in repository_files()
-        ):
+        folder = target.rstrip("/") + "/"
+        if not any(name == target or name.startswith(folder) for name in repository_files()):
             problems.append(
                 f"README.md links to {target}, which is not in the repository: correct "
                 "nbs/index.ipynb"
@@ -279,66 +193,44 @@ def test_saved_outputs():
     problems = []
     for name in notebook_names():
         again = f"run `jupyter nbconvert --to notebook --execute --inplace {name} && nbdev_clean`"
-        code = [
-            (index, cell)
+        outputs = [
+            (index, output)
             for index, cell in enumerate(cells_of(name))
-            if cell["cell_type"] == "code"
+            for output in cell.get("outputs", [])
         ]
-        size = sum(len(json.dumps(cell["outputs"])) for _, cell in code if cell["outputs"])
+        size = sum(len(json.dumps(output)) for _, output in outputs)
         if size > MAX_OUTPUT_BYTES:
             problems.append(
                 f"{name} keeps {size:,} bytes of output, at most {MAX_OUTPUT_BYTES:,}: show "
                 "less, smaller figures"
             )
-        if size == 0 and name in numbered_notebooks():
+        if size == 0 and name in COURSE:
             problems.append(f"{name} keeps no output: {again}")
-        for index, cell in code:
-            for output in cell["outputs"]:
-                if output["output_type"] == "error":
-                    problems.append(
-                        f"{name} cell {index} keeps an error, {output['ename']}: correct it, "
-                        f"or show it with test_fail, then {again}"
-                    )
-                if output.get("name") == "stderr":
-                    problems.append(
-                        f"{name} cell {index} keeps what went to stderr (a warning, a "
-                        f"progress bar): remove its cause, then {again}"
-                    )
+        for index, output in outputs:
+            if output["output_type"] == "error":
+                problems.append(
+                    f"{name} cell {index} keeps an error, {output['ename']}: correct it, "
+                    f"or show it with test_fail, then {again}"
+                )
+            if output.get("name") == "stderr":
+                problems.append(
+                    f"{name} cell {index} keeps what went to stderr (a warning, a progress bar): "
+                    f"remove its cause, then {again}"
+                )
     report(problems)
 
 
-def test_numbered_notebooks_have_the_same_frame():
-    "Title and summary first; the module named as the file; the cell that exports, hidden, last."
-    problems = [] if numbered_notebooks() else ["nbs/ holds no numbered notebook"]
-    for name in numbered_notebooks():
-        cells, stem = cells_of(name), PurePosixPath(name).stem
-        module = stem.partition("_")[2]
-        if not NUMBERED.fullmatch(stem):
-            problems.append(f"{name}: name it NN_name.ipynb or NNa_name.ipynb")
-        if (
-            not cells
-            or cells[0]["cell_type"] != "markdown"
-            or not re.fullmatch(r"# \S[^\n]*\n\n> \S[^\n]*\n?", cells[0]["source"])
-        ):
+def test_notebooks_have_the_same_frame():
+    "Title and summary first, and nothing else; the cell that exports, hidden, last."
+    problems = []
+    for name in sorted({*COURSE, *exporting_notebooks()} & set(notebook_names())):
+        first, last = cells_of(name)[0], cells_of(name)[-1]
+        if not re.fullmatch(r"# \S[^\n]*\n\n> \S[^\n]*\n?", first["source"]):
             problems.append(
                 f"{name}: make cell 0 Markdown with `# Title`, an empty line, `> one-line "
                 "summary`, and nothing else"
             )
-        if not any(
-            re.search(rf"(?m)^#\|\s*default_exp {module}$", cell["source"])
-            for cell in cells
-            if cell["cell_type"] == "code"
-        ):
-            problems.append(
-                f"{name}: add the cell `#| default_exp {module}`, the file's own name "
-                "without its number"
-            )
-        last = cells[-1] if cells else {"cell_type": "", "source": ""}
-        if (
-            last["cell_type"] != "code"
-            or not re.match(r"#\|\s*hide\n", last["source"])
-            or "nbdev_export()" not in last["source"]
-        ):
+        if not re.match(r"#\|\s*hide\n(.|\n)*nbdev_export\(\)", last["source"]):
             problems.append(
                 f"{name}: end with the code cell `#| hide`, `import nbdev; nbdev.nbdev_export()`"
             )
@@ -351,11 +243,7 @@ def test_numbered_notebooks_have_the_same_frame():
 def test_no_star_imports():
     "Every imported name is written out, in modules, notebooks and tests."
     sources = {name: code_of(name) for name in notebook_names()}
-    sources |= {
-        name: (ROOT / name).read_text(encoding="utf-8")
-        for name in repository_files()
-        if name.endswith(".py")
-    }
+    sources |= {name: text_of(name) for name in repository_files() if name.endswith(".py")}
     report(
         [
             f"{name} has `from {found.module} import *`: name what it takes"
@@ -364,29 +252,6 @@ def test_no_star_imports():
             if found.name == "*"
         ]
     )
-
-
-def test_nothing_is_imported_from_a_later_notebook():
-    "A numbered notebook and its module import only from those before it."
-    order = {module_of(name): position for position, name in enumerate(numbered_notebooks())}
-    problems = []
-    for name in numbered_notebooks():
-        path = ROOT / (module_of(name).replace(".", "/") + ".py")
-        sources = {name: code_of(name)} | (
-            {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")}
-            if path.is_file()
-            else {}
-        )
-        for place, source in sources.items():
-            for found in imports_of(source):
-                used = {found.module, f"{found.module}.{found.name}"} & set(order)
-                problems += [
-                    f"{place} imports from {module}, which comes later: move what is shared "
-                    "to an earlier notebook"
-                    for module in sorted(used)
-                    if order[module] > order[module_of(name)]
-                ]
-    report(problems)
 
 
 def requirements() -> dict[str, set[str]]:
@@ -414,21 +279,13 @@ def test_modules_import_what_settings_ini_requires():
     distributions = importlib.metadata.packages_distributions()
     by_setting = requirements()
     required = by_setting.pop("requirements")
-    optional = (
-        set().union(
-            *(
-                names
-                for setting, names in by_setting.items()
-                if setting not in ("dev_requirements", "benchmarks_requirements")
-            )
-        )
-        - required
-    )
+    of_developers = {"dev_requirements", "benchmarks_requirements"}
+    extras = [names for setting, names in by_setting.items() if setting not in of_developers]
+    optional = set().union(*extras) - required
     imported, problems = set(), []
-    for path in modules():
-        source, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
-        at_import = imports_of(source, inside_functions=False)
-        for found in imports_of(source):
+    for name in modules():
+        at_import = imports_of_module(name, inside_functions=False)
+        for found in imports_of_module(name):
             top = found.module.partition(".")[0]
             if top == PACKAGE or top in sys.stdlib_module_names:
                 continue
@@ -482,14 +339,12 @@ def test_no_data_and_no_large_file():
     "Only kinds of file that a person reads or a figure; 400 kB at most, a figure 200 kB."
     problems = []
     for name in repository_files():
-        path, suffix = ROOT / name, PurePosixPath(name).suffix.lower()
-        size, limit = (
-            path.lstat().st_size,
-            MAX_IMAGE_BYTES if suffix in {".png", ".svg"} else MAX_FILE_BYTES,
-        )
-        if suffix not in SUFFIXES or (
-            suffix == "" and not path.is_symlink() and b"\0" in path.read_bytes()[:8192]
-        ):
+        path = ROOT / name
+        suffix = path.suffix.lower()
+        size = path.lstat().st_size
+        limit = MAX_IMAGE_BYTES if suffix in {".png", ".svg"} else MAX_FILE_BYTES
+        is_binary = not suffix and not path.is_symlink() and b"\0" in path.read_bytes()[:8192]
+        if suffix not in SUFFIXES or is_binary:
             problems.append(
                 f"{name} is data or a kind of file that the repository does not keep: remove it"
             )
@@ -501,26 +356,20 @@ def test_no_data_and_no_large_file():
 
 
 def test_no_control_characters():
-    "No character that a lost backslash leaves behind (a vertical tab where \\varepsilon was meant) in a file or a cell."
-    report(
-        [
-            f"{name} holds the control character {character!r}: write the backslash sequence "
-            "in full"
-            for name in repository_files()
-            if PurePosixPath(name).suffix in {".py", ".md", ".yml", ".ini", ".toml", ".ipynb"}
-            and not (ROOT / name).is_symlink()
-            for character in sorted(
-                set(
-                    re.findall(
-                        r"[\x00-\x08\x0b-\x1f]",
-                        "\n".join(cell["source"] for cell in cells_of(name))
-                        if name.endswith(".ipynb")
-                        else (ROOT / name).read_text(encoding="utf-8"),
-                    )
-                )
-            )
+    "No character that a lost backslash leaves behind: a vertical tab where \\varepsilon was meant."
+    problems = []
+    for name in repository_files():
+        suffix = PurePosixPath(name).suffix
+        if suffix not in {".py", ".md", ".yml", ".ini", ".toml", ".ipynb"}:
+            continue
+        text = text_of(name)
+        if suffix == ".ipynb":
+            text = "\n".join(cell["source"] for cell in cells_of(name))
+        problems += [
+            f"{name} holds the control character {character!r}: write the backslash in full"
+            for character in sorted(set(re.findall(r"[\x00-\x08\x0b-\x1f]", text)))
         ]
-    )
+    report(problems)
 
 
 def test_no_path_of_a_machine():
@@ -529,12 +378,10 @@ def test_no_path_of_a_machine():
     for name in repository_files():
         if PurePosixPath(name).suffix in {".png", ".svg"} or (ROOT / name).is_symlink():
             continue
+        text = text_of(name)
         if name.endswith(".ipynb"):
-            text = "\n".join(
-                cell["source"] + "\n" + text_outputs_of(cell) for cell in cells_of(name)
-            )
-        else:
-            text = (ROOT / name).read_text(encoding="utf-8")
+            cells = cells_of(name)
+            text = "\n".join(cell["source"] + "\n" + text_outputs_of(cell) for cell in cells)
         problems += [
             f"{name} has the path {path} of a machine: use a relative path, or a temporary "
             "folder whose name is not shown"
@@ -545,13 +392,7 @@ def test_no_path_of_a_machine():
 
 def test_ci_runs_the_readme_test_command():
     "The script of continuous integration is executable, and takes its command from README.md."
-    script = ROOT / ".ci" / "run"
-    if not os.access(script, os.X_OK) or "<!-- command: test -->" not in script.read_text(
-        encoding="utf-8"
-    ):
-        report(
-            [
-                ".ci/run is not executable or does not read README.md: run `chmod +x "
-                ".ci/run`, and keep its extraction"
-            ]
-        )
+    if not os.access(ROOT / ".ci" / "run", os.X_OK):
+        report([".ci/run is not executable: run `chmod +x .ci/run`"])
+    if "<!-- command: test -->" not in text_of(".ci/run"):
+        report([".ci/run does not read the test command from README.md: keep its extraction"])

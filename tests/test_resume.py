@@ -1,6 +1,6 @@
 """Runs that are killed, at any moment and many times, end in the same bits as one that never was.
 
-Twenty kills; `pytest tests/test_resume.py --num_kills=500` for a longer soak.
+Twenty kills; `pytest -n 0 tests/test_resume.py --num_kills=500` is a longer soak.
 """
 
 import os
@@ -43,14 +43,16 @@ SETTINGS = dict(
 FORKER = """
 import os, sys, torch
 torch.set_num_threads(1)
-from datarater.config import DataRaterConfig
-from datarater.meta_training import resume_meta_training, run_meta_training
+from datarater.runs import DataRaterConfig, resume_meta_training, run_meta_training
 for line in sys.stdin:
     settings, run_dir = eval(line)
     child = os.fork()
     if child == 0:
         try:
-            resume_meta_training(run_dir, progress=False) if run_dir else run_meta_training(DataRaterConfig(**settings), progress=False)
+            if run_dir:
+                resume_meta_training(run_dir, progress=False)
+            else:
+                run_meta_training(DataRaterConfig(**settings), progress=False)
         except BaseException as error:
             print(repr(error), file=sys.stderr)
             os._exit(1)
@@ -105,15 +107,18 @@ def kill_often(folder: Path, num_kills: int) -> dict[str, int]:
 
     Returns what was done.
     """
-    trainers, draw = Trainers(), random.Random(0)
+    trainers = Trainers()
+    draw = random.Random(0)
     # imports everything
     assert trainers.run({**SETTINGS, "output_dir": str(folder / "first")}, None, None) == 0
     start = time.monotonic()
     assert trainers.run({**SETTINGS, "output_dir": str(folder / "whole")}, None, None) == 0
-    seconds, whole = time.monotonic() - start, only_run(folder / "whole")
+    seconds = time.monotonic() - start
+    whole = only_run(folder / "whole")
     done = {"kills": 0, "before the first checkpoint": 0, "runs compared": 0, "differing files": 0}
     while done["kills"] < num_kills:
-        place, run_dir, status = folder / f"run {done['runs compared']}", None, -1
+        place = folder / f"run {done['runs compared']}"
+        run_dir, status = None, -1
         while status != 0:
             blow = draw.uniform(0.0, 1.0) * seconds if done["kills"] < num_kills else None
             status = trainers.run({**SETTINGS, "output_dir": str(place)}, run_dir, blow)
@@ -131,32 +136,29 @@ def kill_often(folder: Path, num_kills: int) -> dict[str, int]:
 
 
 def differing_files(whole: Path, resumed: Path) -> list[str]:
-    """Files that only one of two runs has, and those that differ; of checkpoints the tables count,
-    for the rest of them names the folder.
+    """Files that only one of two runs has, and those that differ.
+
+    Of a checkpoint the tables count; the rest of it names the folder.
     """
-    files = [
+    ours, theirs = (
         {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
         for folder in (whole, resumed)
-    ]
-    differing = [str(name) for name in files[0] ^ files[1]] + [
-        name
-        for name in ("data_rater.pt", "inner_model.pt")
-        if (whole / name).read_bytes() != (resumed / name).read_bytes()
-    ]
-    tables = [load_checkpoint(folder / "checkpoint.pt")["log"] for folder in (whole, resumed)]
-    same = tables[0].keys() == tables[1].keys() and all(
-        torch.equal(tables[0][name].nan_to_num(), tables[1][name].nan_to_num())
+    )
+    differing = [str(name) for name in ours ^ theirs]
+    for name in ("data_rater.pt", "inner_model.pt"):
+        if (whole / name).read_bytes() != (resumed / name).read_bytes():
+            differing.append(name)
+    ours, theirs = (load_checkpoint(folder / "checkpoint.pt")["log"] for folder in (whole, resumed))
+    same = ours.keys() == theirs.keys() and all(
+        torch.equal(ours[name].nan_to_num(), theirs[name].nan_to_num())
         for name in ("steps", "evaluations", "ratings")
     )
-    return differing + ["checkpoint.pt"] * (not same)
+    return differing if same else [*differing, "checkpoint.pt"]
 
 
 def train(*arguments: str, cwd: Path) -> subprocess.Popen:
     "The command, in the background."
-    command, environment = (
-        [sys.executable, "-m", "datarater", "train", *arguments],
-        {**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    command = [sys.executable, "-m", "datarater", "train", *arguments]
     # which a test run in the background of a shell ignores, and its children with it
     heed_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
@@ -165,7 +167,7 @@ def train(*arguments: str, cwd: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=heed_interrupts,
     )
 
@@ -183,10 +185,8 @@ def test_stopped_from_outside(tmp_path, number, code):
     process = train(*FLAGS, "--meta_steps=100000", cwd=tmp_path)
     run_dir = wait_for_checkpoint(tmp_path / "experiments", process)
     second = train(f"--resume={run_dir}", cwd=tmp_path)
-    assert (
-        "is in use by another process" in second.communicate(timeout=120)[1]
-        and second.returncode == 2
-    )
+    assert "is in use by another process" in second.communicate(timeout=120)[1]
+    assert second.returncode == 2
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors

@@ -13,48 +13,52 @@ from pathlib import PurePosixPath
 
 import pytest
 import yaml
-from tree import ROOT, notebook_names, report
+from api_pages import comments_of, parameters_of, parameters_to_show, table_of
+from tree import ROOT, cells_of, exported_cells, notebook_names, num_words, prose_of, report
 
 import datarater
-from api_pages import parameters_to_show
 
 NBS = ROOT / "nbs"
 PAGES = [name.removeprefix("nbs/") for name in notebook_names()]
 LINK = re.compile(r"""\]\(([^)\s]+)[^)]*\)|\b(?:src|href)=["']([^"']+)["']""")
 CODE = re.compile(r"(?ms)^ *```.*?^ *```|`[^`\n]*`")
-# at most; a class can't be divided over cells
+# at most, in each notebook
 SHAPE = {
     "words": 2300,
     "cells": 130,
-    "lines of its longest exported cell": 70,
+    "lines of its longest exported cell": 60,
     "lines of the median exported cell": 20,
     "public definitions in a cell": 1,
 }
+# As nbdev's commands see it: the console scripts' folder is on the path, the current one is not.
+PROCESS = """
+import sys
+from pathlib import Path
+sys.path.remove("")
+from execnb.nbio import read_nb, write_nb
+from nbdev.processors import FilterDefaults
+for name in sys.argv[2:]:
+    out = Path(sys.argv[1], name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    page = read_nb(Path("nbs", name))
+    FilterDefaults()(page)
+    write_nb(page, out)
+"""
 
 
 @pytest.fixture(scope="session")
 def processed(tmp_path_factory) -> dict[str, dict]:
     "All pages as nbdev hands them to Quarto, by name."
     folder = tmp_path_factory.mktemp("site")
-    code = (
-        "import sys; from pathlib import Path; from execnb.nbio import read_nb, write_nb; "
-        "from nbdev.processors import FilterDefaults\n"
-        "for name in sys.argv[2:]:\n"
-        "    out = Path(sys.argv[1], name); out.parent.mkdir(parents=True, exist_ok=True)\n"
-        "    nb = read_nb(Path('nbs', name)); FilterDefaults()(nb); write_nb(nb, out)\n"
-    )
+    command = [sys.executable, "-W", "ignore", "-c", PROCESS, str(folder), *PAGES]
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(folder), *PAGES],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
+        command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in PAGES}
 
 
-def text_of(lines: str | list[str]) -> str:
+def joined(lines: str | list[str]) -> str:
     "Text of a notebook file, whichever of the two ways it is kept."
     return "".join(lines)
 
@@ -62,7 +66,7 @@ def text_of(lines: str | list[str]) -> str:
 def shown_by(page: dict) -> list[str]:
     "Markdown that the cells of a page show."
     return [
-        text_of(output["data"]["text/markdown"])
+        joined(output["data"]["text/markdown"])
         for cell in page["cells"]
         for output in cell.get("outputs", [])
         if "text/markdown" in output.get("data", {})
@@ -71,34 +75,31 @@ def shown_by(page: dict) -> list[str]:
 
 def markdown_of(page: dict) -> str:
     "The prose of a page, and Markdown that its cells show; code left out."
-    return CODE.sub(
-        "",
-        "\n\n".join(
-            [
-                text_of(cell["source"])
-                for cell in page["cells"]
-                if cell["cell_type"] in ("markdown", "raw")
-            ]
-            + shown_by(page)
-        ),
-    )
+    prose = [
+        joined(cell["source"]) for cell in page["cells"] if cell["cell_type"] in ("markdown", "raw")
+    ]
+    return CODE.sub("", "\n\n".join(prose + shown_by(page)))
+
+
+def anchor_of(heading: str) -> str:
+    "The id that Pandoc gives to a heading."
+    text = re.sub(r"\]\([^)]*\)", "", heading).lower()
+    words = re.sub(r"[^\w\s.-]", "", text).split()
+    return re.sub(r"^[^a-z]+", "", "-".join(words))
 
 
 def anchors_of(page: dict) -> set[str]:
-    "The ids that Pandoc gives to headings."
+    "The ids of a page's headings."
     headings = re.findall(r"(?m)^#{1,4} +(.+?)\s*(?:\{.*\})?$", markdown_of(page))
-    return {
-        re.sub(
-            r"^[^a-z]+",
-            "",
-            re.sub(
-                r"\s+",
-                "-",
-                re.sub(r"[^\w\s.-]", "", re.sub(r"\]\([^)]*\)", "", heading).lower()).strip(),
-            ),
-        )
-        for heading in headings
-    }
+    return {anchor_of(heading) for heading in headings}
+
+
+def public_definitions(name: str) -> list[ast.stmt]:
+    "The public functions and classes that a notebook exports."
+    exported = re.sub(r"(?m)^#\|.*", "", "\n".join(exported_cells(f"nbs/{name}")))
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    body = ast.parse(exported).body
+    return [node for node in body if isinstance(node, kinds) and node.name[0] != "_"]
 
 
 def test_every_page_is_processed(processed):
@@ -107,46 +108,61 @@ def test_every_page_is_processed(processed):
     """
     problems = []
     for name, page in processed.items():
-        front = text_of(page["cells"][0]["source"])
+        front = joined(page["cells"][0]["source"])
         if not re.search(r"(?m)^title: \S", front) or not re.search(r"(?m)^description: \S", front):
             problems.append(f"nbs/{name}: begin with a cell `# Title` and `> one-line summary`")
-        exported = "\n".join(
-            cell["source"]
-            for cell in sources_of(name)
-            if re.match(r"#\|\s*exports?\s", cell["source"])
-        )
-        entries = {
-            match[1]: text
-            for text in shown_by(page)
-            if (match := re.search(r"(?m)^### (\w+)$", text))
-        }
-        for node in ast.parse(re.sub(r"(?m)^#\|.*", "", exported)).body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
-                missing = (
-                    "signature"
-                    if node.name not in entries
-                    else "parameters"
-                    if isinstance(node, ast.FunctionDef)
-                    and node.args.args
-                    and f"| `{node.args.args[0].arg}` |" not in entries[node.name]
-                    else None
-                )
-                problems += [f"nbs/{name}: the page does not show the {missing} of {node.name}"] * (
-                    missing is not None
-                )
+        entries = {}
+        for text in shown_by(page):
+            if heading := re.search(r"(?m)^### (\w+)$", text):
+                entries[heading[1]] = text
+        for node in public_definitions(name):
+            missing = ""
+            if node.name not in entries:
+                missing = "signature"
+            elif isinstance(node, ast.FunctionDef) and node.args.args:
+                row = f"| `{node.args.args[0].arg}` |"
+                missing = "parameters" * (row not in entries[node.name])
+            if missing:
+                problems.append(f"nbs/{name}: the page does not show the {missing} of {node.name}")
     report(problems)
 
 
-def sources_of(name: str) -> list[dict]:
-    cells = json.loads((NBS / name).read_text(encoding="utf-8"))["cells"]
-    return [{**cell, "source": "".join(cell["source"])} for cell in cells]
+EXAMPLE = """
+def scale(
+    x: Tensor,  # (B, C)
+    # ends of the range,
+    # in the dataset's units
+    low: float = 0.0, high: float = 1.0,
+    *parts: int | None,
+    # (B, C), in the range
+) -> Tensor:
+    return x
+"""
+
+
+def test_parameters_are_described_beside_or_above():
+    "What the renderer reads from the source of a function, and its table."
+    found = parameters_of(ast.parse(EXAMPLE).body[0], comments_of(EXAMPLE))
+    assert [(parameter.name, parameter.default, parameter.said) for parameter in found] == [
+        ("x", "", "(B, C)"),
+        ("low", "0.0", "ends of the range, in the dataset's units"),
+        ("high", "1.0", "ends of the range, in the dataset's units"),
+        ("*parts", "", ""),
+        ("returns", "", "(B, C), in the range"),
+    ]
+    assert table_of(found[-2:]) == (
+        "|  | type | what it is |\n|---|---|---|\n"
+        "| `*parts` | <code>int &#124; None</code> |  |\n"
+        "| **returns** | `Tensor` | (B, C), in the range |"
+    )
 
 
 def test_links_and_images_lead_somewhere(processed):
     """Relative ones to a page (and a heading of it) or a file of the site; what lies outside of
     nbs/ is linked on GitHub.
     """
-    problems, anchors = [], {name: anchors_of(page) for name, page in processed.items()}
+    problems = []
+    anchors = {name: anchors_of(page) for name, page in processed.items()}
     for name, page in processed.items():
         for match in LINK.finditer(markdown_of(page)):
             target, _, anchor = (match[1] or match[2]).partition("#")
@@ -171,34 +187,27 @@ def test_every_page_has_its_place():
     "The sidebar and llms.txt name each page once, and nothing that is not there."
 
     def pages_in(contents: list) -> list[str]:
-        return [
-            page
-            for entry in contents
-            for page in (pages_in(entry["contents"]) if isinstance(entry, dict) else [entry])
-        ]
+        pages = []
+        for entry in contents:
+            pages += pages_in(entry["contents"]) if isinstance(entry, dict) else [entry]
+        return pages
 
     website = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]
-    listed = {"_quarto.yml": pages_in(website["sidebar"]["contents"])}
-    listed["nbs/llms.txt"] = [
-        path.replace(".html", ".ipynb")
-        for path in re.findall(
-            r"\]\(https://\S+?/datarater/(\S+?\.html)\)",
-            (NBS / "llms.txt").read_text(encoding="utf-8"),
-        )
-    ]
-    report(
-        [
-            f"{where}: {name} is {'missing' if names.count(name) == 0 else 'listed twice'}"
-            for where, names in listed.items()
+    index = (NBS / "llms.txt").read_text(encoding="utf-8")
+    in_index = re.findall(r"\]\(https://\S+?/datarater/(\S+?)\.html\)", index)
+    listed = {
+        "_quarto.yml": pages_in(website["sidebar"]["contents"]),
+        "nbs/llms.txt": [f"{name}.ipynb" for name in in_index],
+    }
+    problems = []
+    for where, names in listed.items():
+        problems += [
+            f"{where}: {name} is {'listed twice' if name in names else 'missing'}"
             for name in PAGES
             if names.count(name) != 1
         ]
-        + [
-            f"{where}: {name} is no page"
-            for where, names in listed.items()
-            for name in sorted(set(names) - set(PAGES))
-        ]
-    )
+        problems += [f"{where}: {name} is no page" for name in names if name not in PAGES]
+    report(problems)
 
 
 def test_settings_of_the_site():
@@ -214,11 +223,9 @@ def test_settings_of_the_site():
         website["favicon"],
         *(part for theme in html["theme"].values() for part in theme if "." in part),
     ]
-    assert (
-        {"light", "dark"} == set(html["theme"])
-        and html["html-math-method"] == "mathml"
-        and website["navbar"]["search"]
-    )
+    assert set(html["theme"]) == {"light", "dark"}
+    assert html["html-math-method"] == "mathml"
+    assert website["navbar"]["search"]
     report(
         [
             f"_quarto.yml names {name}, which is not in nbs/"
@@ -228,31 +235,25 @@ def test_settings_of_the_site():
     )
 
 
+END = {
+    "what was shown": r"## What we showed",
+    "what was not": r"(?i)not shown|does not show|not:",
+    "what comes next": r"(?m)^\**Next",
+}
+
+
 def test_every_page_ends_with_its_limits():
-    "What was shown, what was not, and where to go on: in the course, to the next notebook."
-    problems, course = [], [name for name in PAGES if name[0].isdigit()]
-    following = dict(zip(course, [*course[1:], "index.ipynb"]))
+    "What was shown, what was not, and where to go on (test_layout.py follows the links)."
+    problems = []
     for name in PAGES:
         if name == "index.ipynb" or name.startswith("reference/"):
             continue
-        end = "\n".join(
-            cell["source"] for cell in sources_of(name)[-4:] if cell["cell_type"] == "markdown"
-        )
+        end = "\n".join(prose_of(f"nbs/{name}")[-2:])
         problems += [
             f"nbs/{name}: its last section does not say {what}"
-            for what, pattern in {
-                "what was shown": r"## What we showed",
-                "what was not": r"(?i)not shown|does not show|not:",
-                "what comes next": r"(?m)^\**Next",
-            }.items()
+            for what, pattern in END.items()
             if not re.search(pattern, end)
         ]
-        if name in following and not re.search(
-            rf"(?m)^\**Next.*\({re.escape(following[name])}\)", end
-        ):
-            problems.append(
-                f"nbs/{name}: the line that begins with Next does not link to {following[name]}"
-            )
     report(problems)
 
 
@@ -272,38 +273,31 @@ def test_public_names_explain_their_parameters():
     report(problems)
 
 
+def shape_of(name: str) -> dict[str, float]:
+    "What SHAPE bounds, as it is in a notebook."
+    exported = exported_cells(name)
+    code = [source for source in exported if not re.search(r"(?m)^(import|from) ", source)]
+    lengths = [len(source.strip().splitlines()) - 1 for source in code] or [0]
+    definitions = [len(re.findall(r"(?m)^(?:def|class) [A-Za-z]", source)) for source in exported]
+    found = (
+        num_words(name),
+        len(cells_of(name)),
+        max(lengths),
+        statistics.median(lengths),
+        max(definitions, default=0),
+    )
+    return dict(zip(SHAPE, found, strict=True))
+
+
 def test_shape_of_the_notebooks():
     """None is a container for code: cells, words and exported cells stay within bounds, and a cell
     defines one public thing, so that the page shows its parameters just above it.
     """
-    problems = []
-    for name in PAGES:
-        cells = sources_of(name)
-        exported = [
-            cell["source"] for cell in cells if re.match(r"#\|\s*exports?\s", cell["source"])
+    report(
+        [
+            f"nbs/{name}: {what}: {found}, at most {SHAPE[what]}: divide it"
+            for name in PAGES
+            for what, found in shape_of(f"nbs/{name}").items()
+            if found > SHAPE[what]
         ]
-        lengths = [
-            len(source.strip().splitlines()) - 1
-            for source in exported
-            if "\nimport " not in source and "\nfrom " not in source
-        ] or [0]
-        definitions = max(
-            (len(re.findall(r"(?m)^(?:def|class) [A-Za-z]", source)) for source in exported),
-            default=0,
-        )
-        words = sum(
-            len(cell["source"].split()) for cell in cells if cell["cell_type"] == "markdown"
-        )
-        found = dict(
-            zip(
-                SHAPE,
-                (words, len(cells), max(lengths), statistics.median(lengths), definitions),
-                strict=True,
-            )
-        )
-        problems += [
-            f"nbs/{name}: {what}: {found[what]}, at most {most}: divide it"
-            for what, most in SHAPE.items()
-            if found[what] > most
-        ]
-    report(problems)
+    )
