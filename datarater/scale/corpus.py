@@ -796,7 +796,7 @@ def score_corpus_of_run(
     is rated.
     """
     checked = CorpusSettings(**settings)
-    config = config_of_run(run_dir, checked.device, checked.data_dir)
+    config = config_of_run(run_dir, device=checked.device, data_dir=checked.data_dir)
     return score_corpus(
         load_rater(run_dir, device="cpu"),
         form_of_run(config),
