@@ -17,12 +17,12 @@ from provenance import ROOT, command_line, write_result
 from runs import configuration, run_all, spread
 
 from datarater.data import construct_dataset, get_dataset_loaders, show_images
+from datarater.evaluation import plot_rating_against_corruption
 from datarater.method import rate_many
 from datarater.runs import (
     DataRaterConfig,
     MetaTrainingResult,
     make_evaluation_set,
-    plot_rating_against_corruption,
     run_meta_training,
 )
 

@@ -16,8 +16,11 @@ __all__, __getattr__, __dir__ = lazy_names(
         ],
         "diagnostics": [
             "collapse_warning",
+            "curves",
             "gradient_agreement",
+            "plot_curve",
             "plot_dashboard",
+            "plot_rating_against_corruption",
             "rating_autocorrelation",
             "rating_summary",
             "weight_entropy",

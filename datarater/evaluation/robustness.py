@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ATTACKS', 'MIN_SAMPLES', 'UnitRange', 'AttackPlan', 'Robustness', 'measure_robustness', 'accuracy_over_eps',
            'plot_accuracy_over_eps', 'show_adversarial', 'Check', 'check_evaluation', 'Evaluation',
-           'evaluate_robustness', 'load_classifier', 'evaluate_file']
+           'evaluate_robustness', 'evaluate_file']
 
 # %% ../../nbs/05_adversarial.ipynb #4b27fe87
 import copy
@@ -37,11 +37,8 @@ from datarater.runs import (
     MAX_EVALUATION_SAMPLES,
     DataRaterConfig,
     check_reach,
-    config_from_yaml,
-    default_device,
-    existing,
     gather,
-    load_model,
+    load_classifier,
 )
 from ..support import DataRaterError, lookup, one_line
 
@@ -695,31 +692,6 @@ def evaluate_robustness(
     "Robust accuracy of any classifier, with sanity checks."
     result = measure_robustness(model, x, y, plan, value_range, progress=progress)
     return Evaluation(result, check_evaluation(model, x, y, result, value_range))
-
-# %% ../../nbs/05_adversarial.ipynb #8e2008db
-def load_classifier(
-    path: str | os.PathLike,  # a run's folder, or a file with a state dict
-    **settings: Any,  # of `DataRaterConfig`; they override those of the run
-) -> tuple[nn.Module, DataRaterConfig]:
-    """A classifier and the configuration that names its data; raises `DataRaterError` where they
-    are missing.
-    """
-    path = Path(path)
-    settings = {"device": default_device(), **settings}
-    if path.is_dir():
-        config = config_from_yaml(path / "config.yaml", **settings)
-        return load_model(
-            existing(path, "inner_model.pt"), config.inner_model_class, config.device, "inner model"
-        ), config
-    if not path.is_file():
-        raise DataRaterError(
-            f"{path} does not exist: give the folder of a run, or a file with a state dict"
-        )
-    if missing := [name for name in ("inner_model_class", "dataset_name") if name not in settings]:
-        raise DataRaterError(f"{path} is a file: say what it holds, with {' and '.join(missing)}")
-    # the size of training batches, which nobody needs here
-    config = DataRaterConfig(**{"batch_size": 1, **settings})
-    return load_model(path, config.inner_model_class, config.device, "classifier"), config
 
 # %% ../../nbs/05_adversarial.ipynb #677c3a2b
 def _plan_for(

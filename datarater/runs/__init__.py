@@ -22,10 +22,10 @@ __all__, __getattr__, __dir__ = lazy_names(
         "folder": [
             "RunLog",
             "existing",
+            "load_classifier",
             "load_inner_model",
             "load_model",
             "load_rater",
-            "plot_rating_against_corruption",
             "single_figure",
             "write_figure",
         ],
