@@ -39,7 +39,7 @@ from datarater.runs import DataRaterConfig, config_from_yaml, run_meta_training
 
 RATER_SEEDS = (0, 1)
 HALF = {"recipe": "mnist", "corruption": {"corruption_probability": 0.5}}
-RIVALS = ("small_loss", "el2n", "outer_loss", "knn_shapley")
+BASELINES = ("small_loss", "el2n", "outer_loss", "knn_shapley")
 # name -> settings of the raters' runs, and of the plan
 EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "original": (
@@ -62,7 +62,7 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "weighted",
                 "random_drop",
                 "oracle",
-                *RIVALS,
+                *BASELINES,
             ),
         },
     ),
@@ -77,7 +77,7 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "weighted",
                 "random_drop",
                 "oracle",
-                *RIVALS,
+                *BASELINES,
                 "cleanlab",
             ),
         },

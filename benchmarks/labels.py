@@ -5,7 +5,7 @@
 Every method rates all training samples, whose wrong labels are known. The clean outer set has 12,000, 1,000 or 100 samples. Methods that
 use no clean data (per-sample loss, cleanlab) are there for the largest only.
 
-The rivals are those of `datarater.curation.baselines`. The recorded results are older: their batches were drawn with replacement (now in epochs without), initial weights,
+The baselines are those of `datarater.curation.baselines`. The recorded results are older: their batches were drawn with replacement (now in epochs without), initial weights,
 batches and folds came from other seeds, and KNN-Shapley looked at the first 2,000 outer samples (now at 2,000 drawn by the seed).
 """
 
@@ -20,7 +20,8 @@ from provenance import command_line, write_result
 from runs import configuration, records, spread, whole
 
 from datarater.curation import (
-    RivalData,
+    BaselineData,
+    TrainingPlan,
     cleanlab_quality,
     knn_shapley,
     label_log_probability,
@@ -86,12 +87,14 @@ def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
             found["loss of its reference alone"] = label_log_probability(
                 result.rater.reference, x, y
             )
-    data = RivalData(x, y, outer_x, outer_y, num_steps=len(x) // 128)  # one epoch
+    data = BaselineData(x, y, outer_x, outer_y, TrainingPlan(num_steps=len(x) // 128))  # one epoch
     found["KNN-Shapley"] = knn_shapley(data, seed, max_outer=2_000)
     if outer_size == max(OUTER_SIZES):
         found["per-sample loss"] = small_loss(data, seed)
         # one epoch of three folds out of four
-        found["cleanlab"] = cleanlab_quality(data._replace(num_steps=len(x) * 3 // 4 // 128), seed)
+        found["cleanlab"] = cleanlab_quality(
+            data._replace(training=TrainingPlan(num_steps=len(x) * 3 // 4 // 128)), seed
+        )
     quality = {
         name: {
             key: round(value, 4)

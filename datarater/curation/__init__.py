@@ -6,7 +6,8 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "baselines": [
-            "RivalData",
+            "BaselineData",
+            "TrainingPlan",
             "cleanlab_quality",
             "knn_shapley",
             "label_log_probability",

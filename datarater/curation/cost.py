@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,72 +28,45 @@ from datarater.curation.downstream import (
     MethodInput,
     check_runs,
     config_of,
-    in_epochs,
-    in_processes,
-    one_thread,
-    prepare,
+    in_repeats,
+    keep_by,
     quality_of,
     train_model,
 )
-from .ratings import keep_best
 from ..data import seeded_globally
 from ..method import LOSSES, rate_many
 from ..models import construct_model
-from datarater.runs import (
-    config_from_yaml,
-    existing,
-    load_rater,
-    set_up,
-    take_meta_step,
-)
-from ..support import DataRaterError
+from ..runs import config_from_yaml, existing, load_rater, set_up, take_meta_step
+from ..support import COUNT, DataRaterError, check_value
 
 # %% ../../nbs/curation/cost.ipynb #bf6b70c8
 DISCARD_FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
-
-
 KEEPS = ("best", "worst", "random")
 
 
 def _kept(given: MethodInput, keeps: str, discard_frac: float) -> IndexStream:
     "The best-rated, worst-rated or a random share of the training samples."
-    ratings = {
-        "best": given.ratings,
-        "worst": -given.ratings,
-        "random": np.zeros(len(given.ratings)),
-    }[keeps]
-    return in_epochs(keep_best(ratings, 1 - discard_frac, given.seed))
+    sign = {"best": 1, "worst": -1, "random": 0}[keeps]
+    return keep_by(sign * given.ratings, given._replace(keep=1 - discard_frac))
 
 # %% ../../nbs/curation/cost.ipynb #0ea36944
 def sweep_once(
-    job: tuple[ComparisonPlan, tuple[float, ...], tuple[str, ...], tuple[str, ...]], seed: int
+    fractions: Sequence[float],
+    models: Sequence[str],
+    keeps: Sequence[str],
+    plan: ComparisonPlan,
+    given: MethodInput,
 ) -> list[dict[str, Any]]:
-    """One repeat of a sweep: a row per model, share and end of the ratings.
-
-    Nothing dropped is the same for all ends, and trained once.
-    """
-    plan, fractions, models, keeps = job
-    with one_thread(plan.device):
-        given, training = prepare(plan, seed)
-        rows = []
-        for model_class in models:
-            for discard_frac in fractions:
-                for end in keeps if discard_frac > 0 else keeps[:1]:
-                    model, _ = train_model(
-                        given.task,
-                        _kept(given, end, discard_frac),
-                        replace(training, model_class=model_class),
-                        seed,
-                    )
-                    found = {
-                        "seed": seed,
-                        "model": model_class,
-                        "discard_frac": discard_frac,
-                        **quality_of(model, given.task),
-                    }
-                    rows += [
-                        {**found, "keeps": each} for each in (keeps if discard_frac == 0 else [end])
-                    ]
+    "One repeat of a sweep: a row per model, share and end of the ratings."
+    rows = []
+    for name, discard_frac in product(models, fractions):
+        training = replace(given.training, model_class=name)
+        for ends in [[end] for end in keeps] if discard_frac > 0 else [keeps]:
+            stream = _kept(given, ends[0], discard_frac)
+            model, _ = train_model(given.task, stream, training, given.seed)
+            found = {"seed": given.seed, "model": name, "discard_frac": discard_frac}
+            found |= quality_of(model, given.task)
+            rows += [{**found, "keeps": end} for end in ends]
     return rows
 
 # %% ../../nbs/curation/cost.ipynb #f0c5a835
@@ -103,30 +77,18 @@ def sweep_discard(
     keeps: Sequence[str] = ("best",),  # ends of the ratings to keep, of KEEPS
     num_processes: int = 1,  # repeats at a time
     progress: bool = True,  # show a progress bar
-) -> pd.DataFrame:  # columns seed, model, discard_frac, keeps, accuracy, loss, outer_loss
+) -> pd.DataFrame:  # columns seed, model, discard_frac, accuracy, loss, outer_loss, keeps
     "Train models on shares of the data; all share steps and, in a repeat, initialisation."
-    if (
-        not fractions
-        or any(not 0 <= f < 1 for f in fractions)
-        or not keeps
-        or set(keeps) - set(KEEPS)
-    ):
+    are_shares = fractions and all(0 <= fraction < 1 for fraction in fractions)
+    if not (are_shares and keeps and set(keeps) <= set(KEEPS)):
         raise DataRaterError(
             f"fractions={tuple(fractions)} with keeps={tuple(keeps)} is not allowed: give "
             f"shares of at least 0 and below 1, and some of {', '.join(KEEPS)}"
         )
-    check_runs(plan)
-    models = tuple(models or [plan.model_class or config_of(plan, plan.runs[0]).inner_model_class])
-    function = partial(sweep_once, (plan, tuple(fractions), models, tuple(keeps)))
-    return pd.DataFrame(
-        [
-            row
-            for part in in_processes(
-                function, list(range(plan.num_seeds)), num_processes, "repeats", progress
-            )
-            for row in part
-        ]
-    )
+    models = models or [plan.model_class or config_of(plan, plan.runs[0]).inner_model_class]
+    work = partial(sweep_once, fractions, models, keeps)
+    repeats = in_repeats(plan, work, num_processes, progress)
+    return pd.DataFrame([row for rows in repeats for row in rows])
 
 # %% ../../nbs/curation/cost.ipynb #d15dfa2f
 def choose_discard_frac(
@@ -147,28 +109,21 @@ def plot_sweep(rows: pd.DataFrame, ax: Axes, column: str = "accuracy") -> Axes:
     """Mean and standard deviation of a column over ρ, a line for each end of the ratings (of one
     model).
     """
-    for (end, own), style, marker in zip(
-        rows.groupby("keeps"), ("-", "--", ":"), "osd", strict=False
-    ):
+    for (end, own), style in zip(rows.groupby("keeps"), ("o-", "s--", "d:"), strict=False):
         found = own.groupby("discard_frac")[column].agg(["mean", "std"])
         ax.errorbar(
             found.index,
             found["mean"],
             found["std"].fillna(0),
-            linestyle=style,
-            marker=marker,
+            fmt=style,
             color="black",
             markersize=4,
             linewidth=1,
             capsize=2,
             label=f"keep the {end}" if end != "random" else "keep a random share",
         )
-    ax.set(
-        xlabel="share discarded, ρ",
-        ylabel={"accuracy": "test accuracy", "loss": "test loss", "outer_loss": "outer loss"}[
-            column
-        ],
-    )
+    where = "" if column == "outer_loss" else "test "
+    ax.set(xlabel="share discarded, ρ", ylabel=where + column.replace("_", " "))
     ax.legend()
     return ax
 
@@ -218,27 +173,21 @@ class Ledger:
 
     @property
     def net_compute_gain(self) -> float | None:
-        """The share of the baseline's compute that is saved, rating included (Calian et al.
-
-        2025); None where the loss was never reached.
+        """The share of the baseline's compute that is saved, rating included (Calian et al. 2025,
+        arXiv 2505.17895); None where the loss was never reached.
         """
         if self.steps_to_reach is None:
             return None
-        return 1 - self.steps_to_reach * (self.training_step + self.rating_step) / (
-            self.num_steps * self.training_step
-        )
+        price = (self.training_step + self.rating_step) / (self.num_steps * self.training_step)
+        return 1 - self.steps_to_reach * price
 
     @property
     def runs_to_pay_back(self) -> int | None:
         """Downstream runs after which meta-training has paid for itself; None where nothing is
         saved.
         """
-        gain = self.net_compute_gain
-        return (
-            None
-            if gain is None or gain <= 0
-            else math.ceil(self.meta_training / (gain * self.num_steps * self.training_step))
-        )
+        saved = (self.net_compute_gain or 0) * self.num_steps * self.training_step
+        return math.ceil(self.meta_training / saved) if saved > 0 else None
 
     @property
     def gain_of_noise(self) -> float:
@@ -249,13 +198,8 @@ class Ledger:
 
     def as_dict(self) -> dict[str, Any]:
         "Everything, as JSON knows it."
-        return {
-            **asdict(self),
-            **{
-                name: getattr(self, name)
-                for name in ("net_compute_gain", "gain_of_noise", "runs_to_pay_back")
-            },
-        }
+        derived = ("net_compute_gain", "gain_of_noise", "runs_to_pay_back")
+        return asdict(self) | {name: getattr(self, name) for name in derived}
 
 # %% ../../nbs/curation/cost.ipynb #9e060593
 def first_to_reach(
@@ -266,41 +210,32 @@ def first_to_reach(
     the baseline's last; None: never.
     """
     window = max(1, len(goal) // 10)
-    final = float(np.mean([loss for _, loss in goal[-window:]]))
-    smoothed = (
-        pd.Series([loss for _, loss in curve], index=[step for step, _ in curve])
-        .rolling(window)
-        .mean()
-    )
-    reached = smoothed[smoothed <= final]
-    return int(reached.index[0]) if len(reached) else None
+    final = np.mean([loss for _, loss in goal[-window:]])
+    smoothed = pd.Series(dict(curve)).rolling(window).mean()
+    reached = smoothed.index[smoothed <= final]
+    return int(reached[0]) if len(reached) else None
 
 # %% ../../nbs/curation/cost.ipynb #e4cbb21b
-def _ledger_once(job: tuple[ComparisonPlan, int, dict[str, int]], seed: int) -> Ledger:
+def _ledger_once(
+    num_looks: int, meta_training: dict[str, int], plan: ComparisonPlan, given: MethodInput
+) -> Ledger:
     "The ledger of one repeat."
-    plan, num_looks, meta_training = job
-    with one_thread(plan.device):
-        given, training = prepare(plan, seed)
-        every = max(1, training.num_steps // num_looks)
-        goal, curve = (
-            train_model(given.task, METHODS[name](given), training, seed, watch_every=every)[1]
-            for name in ("baseline", "filtered_batch")
-        )
-        x, y = given.task.x, given.task.y
-        drawn = torch.arange(round(training.batch_size / given.keep)) % len(x)
-        rater = load_rater(plan.runs[seed % len(plan.runs)], device=plan.device)
-        with torch.no_grad():
-            rating = count_flops(lambda: rate_many(rater, x[drawn], y[drawn]))
-        step = training_step_flops(
-            training.model_class,
-            x[: training.batch_size],
-            y[: training.batch_size],
-            given.task.loss_type,
-        )
+    task, training = given.task, given.training
+    every = max(1, training.num_steps // num_looks)
+    goal, curve = (
+        train_model(task, METHODS[name](given), training, given.seed, watch_every=every)[1]
+        for name in ("baseline", "filtered_batch")
+    )
+    run = plan.runs[given.seed % len(plan.runs)]
+    rater = load_rater(run, device=plan.device)
+    size = training.batch_size
+    drawn = torch.arange(round(size / given.keep)) % len(task.x)
+    with torch.no_grad():
+        rating = count_flops(lambda: rate_many(rater, task.x[drawn], task.y[drawn]))
     return Ledger(
-        step,
+        training_step_flops(training.model_class, task.x[:size], task.y[:size], task.loss_type),
         rating,
-        meta_training[plan.runs[seed % len(plan.runs)]],
+        meta_training[run],
         training.num_steps,
         first_to_reach(curve, goal),
         first_to_reach(goal, goal),
@@ -316,20 +251,8 @@ def keep_ledger(
     progress: bool = True,  # show a progress bar
 ) -> list[Ledger]:  # one for each repeat
     "The ledger of each repeat of a plan; raises `DataRaterError` for bad input."
-    if num_looks < 1:
-        raise DataRaterError(
-            f"num_looks={num_looks} is not allowed: give a whole number of at least 1"
-        )
+    check_value("num_looks", num_looks, int, COUNT)
     check_runs(plan)
-    function = partial(
-        _ledger_once,
-        (
-            plan,
-            num_looks,
-            {
-                run: meta_training_flops(plan, run)
-                for run in dict.fromkeys(plan.runs[: plan.num_seeds])
-            },
-        ),
-    )
-    return in_processes(function, list(range(plan.num_seeds)), num_processes, "repeats", progress)
+    meta_training = {run: meta_training_flops(plan, run) for run in plan.runs}
+    work = partial(_ledger_once, num_looks, meta_training)
+    return in_repeats(plan, work, num_processes, progress)
