@@ -10,7 +10,7 @@ __all__ = ['COLUMNS', 'KEEP_RULES', 'Samples', 'read_samples', 'fingerprint', 'p
 
 # %% ../../nbs/06_curation.ipynb #c75f6057
 import hashlib
-import math
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -53,10 +53,10 @@ class Samples(NamedTuple):
     "A batch read from a dataset, with what is known about it."
 
     x: Tensor  # (B, ...)
-    y: Tensor | None  # (B, ...) targets; None where the dataset has none
+    y: Tensor | None = None  # (B, ...) targets; None where the dataset has none
     # (B,) of strings: "clean" or the name of the corruption; None where unknown
-    kinds: np.ndarray | None
-    fractions: np.ndarray | None  # (B,): 0 for clean; None where unknown
+    kinds: np.ndarray | None = None
+    fractions: np.ndarray | None = None  # (B,): 0 for clean; None where unknown
 
 # %% ../../nbs/06_curation.ipynb #1b4babd4
 def _is_alone(item: Any) -> bool:
@@ -204,21 +204,23 @@ def paths_of(dataset: Dataset) -> list[str] | None:
 def rate_samples(
     rater: nn.Module,
     samples: Samples,  # a batch
-    device: torch.device,  # where the rater is
     first: int = 0,  # index of the batch's first sample, for the message
 ) -> np.ndarray:  # (B,) float64, finite
     """Ratings of a batch; raises `DataRaterError` for samples that the rater cannot rate, or rates
     NaN.
     """
-    name, takes_labels = type(rater).__name__, getattr(rater, "takes_labels", False)
+    name = type(rater).__name__
+    takes_labels = getattr(rater, "takes_labels", False)
     if samples.y is None and takes_labels:
         raise DataRaterError(
             f"rater {name} rates pairs of a sample and its label, but the dataset gives "
             "samples alone: give data with labels, or a rater that needs none"
         )
+    tensors = itertools.chain(rater.parameters(), rater.buffers())
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     x = samples.x.to(device)
-    # not looked at
-    y = samples.y.to(device) if samples.y is not None else torch.zeros(len(x), device=device)
+    y = torch.zeros(len(x)) if samples.y is None else samples.y  # if None, it is not looked at
+    y = (y.float() if y.dtype == torch.float64 else y).to(device)
     try:
         with torch.no_grad():
             ratings = rate_many(rater, x, y).double().cpu().numpy()
@@ -271,14 +273,11 @@ def rate_batches(
     """
     check_value("batch_size", batch_size, int, COUNT)
     sources = original_indices(dataset).cpu()
-    device = next(
-        (tensor.device for tensor in (*rater.parameters(), *rater.buffers())), torch.device("cpu")
-    )
     for indices in torch.arange(
         start, len(dataset) if stop is None else min(stop, len(dataset))
     ).split(batch_size):
         samples = read_samples(dataset, indices)
-        ratings = rate_samples(rater, samples, device, int(indices[0]))
+        ratings = rate_samples(rater, samples, int(indices[0]))
         yield _as_rows(indices, sources[indices], ratings, samples)
 
 # %% ../../nbs/06_curation.ipynb #1b2215e9

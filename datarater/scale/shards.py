@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'USUAL_NAMES', 'READERS', 'find_shards', 'SampleForm', 'form_of_run', 'as_samples', 'DamagedShard',
-           'decode_samples', 'ShardColumns', 'Rows', 'read_parquet', 'read_tar', 'read_npz', 'ShardBatch', 'read_shard']
+           'decode_samples', 'ShardColumns', 'Rows', 'read_parquet', 'read_tar', 'read_npz', 'ShardBatch', 'read_shard',
+           'fingerprint_of']
 
 # %% ../../nbs/scale/shards.ipynb #1b85bed1
 import errno
+import hashlib
 import io
 import itertools
 import math
@@ -528,3 +530,16 @@ def read_shard(
         raise type(error)(f"shard {path}: {error}") from error
     except Exception as error:
         raise _not_read(path, error) from error
+
+# %% ../../nbs/scale/shards.ipynb #9fb7eac4
+def fingerprint_of(path: Path) -> str:
+    "Size and a hash of both ends of a shard; raises `DataRaterError` if it cannot be opened."
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            ends = file.read(1 << 16)
+            file.seek(max(file.tell(), size - (1 << 16)))
+            ends += file.read()
+    except OSError as error:
+        raise _not_read(path, error) from error
+    return f"{size}-{hashlib.blake2b(ends, digest_size=8).hexdigest()}"
