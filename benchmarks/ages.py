@@ -1,18 +1,21 @@
-"""What inner models of different ages say about damage: the meta-gradient of a sample's rating, by corruption fraction and age.
+"""What inner models of different ages say about damage.
 
-    python benchmarks/ages.py [--data_dir FOLDER]           writes results/ages.json
-    python benchmarks/ages.py --attack_eps 0.15 [...]       writes results/ages_adversarial.json: the same with an adversarial outer loss
+    python benchmarks/ages.py [--data_dir FOLDER]       writes results/ages.json
+    python benchmarks/ages.py --attack_eps 0.15 [...]   writes results/ages_adversarial.json
 
-No rater is trained. With all weights equal, the derivative of the outer loss by a sample's weight (minus its batch's mean, sign reversed) says how its rating would move. It is
-averaged over many samples of each corruption fraction and divided by its standard deviation among clean samples: signal over noise of a single sample.
+The second command takes the outer loss on adversarial samples. No rater is trained. With all
+weights equal, the derivative of the outer loss with respect to a sample's weight (minus its batch's
+mean, sign reversed) says how the sample's rating would move. It is averaged over many samples of
+each corruption fraction and divided by its standard deviation among clean samples: signal over
+noise for a single sample.
 """
 
-import argparse
+import math
 from typing import Any
 
 import numpy as np
 import torch
-from provenance import command_line, write_result
+from provenance import command_line, parser_of, write_result
 from runs import configuration
 
 from datarater.data import seeded_generator, seeded_globally
@@ -20,22 +23,22 @@ from datarater.method import Batch, population_weight_gradient
 from datarater.runs import DataRaterConfig, set_up
 
 FRACTION_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+NUM_BINS = len(FRACTION_EDGES) - 1
 AGE_EDGES = (0, 2, 5, 10, 20, 40, 70)  # in meta-steps of T = 2
 INNER_LRS = (3e-4, 1e-3)
 ATTACK_STEPS = 7
 
 
 def settings_of(inner_lr: float, attack_eps: float | None, data_dir: str | None) -> dict[str, Any]:
-    attack = (
-        {}
-        if attack_eps is None
-        else {
+    "Of the run whose inner models grow older."
+    attack = {}
+    if attack_eps is not None:
+        attack = {
             "attack": True,
             "attack_eps": attack_eps,
             "attack_steps": ATTACK_STEPS,
             "attack_step_size": 2.5 * attack_eps / ATTACK_STEPS,
         }
-    )
     # half of the samples damaged, evenly: all bins are well filled
     corruption = {"corruption_probability": 0.5, "corruption_fraction_range": (0.0, 1.0)}
     return dict(
@@ -49,34 +52,24 @@ def settings_of(inner_lr: float, attack_eps: float | None, data_dir: str | None)
     )
 
 
-def signals(
+def rows_of(
     inner_lr: float, attack_eps: float | None, data_dir: str | None
 ) -> list[dict[str, Any]]:
     "A row for each band of ages."
     config = DataRaterConfig(**settings_of(inner_lr, attack_eps, data_dir))
-    num_models, num_steps, batch_size = (
-        config.num_inner_models,
-        config.inner_steps,
-        config.batch_size,
-    )
+    shape = (config.num_inner_models, config.inner_steps, config.batch_size)  # (P, T, B)
     with seeded_globally(config.seed):
         parts = set_up(config)
-        dataset, generator, seen = (
-            parts.inner_stream.loader.dataset,
-            seeded_generator(config.seed, "ages"),
-            [],
-        )
-        weights = torch.full((num_models, num_steps, batch_size), 1 / batch_size)
+        dataset = parts.inner_stream.loader.dataset
+        generator = seeded_generator(config.seed, "ages")
+        seen = []
+        weights = torch.full(shape, 1 / config.batch_size)
         for _ in range(AGE_EDGES[-1]):
-            truth = dataset.batch_with_truth(
-                torch.randint(
-                    len(dataset), (num_models * num_steps * batch_size,), generator=generator
-                )
-            )
-            drawn: Batch = tuple(
-                t.view(num_models, num_steps, batch_size, *t.shape[1:]) for t in truth[:2]
-            )
-            inner, outer = parts.adversary.add_starts(drawn, parts.outer_stream.next(num_models))
+            indices = torch.randint(len(dataset), (math.prod(shape),), generator=generator)
+            truth = dataset.batch_with_truth(indices)
+            drawn: Batch = tuple(tensor.unflatten(0, shape) for tensor in truth[:2])
+            outer = parts.outer_stream.next(config.num_inner_models)
+            inner, outer = parts.adversary.add_starts(drawn, outer)
             step = population_weight_gradient(
                 parts.loss_fn,
                 parts.optimizer,
@@ -87,47 +80,34 @@ def signals(
                 outer,
                 **parts.adversary.hooks(parts.loss_fn),
             )
-            parts.population.params, parts.population.state = (
-                step.inner_params,
-                step.optimizer_state,
-            )
+            parts.population.params = step.inner_params
+            parts.population.state = step.optimizer_state
             # (P, T, B): up is better
             push = (step.weight_gradient.mean(-1, keepdim=True) - step.weight_gradient).double()
             fractions = truth.fractions.view(push.shape)
-            seen.append(
-                (
-                    push.flatten(1) / push[fractions == 0].std(),
-                    fractions.flatten(1),
-                    step.outer_loss.mean().item(),
-                )
-            )
+            signal = push.flatten(1) / push[fractions == 0].std()
+            seen.append((signal, fractions.flatten(1), step.outer_loss.mean().item()))
     rows = []
     for first, end in zip(AGE_EDGES[:-1], AGE_EDGES[1:], strict=True):
-        # (P, samples)
-        push, fractions = (
-            torch.cat([part[i] for part in seen[first:end]], dim=1).numpy() for i in (0, 1)
-        )
-        bins = np.where(
-            fractions == 0, -1, np.digitize(fractions, FRACTION_EDGES[1:-1], right=True)
-        )
-        # (P, bins)
-        of_member = np.array(
+        signals, fractions, losses = zip(*seen[first:end], strict=True)
+        push = torch.cat(signals, dim=1).numpy()  # (P, samples)
+        fractions = torch.cat(fractions, dim=1).numpy()
+        bins = np.digitize(fractions, FRACTION_EDGES[1:-1], right=True)
+        bins = np.where(fractions == 0, -1, bins)
+        of_member = np.array(  # (P, bins); samples of one member are not independent
             [
-                [
-                    values[own == i].mean() - values[own == -1].mean()
-                    for i in range(len(FRACTION_EDGES) - 1)
-                ]
+                [values[own == i].mean() - values[own == -1].mean() for i in range(NUM_BINS)]
                 for values, own in zip(push, bins, strict=True)
             ]
         )
+        standard_error = of_member.std(0, ddof=1) / len(of_member) ** 0.5
         rows.append(
             {
                 "first_age": first,
                 "last_age": end - 1,
-                "outer_loss": round(float(np.mean([part[2] for part in seen[first:end]])), 3),
-                # samples of one member are not independent
+                "outer_loss": round(float(np.mean(losses)), 3),
                 "signal": of_member.mean(0).round(4).tolist(),
-                "standard_error": (of_member.std(0, ddof=1) / num_models**0.5).round(4).tolist(),
+                "standard_error": standard_error.round(4).tolist(),
             }
         )
         print(inner_lr, rows[-1], flush=True)
@@ -135,29 +115,20 @@ def signals(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, shared=False)
     parser.add_argument("--attack_eps", type=float, default=None)
     parser.add_argument("--data_dir", default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = {
-        str(inner_lr): signals(inner_lr, arguments.attack_eps, arguments.data_dir)
-        for inner_lr in INNER_LRS
-    }
+    options = (arguments.attack_eps, arguments.data_dir)
+    rows = {str(inner_lr): rows_of(inner_lr, *options) for inner_lr in INNER_LRS}
     content = {
         "command": command_line(),
-        "configuration": configuration(
-            **settings_of(INNER_LRS[0], arguments.attack_eps, arguments.data_dir)
-        ),
+        "configuration": configuration(**settings_of(INNER_LRS[0], *options)),
         "fraction_edges": FRACTION_EDGES,
         "by_inner_lr": rows,
     }
-    print(
-        "written: "
-        f"{write_result('ages' if arguments.attack_eps is None else 'ages_adversarial', DataRaterConfig(recipe='mnist').device, content).name}"
-    )
+    write_result("ages" if arguments.attack_eps is None else "ages_adversarial", content)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""What the adversarial outer loss costs: meta-steps with attacks of several lengths against the clean one, side by side.
+"""What the adversarial outer loss costs: meta-steps with attacks of several lengths.
 
-    python benchmarks/attack_step.py [--repeats 9]        writes results/attack_step.json
+    python benchmarks/attack_step.py [--repeats 9]      writes results/attack_step.json
 
-A PGD step is one forward and one backward pass of the outer batch for each member. The measured ratios stand beside those of counted floating-point operations. The
-meta-steps take turns, and ratios are taken turn by turn. The images are random bytes in MNIST's shapes; nothing is downloaded.
+For each member, a PGD step is one forward and one backward pass of the outer batch. Measured ratios
+to the clean meta-step stand beside ratios of counted floating-point operations. The meta-steps take
+turns, and each ratio is taken within a turn. The images are random bytes in MNIST's shapes; nothing
+is downloaded.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from performance import summary, take_turns  # registers mnist_shaped
-from provenance import command_line, write_result
+from provenance import command_line, parser_of, write_result
 from torch.utils.flop_counter import FlopCounterMode
 
 from datarater.runs import DataRaterConfig, set_up, take_meta_step
@@ -50,9 +51,7 @@ def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, shared=False)
     parser.add_argument("--repeats", type=int, default=9)
     repeats = parser.parse_args().repeats
 
@@ -76,7 +75,7 @@ def main() -> None:
         "clean_seconds": summary([turn[0] for turn in times]),
         "over_clean": over_clean,
     }
-    print(f"written: {write_result('attack_step', 'cpu', content).name}")
+    write_result("attack_step", content)
 
 
 if __name__ == "__main__":

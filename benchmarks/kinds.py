@@ -1,20 +1,22 @@
-"""Every built-in corruption of images, one at a time and mixed: does it do harm, and does the recipe's rater find it?
+"""Each built-in corruption of images, alone and mixed: does it do harm, and is it found?
 
-python benchmarks/kinds.py --rater_seeds 0 1 2 [--data_dir FOLDER]     writes results/kinds.json
-python benchmarks/kinds.py --light [--data_dir FOLDER]                 writes results/kinds_light.json: only the harm, when every image has a little of it
+    python benchmarks/kinds.py --rater_seeds 0 1 2 [--data_dir FOLDER]   writes results/kinds.json
+    python benchmarks/kinds.py --light [--data_dir FOLDER]         writes results/kinds_light.json
+
+The second command measures only the harm, when every image is damaged a little. Raters are those of
+the recipe `mnist`.
 """
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from provenance import command_line, write_result
-from runs import configuration, run_all, spread, whole
+from provenance import command_line, parser_of, write_result
+from runs import configuration, groups_of, run_all, side_by_side, spread, whole
 
-from datarater.data import BatchStream, get_dataset_loaders
+from datarater import get_dataset_loaders
+from datarater.data import BatchStream
 from datarater.models import construct_model, fit_classifier, logits_of
 from datarater.runs import DataRaterConfig
 
@@ -44,13 +46,10 @@ def harm(
     "Loss and accuracy, on clean test images, of a model trained on corrupted ones."
     kinds, probability, fraction_range, seed, data_dir = job
     torch.set_num_threads(1)
-    train, _, test = get_dataset_loaders(
-        DataRaterConfig(
-            **settings_of(kinds, probability, fraction_range, seed=seed, data_dir=data_dir)
-        )
-    )
-    stream, model = BatchStream(train, device="cpu"), construct_model("ToyCNN", seed=seed)
-    fit_classifier(model, stream.one, HARM_STEPS)
+    settings = settings_of(kinds, probability, fraction_range, seed=seed, data_dir=data_dir)
+    train, _, test = get_dataset_loaders(DataRaterConfig(**settings))
+    model = construct_model("ToyCNN", seed=seed)
+    fit_classifier(model, BatchStream(train, device="cpu").one, HARM_STEPS)
     x, y = whole(test)
     logits = logits_of(model, x)
     return {
@@ -65,118 +64,78 @@ def measure_harm(
     arguments: argparse.Namespace,
 ) -> list[dict[str, Any]]:
     "`harm` of each case, over seeds."
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        trained = list(
-            pool.map(
-                harm,
-                [
-                    (*case, fraction_range, seed, arguments.data_dir)
-                    for case in cases
-                    for seed in arguments.seeds
-                ],
-            )
-        )
+    seeds = arguments.seeds
+    jobs = [(*case, fraction_range, seed, arguments.data_dir) for case in cases for seed in seeds]
+    trained = side_by_side(harm, jobs, arguments.jobs)
     rows = []
-    for i, (kinds, probability) in enumerate(cases):
-        own = trained[i * len(arguments.seeds) : (i + 1) * len(arguments.seeds)]
-        rows.append(
-            {
-                "kinds": kinds if probability else ["none"],
-                "probability": probability,
-                **{name: spread([run[name] for run in own]) for name in ("loss", "accuracy")},
-            }
-        )
+    for (kinds, probability), own in zip(cases, groups_of(trained, len(seeds)), strict=True):
+        row = {"kinds": kinds if probability else ["none"], "probability": probability}
+        rows.append(row | {name: spread([run[name] for run in own]) for name in own[0]})
         print(rows[-1], flush=True)
     return rows
 
 
+UNDAMAGED = (("pixel_noise",), 0.0)
+COLUMNS = ("auroc", "auroc_in_range", "r2", "spearman", "average_precision", "precision")
+
+
+def light(arguments: argparse.Namespace) -> None:
+    "The harm alone, when every image is damaged a little."
+    cases = [UNDAMAGED, *(((kind,), 1.0) for kind in KINDS)]
+    content = {
+        "command": command_line(),
+        "fraction_range": LIGHT,
+        "harm_seeds": arguments.seeds,
+        "harm_steps": HARM_STEPS,
+        "harm": measure_harm(cases, LIGHT, arguments),
+    }
+    write_result("kinds_light", content)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the models that show the harm"
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rater_seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--meta_steps", type=int, default=100)
     parser.add_argument("--light", action="store_true")
-    parser.add_argument("--data_dir", default=None)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()
-
-    cases = [((kind,), probability) for kind in KINDS for probability in PROBABILITIES] + [
-        (KINDS, probability) for probability in PROBABILITIES
-    ]
     if arguments.light:
-        harms = measure_harm(
-            [(("pixel_noise",), 0.0), *(((kind,), 1.0) for kind in KINDS)], LIGHT, arguments
-        )
-        content = {
-            "command": command_line(),
-            "fraction_range": LIGHT,
-            "harm_seeds": arguments.seeds,
-            "harm_steps": HARM_STEPS,
-            "harm": harms,
-        }
-        print(
-            "written: "
-            f"{write_result('kinds_light', DataRaterConfig(recipe='mnist').device, content).name}"
-        )
+        light(arguments)
         return
-    harms = measure_harm(
-        [(("pixel_noise",), 0.0)]
-        + [
-            (kinds, probability) for kinds, _ in cases[::2] for probability in (*PROBABILITIES, 1.0)
-        ],
-        (0.1, 0.9),
-        arguments,
-    )
+
+    mixtures = [*((kind,) for kind in KINDS), KINDS]
+    harmed = [(kinds, share) for kinds in mixtures for share in (*PROBABILITIES, 1.0)]
+    harms = measure_harm([UNDAMAGED, *harmed], (0.1, 0.9), arguments)
     common = {
         "meta_steps": arguments.meta_steps,
         "eval_frequency": 50,
         "data_dir": arguments.data_dir,
     }
-    runs = run_all(
-        [
-            settings_of(*case, **common, seed=seed)
-            for case in cases
-            for seed in arguments.rater_seeds
-        ],
-        arguments.jobs,
-    )
+    cases = [(kinds, probability) for kinds in mixtures for probability in PROBABILITIES]
+    seeds = arguments.rater_seeds
+    jobs = [settings_of(*case, **common, seed=seed) for case in cases for seed in seeds]
+    groups = groups_of(run_all(jobs, arguments.jobs), len(seeds))
     table = []
-    for i, (kinds, probability) in enumerate(cases):
-        own = runs[i * len(arguments.rater_seeds) : (i + 1) * len(arguments.rater_seeds)]
-        last = {
-            name: spread([run["metrics"][-1][name] for run in own])
-            for name in (
-                "auroc",
-                "auroc_in_range",
-                "r2",
-                "spearman",
-                "average_precision",
-                "precision",
-            )
-        }
+    for (kinds, probability), own in zip(cases, groups, strict=True):
+        last = [run["metrics"][-1] for run in own]
         table.append(
             {
                 "kinds": kinds,
                 "probability": probability,
                 "untrained_auroc": spread([run["metrics"][0]["auroc"] for run in own]),
-                **last,
+                **{name: spread([row[name] for row in last]) for name in COLUMNS},
                 "runs": own,
             }
         )
     content = {
         "command": command_line(),
         "configuration": configuration(**settings_of(KINDS, 0.5, meta_steps=arguments.meta_steps)),
-        "seeds": arguments.rater_seeds,
+        "seeds": seeds,
         "harm_seeds": arguments.seeds,
         "harm_steps": HARM_STEPS,
         "harm": harms,
         "detection": table,
     }
-    print(f"written: {write_result('kinds', DataRaterConfig(recipe='mnist').device, content).name}")
+    write_result("kinds", content)
 
 
 if __name__ == "__main__":

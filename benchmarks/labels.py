@@ -1,24 +1,26 @@
-"""Finding wrong labels: raters of the recipe `mnist_labels` and what a practitioner would try first, on the same data.
+"""Finding wrong labels: raters of the recipe `mnist_labels`, and what people try first.
 
-    python benchmarks/labels.py [--seeds 0 1 2] [--data_dir FOLDER]      writes results/labels.json (needs: pip install -e ".[rivals]")
+    pip install -e ".[rivals]"
+    python benchmarks/labels.py [--seeds 0 1 2] [--data_dir FOLDER]     writes results/labels.json
 
-Every method rates all training samples, whose wrong labels are known. The clean outer set has 12,000, 1,000 or 100 samples. Methods that
-use no clean data (per-sample loss, cleanlab) are there for the largest only.
+Every method rates all training samples, whose wrong labels are known. The clean outer set has
+12,000, 1,000 or 100 samples. Methods that use no clean data (per-sample loss, cleanlab) run for the
+largest only.
 
-The baselines are those of `datarater.curation.baselines`. The recorded results are older: their batches were drawn with replacement (now in epochs without), initial weights,
-batches and folds came from other seeds, and KNN-Shapley looked at the first 2,000 outer samples (now at 2,000 drawn by the seed).
+The rivals are those of `datarater.curation.baselines`. The recorded results are older: batches were
+drawn with replacement (now in epochs, without), initial weights, batches and folds came from other
+seeds, and KNN-Shapley used the first 2,000 outer samples (now 2,000 drawn by the seed).
 """
 
-import argparse
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from dataclasses import replace
 from typing import Any
 
 import torch
-from provenance import command_line, write_result
-from runs import configuration, records, spread, whole
+from provenance import command_line, parser_of, write_result
+from runs import configuration, records, side_by_side, spread, whole
 
+from datarater import get_dataset_loaders
 from datarater.curation import (
     BaselineData,
     TrainingPlan,
@@ -27,7 +29,6 @@ from datarater.curation import (
     label_log_probability,
     small_loss,
 )
-from datarater.data import get_dataset_loaders
 from datarater.evaluation import detection_quality
 from datarater.method import rate_many
 from datarater.runs import DataRaterConfig, run_meta_training
@@ -36,17 +37,19 @@ from datarater.runs import DataRaterConfig, run_meta_training
 OUTER_SIZES = {12_000: 0.8, 1_000: 59 / 60, 100: 599 / 600}
 # the last sees images only: the control
 RATERS = ("ReferenceDataRater", "LabelAwareDataRater", "DataRater")
+COLUMNS = ("auroc", "average_precision", "precision")
 
 
 def settings_of(
-    outer_size: int, seed: int, data_dir: str | None, meta_steps: int | None, rater: str = RATERS[0]
+    outer_size: int, seed: int, data_dir: str | None, meta_steps: int | None
 ) -> dict[str, Any]:
+    "Of a run with that many clean samples."
     batch_size = {"batch_size": 100} if outer_size < 128 else {}
     steps = {"meta_steps": meta_steps} if meta_steps else {}
     return dict(
         recipe="mnist_labels",
         device="cpu",
-        data_rater_model_class=rater,
+        data_rater_model_class=RATERS[0],
         train_split_ratio=OUTER_SIZES[outer_size],
         seed=seed,
         data_dir=data_dir,
@@ -57,32 +60,22 @@ def settings_of(
 
 
 def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
-    """All methods for one outer size and seed: how well each finds the wrong labels of the training
-    data.
-    """
+    "For one outer size and seed, how well each method finds the wrong labels of the training data."
     outer_size, seed, data_dir, meta_steps = job
     torch.set_num_threads(1)
-    train, val, _ = get_dataset_loaders(
-        DataRaterConfig(**settings_of(outer_size, seed, data_dir, meta_steps))
-    )
-    (x, y), (outer_x, outer_y) = whole(train), whole(val)
+    config = DataRaterConfig(**settings_of(outer_size, seed, data_dir, meta_steps))
+    train, val, _ = get_dataset_loaders(config)
+    x, y = whole(train)
+    outer_x, outer_y = whole(val)
     is_wrong = torch.tensor([kind != "clean" for kind in train.dataset.ground_truth().kinds])
     found, curves = {}, {}
     for name in RATERS if outer_size == max(OUTER_SIZES) else RATERS[:1]:
         with tempfile.TemporaryDirectory() as folder:
-            result = run_meta_training(
-                DataRaterConfig(
-                    **settings_of(outer_size, seed, data_dir, meta_steps, name), output_dir=folder
-                ),
-                progress=False,
-            )
+            changes = {"data_rater_model_class": name, "output_dir": folder}
+            result = run_meta_training(replace(config, **changes), progress=False)
         with torch.no_grad():
             found[name] = rate_many(result.rater, x, y)
-        curves[name] = records(
-            result.metrics[
-                ["meta_step", "auroc", "average_precision", "precision", "inner_accuracy"]
-            ]
-        )
+        curves[name] = records(result.metrics[["meta_step", *COLUMNS, "inner_accuracy"]])
         if name == "ReferenceDataRater":
             found["loss of its reference alone"] = label_log_probability(
                 result.rater.reference, x, y
@@ -92,55 +85,32 @@ def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
     if outer_size == max(OUTER_SIZES):
         found["per-sample loss"] = small_loss(data, seed)
         # one epoch of three folds out of four
-        found["cleanlab"] = cleanlab_quality(
-            data._replace(training=TrainingPlan(num_steps=len(x) * 3 // 4 // 128)), seed
-        )
-    quality = {
-        name: {
-            key: round(value, 4)
-            for key, value in detection_quality(ratings.numpy(), is_wrong.numpy()).items()
-        }
-        for name, ratings in found.items()
-    }
-    print(
-        outer_size,
-        "clean samples, seed",
-        seed,
-        {name: values["auroc"] for name, values in quality.items()},
-        flush=True,
-    )
+        found["cleanlab"] = cleanlab_quality(data._replace(num_steps=len(x) * 3 // 4 // 128), seed)
+    quality = {}
+    for name, ratings in found.items():
+        measured = detection_quality(ratings.numpy(), is_wrong.numpy())
+        quality[name] = {key: round(value, 4) for key, value in measured.items()}
+    aurocs = {name: values["auroc"] for name, values in quality.items()}
+    print(f"{outer_size} clean samples, seed {seed}: {aurocs}", flush=True)
     return {"outer_size": outer_size, "seed": seed, "quality": quality, "curves": curves}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = parser_of(__doc__)
     parser.add_argument("--meta_steps", type=int, default=None)
-    parser.add_argument("--data_dir", default=None)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()
 
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        runs = list(
-            pool.map(
-                compare,
-                [
-                    (size, seed, arguments.data_dir, arguments.meta_steps)
-                    for size in OUTER_SIZES
-                    for seed in arguments.seeds
-                ],
-            )
-        )
+    jobs = [
+        (size, seed, arguments.data_dir, arguments.meta_steps)
+        for size in OUTER_SIZES
+        for seed in arguments.seeds
+    ]
+    runs = side_by_side(compare, jobs, arguments.jobs)
     table = {}
     for size in OUTER_SIZES:
         own = [run["quality"] for run in runs if run["outer_size"] == size]
         table[str(size)] = {
-            name: {
-                key: spread([quality[name][key] for quality in own])
-                for key in ("auroc", "average_precision", "precision")
-            }
+            name: {key: spread([quality[name][key] for quality in own]) for key in COLUMNS}
             for name in own[0]
         }
     content = {
@@ -154,10 +124,7 @@ def main() -> None:
         "table": table,
         "runs": runs,
     }
-    print(
-        "written: "
-        f"{write_result('labels', DataRaterConfig(recipe='mnist_labels').device, content).name}"
-    )
+    write_result("labels", content)
 
 
 if __name__ == "__main__":

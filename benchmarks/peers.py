@@ -1,6 +1,8 @@
-"""One meta-gradient by other means, to check ours against and to time beside it: a plain loop, `higher`, TorchOpt; and plain training of the same inner models.
+"""One meta-gradient by other means: a plain loop, `higher`, TorchOpt; and plain training.
 
-All take the same problem and leave the meta-gradient, summed over the population, in the rater's `.grad`. The last two need `pip install -e ".[benchmarks]"`.
+They check ours, and are timed beside it. All take the same problem and leave the meta-gradient,
+summed over the population, in the rater's `.grad`. `higher` and TorchOpt need
+`pip install -e ".[benchmarks]"`.
 """
 
 from collections.abc import Callable
@@ -46,11 +48,9 @@ RULES = {"sgd": SGD(LR), "adam": Adam(LR, eps=EPS, eps_root=0.0)}
 
 def torch_optimizer(problem: "Problem", model: nn.Module) -> torch.optim.Optimizer:
     "The problem's inner optimiser by `torch.optim`."
-    return (
-        torch.optim.SGD(model.parameters(), lr=LR)
-        if problem.optimizer == "sgd"
-        else torch.optim.Adam(model.parameters(), lr=LR, eps=EPS)
-    )
+    if problem.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=LR)
+    return torch.optim.Adam(model.parameters(), lr=LR, eps=EPS)
 
 
 def make_problem(
@@ -66,29 +66,21 @@ def make_problem(
     channels, size = (3, 32) if inner_model == "ResNet18" else (1, 28)
     models = [construct_model(inner_model, seed=p).to(device, dtype) for p in range(num_models)]
     params = {name: value.detach() for name, value in stack_module_state(models)[0].items()}
-    state = stack_trees(
-        [
-            RULES[optimizer].init({name: value[p] for name, value in params.items()})
-            for p in range(num_models)
-        ]
-    )
+    members = [{name: value[p] for name, value in params.items()} for p in range(num_models)]
     generator = torch.Generator().manual_seed(0)
-    x = (
-        torch.rand(num_models, num_steps + 1, batch_size, channels, size, size, generator=generator)
-        * 2
-        - 1
-    ).to(device, dtype)
-    y = torch.randint(10, (num_models, num_steps + 1, batch_size), generator=generator).to(device)
-    rater = construct_model("DataRater", seed=0, in_channels=channels).to(device, dtype)
+    shape = (num_models, num_steps + 1, batch_size)  # (P, T + 1, B): the last batch is the outer
+    x = torch.rand(*shape, channels, size, size, generator=generator) * 2 - 1
+    x = x.to(device, dtype)
+    y = torch.randint(10, shape, generator=generator).to(device)
     return Problem(
-        inner_model,
-        optimizer,
-        models,
-        rater,
-        params,
-        state,
-        (x[:, :-1], y[:, :-1]),
-        (x[:, -1], y[:, -1]),
+        inner_model=inner_model,
+        optimizer=optimizer,
+        models=models,
+        rater=construct_model("DataRater", seed=0, in_channels=channels).to(device, dtype),
+        params=params,
+        state=stack_trees([RULES[optimizer].init(member) for member in members]),
+        inner=(x[:, :-1], y[:, :-1]),
+        outer=(x[:, -1], y[:, -1]),
     )
 
 
@@ -112,8 +104,9 @@ def train_plainly(problem: Problem) -> None:
 
 
 def by_loop(problem: Problem, careful: bool = False) -> None:
-    """Reverse over reverse, one inner model after another, `backward()` through everything; if
-    careful, only as far as the rater.
+    """Reverse over reverse, one inner model after another.
+
+    `backward()` goes through everything; if careful, only as far as the rater.
     """
     problem.rater.zero_grad()
     rule = RULES[problem.optimizer]
@@ -127,9 +120,8 @@ def by_loop(problem: Problem, careful: bool = False) -> None:
             loss = weighted(problem.rater, functional_call(model, params, (x,)), x, y)
             gradients = torch.autograd.grad(loss, list(params.values()), create_graph=True)
             params, state = rule.step(params, dict(zip(params, gradients, strict=True)), state)
-        loss = F.cross_entropy(
-            functional_call(model, params, (problem.outer[0][p],)), problem.outer[1][p]
-        )
+        outputs = functional_call(model, params, (problem.outer[0][p],))
+        loss = F.cross_entropy(outputs, problem.outer[1][p])
         loss.backward(inputs=list(problem.rater.parameters()) if careful else None)
 
 
@@ -139,10 +131,8 @@ def by_higher(problem: Problem) -> None:
 
     problem.rater.zero_grad()
     for p, model in enumerate(problem.models):
-        with higher.innerloop_ctx(model, torch_optimizer(problem, model)) as (
-            functional,
-            optimizer,
-        ):
+        context = higher.innerloop_ctx(model, torch_optimizer(problem, model))
+        with context as (functional, optimizer):
             for x, y in zip(problem.inner[0][p], problem.inner[1][p], strict=True):
                 optimizer.step(weighted(problem.rater, functional(x), x, y))
             F.cross_entropy(functional(problem.outer[0][p]), problem.outer[1][p]).backward()
@@ -154,31 +144,20 @@ def by_torchopt(problem: Problem) -> None:
 
     problem.rater.zero_grad()
     for p, model in enumerate(problem.models):
-        rule = (
-            torchopt.sgd(lr=LR)
-            if problem.optimizer == "sgd"
-            else torchopt.adam(lr=LR, eps=EPS, moment_requires_grad=True)
-        )
+        if problem.optimizer == "sgd":
+            rule = torchopt.sgd(lr=LR)
+        else:
+            rule = torchopt.adam(lr=LR, eps=EPS, moment_requires_grad=True)
         optimizer = torchopt.FuncOptimizer(rule)
-        names, params = zip(
-            *(
-                (name, value.detach().clone().requires_grad_())
-                for name, value in model.named_parameters()
-            ),
-            strict=True,
-        )
+        names = [name for name, _ in model.named_parameters()]
+        params = tuple(value.detach().clone().requires_grad_() for value in model.parameters())
+
+        def outputs(params: tuple, x: Tensor, names: list = names, model=model) -> Tensor:
+            return functional_call(model, dict(zip(names, params, strict=True)), (x,))
+
         for x, y in zip(problem.inner[0][p], problem.inner[1][p], strict=True):
-            loss = weighted(
-                problem.rater,
-                functional_call(model, dict(zip(names, params, strict=True)), (x,)),
-                x,
-                y,
-            )
-            params = optimizer.step(loss, params)
-        F.cross_entropy(
-            functional_call(model, dict(zip(names, params, strict=True)), (problem.outer[0][p],)),
-            problem.outer[1][p],
-        ).backward()
+            params = optimizer.step(weighted(problem.rater, outputs(params, x), x, y), params)
+        F.cross_entropy(outputs(params, problem.outer[0][p]), problem.outer[1][p]).backward()
 
 
 PEERS = {
@@ -193,7 +172,8 @@ def our_way(
     problem: Problem, estimator: str = "reverse", execution: str = "loop", **options: object
 ) -> Callable[[], None]:
     "Ours, as a run does it: recorded on a GPU, at the first call."
-    loss_fn, rule = model_loss(problem.models[0], "cross_entropy"), RULES[problem.optimizer]
+    loss_fn = model_loss(problem.models[0], "cross_entropy")
+    rule = RULES[problem.optimizer]
     differentiate = Recorded(
         partial(
             meta_gradient,
@@ -215,27 +195,15 @@ def our_way(
 
 
 def largest_difference(inner_model: str, optimizer: str) -> dict[str, float]:
-    """Of each peer's meta-gradient and ours, in float64 on a small problem, relative to the largest
-    entry.
-    """
-    problem = make_problem(
-        inner_model,
-        num_models=2,
-        num_steps=3,
-        batch_size=4,
-        optimizer=optimizer,
-        dtype=torch.float64,
-    )
+    "Between each peer's meta-gradient and ours, relative to the largest entry; in float64."
+    problem = make_problem(inner_model, 2, 3, 4, optimizer, dtype=torch.float64)
     our_way(problem)()
     ours = [parameter.grad.clone() for parameter in problem.rater.parameters()]
-    scale, differences = max(g.abs().max().item() for g in ours), {}
+    scale = max(gradient.abs().max().item() for gradient in ours)
+    differences = {}
     for name, peer in PEERS.items():
         peer(problem)
-        differences[name] = (
-            max(
-                (parameter.grad - g).abs().max().item()
-                for parameter, g in zip(problem.rater.parameters(), ours, strict=True)
-            )
-            / scale
-        )
+        theirs = [parameter.grad for parameter in problem.rater.parameters()]
+        pairs = zip(theirs, ours, strict=True)
+        differences[name] = max((one - other).abs().max().item() for one, other in pairs) / scale
     return differences

@@ -1,15 +1,19 @@
-"""Time and memory of the meta-gradient and of whole runs, side by side with other ways.
+"""Time and memory of the meta-gradient and of whole runs, beside other ways.
 
     pip install -e ".[benchmarks]"
-    python benchmarks/performance.py [--device cpu] [--parts meta_step light_rater engines compiled memory run rating whole_runs] [--repeats 7]
+    python benchmarks/performance.py [--device cpu] [--parts NAME ...] [--repeats 7]
 
-writes results/performance_cpu.json (or performance_gpu.json); parts that are left out keep what the file has of them, and its commit. The ways take turns in one process, and ratios are taken turn by turn,
-so that a machine whose speed drifts does no harm: medians and quartiles of paired ratios. Memory is measured in a process of its own for each case. All images are random.
+writes results/performance_cpu.json (or performance_gpu.json). The parts are meta_step,
+light_rater, engines, compiled, memory, run, rating and whole_runs; a part that is left out keeps
+its entry in the file, and its commit. The ways take turns in one process, and each ratio is taken
+within a turn, so a machine whose speed drifts does no harm; medians and quartiles of these ratios
+are recorded. Memory is measured in a process of its own for each case. All images are random.
 """
 
 import argparse
 import gc
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -35,7 +39,7 @@ from peers import (
     our_way,
     train_plainly,
 )
-from provenance import COMMIT, ROOT, write_result
+from provenance import COMMIT, ROOT, memory_of, parser_of, write_result
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -87,10 +91,9 @@ def synchronised(function: Callable[[], Any], device: str) -> float:
 def take_turns(
     ways: dict[str, Callable[[], Any]], repeats: int, device: str
 ) -> list[dict[str, float]]:
-    """Seconds of each way, turn by turn and each turn in another order, after a first one that is
-    not counted.
-    """
-    turns, order = [], random.Random(0)
+    "Seconds of each way, turn by turn, each turn in another order; a first turn does not count."
+    turns = []
+    order = random.Random(0)
     for _ in range(repeats + 1):
         names = order.sample(list(ways), len(ways))
         gc.collect()
@@ -99,6 +102,7 @@ def take_turns(
 
 
 def summary(values: list[float]) -> dict[str, float]:
+    "Median and quartiles."
     low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
     return {
         "median": round(statistics.median(values), 4),
@@ -127,9 +131,8 @@ def meta_step(device: str, repeats: int) -> dict[str, Any]:
     "Our meta-gradient, that of the peers, and plain training of the same inner steps."
     differences = {}
     for inner_model, optimizer in (("ToyCNN", "sgd"), ("ToyCNN", "adam"), ("ResNet18", "sgd")):
-        found = differences[f"{inner_model}, {optimizer}"] = largest_difference(
-            inner_model, optimizer
-        )
+        found = largest_difference(inner_model, optimizer)
+        differences[f"{inner_model}, {optimizer}"] = found
         if max(found.values()) > (1e-10 if optimizer == "sgd" else 1e-4):
             raise SystemExit(
                 f"the meta-gradients of {inner_model} with {optimizer} differ: {found}; the "
@@ -145,13 +148,9 @@ def meta_step(device: str, repeats: int) -> dict[str, Any]:
             "ours, without the rater": unrolled(problem, *engine),
         }
         ways |= {name: partial(peer, problem) for name, peer in PEERS.items()}
-        turns = take_turns(
-            ways,
-            repeats
-            if case["num_models"] * case["num_steps"] <= 16 and case["inner_model"] == "ToyCNN"
-            else 5,
-            device,
-        )
+        is_short = case["num_models"] * case["num_steps"] <= 16
+        is_short &= case["inner_model"] == "ToyCNN"
+        turns = take_turns(ways, repeats if is_short else 5, device)
         best = [min(turn[name] for name in PEERS) / turn["ours"] for turn in turns]
         rows.append(
             {
@@ -167,14 +166,8 @@ def meta_step(device: str, repeats: int) -> dict[str, Any]:
                 "best_peer_over_ours": summary(best),
             }
         )
-        print(
-            case,
-            engine,
-            {name: ratio["median"] for name, ratio in rows[-1]["over_plain"].items()},
-            "best peer / ours",
-            rows[-1]["best_peer_over_ours"]["median"],
-            flush=True,
-        )
+        medians = {name: ratio["median"] for name, ratio in rows[-1]["over_plain"].items()}
+        print(case, engine, medians, "best peer / ours", summary(best)["median"], flush=True)
     return {"largest_difference_in_float64": differences, "rows": rows}
 
 
@@ -265,15 +258,8 @@ def engines(device: str, repeats: int) -> list[dict[str, Any]]:
                 "over_reverse_loop": {name: over(turns, name, "reverse, loop") for name in ways},
             }
         )
-        print(
-            {
-                **rows[-1],
-                "over_reverse_loop": {
-                    name: ratio["median"] for name, ratio in rows[-1]["over_reverse_loop"].items()
-                },
-            },
-            flush=True,
-        )
+        medians = {name: over(turns, name, "reverse, loop")["median"] for name in ways}
+        print({**rows[-1], "over_reverse_loop": medians}, flush=True)
     return rows
 
 
@@ -305,13 +291,9 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
             for estimator in ("reverse", "recompute", "mixed"):
                 case = inner_model, str(batch_size), str(num_steps), estimator
                 if device == "cpu":  # a process of its own
-                    output = subprocess.run(
-                        [sys.executable, __file__, "--probe", *case],
-                        check=True,
-                        capture_output=True,
-                        text=True,
-                    ).stdout
-                    rows.append(json.loads(output.splitlines()[-1]))
+                    command = [sys.executable, __file__, "--probe", *case]
+                    probed = subprocess.run(command, check=True, capture_output=True, text=True)
+                    rows.append(json.loads(probed.stdout.splitlines()[-1]))
                 else:
                     rows.append(probe(device, *case))
                 print(rows[-1], flush=True)
@@ -328,9 +310,9 @@ def probe(
     differentiate = unrolled(problem, estimator, "loop", record=False)
     if device == "cpu":
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = resident("VmRSS")
+        before = memory_of("VmRSS")
         differentiate()
-        peak = resident("VmHWM") - before
+        peak = memory_of("VmHWM") - before
     else:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -361,12 +343,6 @@ def probe(
     }
 
 
-def resident(name: str) -> int:
-    "A line of this process's status, in bytes."
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
-
-
 @register_dataset("mnist_shaped")
 class MNISTShaped(TensorDataRaterDataset):
     "Random images and labels in the sizes of MNIST."
@@ -395,19 +371,16 @@ class PerSampleDataset(Dataset):
         low: float = 0.1,
         high: float = 0.9,
     ):
-        self.images, self.labels, self.probability, self.low, self.high = (
-            images,
-            labels,
-            probability,
-            low,
-            high,
-        )
+        self.images, self.labels = images, labels
+        self.probability = probability
+        self.low, self.high = low, high
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, float]:
-        image, fraction = self.images[index].float() / 127.5 - 1, 0.0  # (1, 28, 28)
+        image = self.images[index].float() / 127.5 - 1  # (1, 28, 28)
+        fraction = 0.0
         if torch.rand(()).item() < self.probability:
             fraction = self.low + (self.high - self.low) * torch.rand(()).item()
             chosen = torch.randperm(784)[: round(fraction * 784)]
@@ -415,87 +388,89 @@ class PerSampleDataset(Dataset):
         return image, int(self.labels[index]), fraction
 
 
-def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+def endless(samples: Dataset, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+    "Shuffled batches, epoch after epoch."
+    loader = DataLoader(samples, batch_size=batch_size, shuffle=True, drop_last=True)
     while True:
         yield from loader
 
 
 def plain_run(parts: Parts, device: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A meta-step and an evaluation as scripts for this paper do them: sample by sample, `by_loop`,
-    sample by sample.
-    """
-    config, rater = parts.config, parts.rater
-    train, val = (
-        parts.inner_stream.loader.dataset.original_subset,
-        parts.outer_stream.loader.dataset,
-    )
-    test, models = (
-        parts.evaluation.clean,
-        [parts.population.make_model(p) for p in range(config.num_inner_models)],
-    )
-    loaders = [
-        endless(
-            DataLoader(
-                PerSampleDataset(
-                    part.samples[part.indices].cpu(), part.targets[part.indices].cpu(), probability
-                ),
-                batch_size=config.batch_size,
-                shuffle=True,
-                drop_last=True,
-            )
-        )
-        for part, probability in ((train, config.corruption.corruption_probability), (val, 0.0))
-    ]
+    "A meta-step (`by_loop`) and an evaluation as scripts for this paper do them, sample by sample."
+    config = parts.config
+    rater = parts.rater
+    num_models = config.num_inner_models
+    train = parts.inner_stream.loader.dataset.original_subset
+    val = parts.outer_stream.loader.dataset
+    test = parts.evaluation.clean
+    models = [parts.population.make_model(p) for p in range(num_models)]
     optimizer = torch.optim.Adam(rater.parameters(), lr=config.outer_lr)
 
+    def batches_of(part: Any, probability: float) -> Iterator[tuple[Tensor, ...]]:
+        images = part.samples[part.indices].cpu()
+        labels = part.targets[part.indices].cpu()
+        return endless(PerSampleDataset(images, labels, probability), config.batch_size)
+
     def draw(loader: Iterator, num: int) -> tuple[Tensor, Tensor]:
-        batches = [next(loader) for _ in range(num)]
-        return tuple(torch.stack([batch[i] for batch in batches]).to(device) for i in (0, 1))
+        x, y, _ = zip(*(next(loader) for _ in range(num)), strict=True)
+        return torch.stack(x).to(device), torch.stack(y).to(device)
+
+    inner_batches = batches_of(train, config.corruption.corruption_probability)
+    outer_batches = batches_of(val, 0.0)
 
     def step() -> None:
-        inner = tuple(
-            part.unflatten(0, (config.num_inner_models, config.inner_steps))
-            for part in draw(loaders[0], config.num_inner_models * config.inner_steps)
+        shape = (num_models, config.inner_steps)
+        inner = tuple(part.unflatten(0, shape) for part in draw(inner_batches, math.prod(shape)))
+        problem = Problem(
+            inner_model=config.inner_model_class,
+            optimizer=config.inner_optimizer,
+            models=models,
+            rater=rater,
+            params={},
+            state={},
+            inner=inner,
+            outer=draw(outer_batches, num_models),
         )
-        by_loop(
-            Problem(
-                config.inner_model_class,
-                config.inner_optimizer,
-                models,
-                rater,
-                {},
-                {},
-                inner,
-                draw(loaders[1], config.num_inner_models),
-            )
-        )
+        by_loop(problem)
         torch.nn.utils.clip_grad_norm_(rater.parameters(), config.grad_clip_norm)
         optimizer.step()
 
     def evaluation() -> None:
-        samples = PerSampleDataset(
-            ((test[0].cpu() + 1) * 127.5).round().byte(), test[1].cpu(), 1.0, 0.0, 1.0
-        )
+        images = ((test[0].cpu() + 1) * 127.5).round().byte()
+        samples = PerSampleDataset(images, test[1].cpu(), probability=1.0, low=0.0, high=1.0)
+        ratings, fractions = [], []
         with torch.no_grad():
-            rated = [
-                (rater(image[None].to(device)).item(), fraction)
-                for image, _, fraction in (samples[i] for i in range(len(samples)))
-            ]
-        statistics.correlation(*zip(*rated, strict=True))
+            for i in range(len(samples)):
+                image, _, fraction = samples[i]
+                ratings.append(rater(image[None].to(device)).item())
+                fractions.append(fraction)
+        statistics.correlation(ratings, fractions)
 
     return step, evaluation
 
 
+MEASURED_SETTINGS = (
+    "num_inner_models",
+    "inner_steps",
+    "batch_size",
+    "inner_model_class",
+    "data_rater_model_class",
+    "eval_frequency",
+)
+
+
 def run(device: str, repeats: int) -> dict[str, Any]:
-    """A whole run by part, per meta-step with an evaluation every hundred, against its bare
-    meta-steps and against the plain way.
+    """A whole run by part, per meta-step, with an evaluation every hundred.
+
+    It is compared with its bare meta-steps and with the plain way.
     """
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # raters of noise may collapse
         config = DataRaterConfig(
             recipe="mnist_v1", dataset_name="mnist_shaped", device=device, output_dir=folder
         )
-        parts, log = set_up(config), RunLog(Path(folder), config.batch_size)
+        parts = set_up(config)
+        log = RunLog(Path(folder), config.batch_size)
         num_inner = config.num_inner_models * config.inner_steps
         fixed = make_problem(
             "ToyCNN", config.num_inner_models, config.inner_steps, config.batch_size, "sgd", device
@@ -526,23 +501,11 @@ def run(device: str, repeats: int) -> dict[str, Any]:
         turns = take_turns(ways, repeats, device)
     every = config.eval_frequency
     for turn in turns:
-        turn["whole"], turn["plain whole"] = (
-            turn["step"] + turn["evaluation"] / every,
-            turn["plain step"] + turn["plain evaluation"] / every,
-        )
+        turn["whole"] = turn["step"] + turn["evaluation"] / every
+        turn["plain whole"] = turn["plain step"] + turn["plain evaluation"] / every
     parts_of_it = {name: summary([turn[name] for turn in turns]) for name in ways}
     return {
-        "configuration": {
-            name: getattr(config, name)
-            for name in (
-                "num_inner_models",
-                "inner_steps",
-                "batch_size",
-                "inner_model_class",
-                "data_rater_model_class",
-                "eval_frequency",
-            )
-        },
+        "configuration": {name: getattr(config, name) for name in MEASURED_SETTINGS},
         "repeats": repeats,
         "seconds": parts_of_it,
         "whole_over_bare": over(turns, "whole", "bare"),
@@ -552,9 +515,7 @@ def run(device: str, repeats: int) -> dict[str, Any]:
 
 
 def whole_runs(device: str, repeats: int) -> list[dict[str, Any]]:
-    """Seconds of runs from the first line to the last, set-up, recording, evaluations, files and
-    figures included; for a GPU.
-    """
+    "Seconds of runs with set-up, recording, evaluations, files and figures; for a GPU."
     rows = []
     for attack, num_models, meta_steps in (
         (False, 8, 1000),
@@ -592,11 +553,10 @@ def whole_runs(device: str, repeats: int) -> list[dict[str, Any]]:
 
 
 def rating(device: str, repeats: int) -> dict[str, Any]:
-    """Images rated in a second: by `rate_many`, by the rater as it is in large batches, and one by
-    one.
-    """
+    "Images per second: by `rate_many`, by the bare rater in large batches, and one by one."
     problem = make_problem("ToyCNN", 1, 1, 2000, "sgd", device)
-    x, y, rater = problem.inner[0][0, 0], problem.inner[1][0, 0], problem.rater
+    x, y = problem.inner[0][0, 0], problem.inner[1][0, 0]
+    rater = problem.rater
 
     def without_gradient(function: Callable[[], Any]) -> Callable[[], Any]:
         return torch.no_grad()(function)
@@ -631,13 +591,10 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, shared=False)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, help="default: all, whole_runs on a GPU only"
-    )
+    about = "default: all, whole_runs on a GPU only"
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help=about)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--probe", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -645,27 +602,23 @@ def main() -> None:
     if arguments.probe:
         print(json.dumps(probe(arguments.device, *arguments.probe)))
         return
-    name = f"performance_{'cpu' if arguments.device == 'cpu' else 'gpu'}"
-    for part in arguments.parts or [
-        part for part in PARTS if part != "whole_runs" or arguments.device != "cpu"
-    ]:
+    is_cpu = arguments.device == "cpu"
+    name = f"performance_{'cpu' if is_cpu else 'gpu'}"
+    default = [part for part in PARTS if part != "whole_runs" or not is_cpu]
+    command = "python benchmarks/performance.py"
+    if not is_cpu:
+        command += f" --device {arguments.device}"
+    for part in arguments.parts or default:
         measured = PARTS[part](arguments.device, arguments.repeats)
         path = ROOT / "results" / f"{name}.json"
         before = json.loads(path.read_text()) if path.exists() else {}
-        commits = {**before.get("commits", {}), part: COMMIT}
-        kept = {key: value for key, value in before.items() if key in PARTS}
-        path = write_result(
-            name,
-            arguments.device,
-            {
-                "command": "python benchmarks/performance.py"
-                + f" --device {arguments.device}" * (arguments.device != "cpu"),
-                "commits": commits,
-                **kept,
-                part: measured,
-            },
-        )
-        print(f"{part}: written to {path.name}", flush=True)
+        content = {
+            "command": command,
+            "commits": {**before.get("commits", {}), part: COMMIT},
+            **{key: value for key, value in before.items() if key in PARTS},
+            part: measured,
+        }
+        write_result(name, content, arguments.device)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Where a result comes from: commit, machine and versions, written into every file of results/."""
+"""Where a result comes from: command, commit, machine and versions, in every file of results/."""
 
+import argparse
 import json
 import os
 import platform
@@ -18,21 +19,36 @@ from datarater.support import write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def parser_of(
+    description: str,
+    shared: bool = True,  # whether to add the options that most scripts share
+) -> argparse.ArgumentParser:
+    "The parser of a script's command line."
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=as_written)
+    if shared:
+        parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+        parser.add_argument("--data_dir", default=None)
+        parser.add_argument("--jobs", type=int, default=2, help="at a time, a thread each")
+    return parser
+
+
+def git(*arguments: str) -> str:
+    "What a git command says about this checkout."
+    command = ["git", *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
 def commit() -> str:
-    """The checked-out commit, marked if the package or these scripts differ from it; for a copy
-    without its history, DATARATER_COMMIT says which it is.
+    """The checked-out commit, marked if the package or these scripts differ from it.
+
+    In a copy without its history, DATARATER_COMMIT says which it is.
     """
     if "DATARATER_COMMIT" in os.environ:
         return os.environ["DATARATER_COMMIT"]
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    return git("rev-parse", "HEAD") + (
-        " with changes" if git("status", "--porcelain", "--", "datarater", "benchmarks") else ""
-    )
+    is_changed = git("status", "--porcelain", "--", "datarater", "benchmarks")
+    return git("rev-parse", "HEAD") + (" with changes" if is_changed else "")
 
 
 COMMIT = commit()  # when the script was started: what is checked out later did not make the result
@@ -40,7 +56,8 @@ COMMIT = commit()  # when the script was started: what is checked out later did 
 
 def command_line() -> str:
     "How this script was called, less what says where it happens."
-    here, arguments = ("--data_dir", "--jobs", "--runs"), sys.argv[1:]
+    here = ("--data_dir", "--jobs", "--runs")
+    arguments = sys.argv[1:]
     kept = [
         part
         for i, part in enumerate(arguments)
@@ -52,19 +69,24 @@ def command_line() -> str:
 def processor() -> str:
     "The name of the CPU where Linux tells it."
     info = Path("/proc/cpuinfo")
-    names = (
-        [
-            line.partition(":")[2].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        if info.exists()
-        else []
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
 
-def write_result(name: str, device: str, content: dict[str, Any]) -> Path:
+def memory_of(
+    kind: str,  # RssAnon: belongs to no file; VmData: allocated; VmRSS: resident; VmHWM: its peak
+    pid: int | str = "self",
+) -> int:
+    "Bytes of a process's memory as Linux counts them; 0 when the process is gone."
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(kind)), 0)
+
+
+def write_result(name: str, content: dict[str, Any], device: str = "cpu") -> None:
     "Write results/NAME.json: `content` under what it was measured with."
     on_gpu = torch.device(device).type == "cuda"
     origin = {
@@ -79,4 +101,4 @@ def write_result(name: str, device: str, content: dict[str, Any]) -> Path:
     path = ROOT / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps({**origin, **content}, indent=1) + "\n")
-    return path
+    print(f"written: {path.name}", flush=True)

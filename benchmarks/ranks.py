@@ -1,9 +1,11 @@
-"""What it gains that processes share a population: strong and weak scaling, in turns on one machine, and what a meta-step moves between them.
+"""What processes that share a population gain, and what a meta-step moves between them.
 
-    python benchmarks/ranks.py [--rounds 5]        writes results/ranks.json
+    python benchmarks/ranks.py [--rounds 5]     writes results/ranks.json
 
-A program that takes meta-steps of the recipe `mnist` (on random images of its size) is started by torchrun with one or two processes of one or two threads each; the ways take turns, and ratios are
-taken turn by turn. Bytes are counted by replacing the exchanges of torch.distributed with ones that note how much they were given.
+torchrun starts a program that takes meta-steps of the recipe `mnist`, on random images of its size,
+with one or two processes of one or two threads each. The ways take turns, and each ratio is taken
+within a turn: strong and weak scaling on one machine. Bytes are counted by replacing the exchanges
+of torch.distributed with functions that note how much they were given.
 """
 
 import argparse
@@ -19,7 +21,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
-from provenance import command_line, write_result
+from provenance import command_line, parser_of, write_result
 
 from datarater.runs import DataRaterConfig, RunLog, evaluate, joined_ranks, set_up, take_meta_step
 
@@ -129,9 +131,7 @@ def run(way: Way, meta_update: str = "per_model") -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, shared=False)
     parser.add_argument("--rounds", type=int, default=5)
     # how the script starts itself
     parser.add_argument("--measure", type=json.loads, help=argparse.SUPPRESS)
@@ -167,12 +167,8 @@ def main() -> None:
         },
         "messages": messages,
     }
-    print(
-        json.dumps(content["ratios"], indent=1),
-        json.dumps(messages),
-        f"written: {write_result('ranks', 'cpu', content).name}",
-        sep="\n",
-    )
+    print(json.dumps(content["ratios"], indent=1), json.dumps(messages), sep="\n")
+    write_result("ranks", content)
 
 
 if __name__ == "__main__":

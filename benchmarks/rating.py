@@ -1,13 +1,15 @@
-"""Rating a dataset that does not fit into memory: how fast next to the rater's bare forward pass, and with how much memory.
+"""Rating a dataset that does not fit into memory: speed and memory.
 
     python benchmarks/rating.py [--num_images 1000000]      writes results/rating.json
 
-Random images are written to a temporary file, one byte a pixel, and a process that may not allocate as much as the file is long rates them. First in pairs, in turn: a stretch of the dataset by
-`rate_batches`, and the rater's bare forward pass (`rate_many`) over images that lie in memory as floats. Then all of them by `score_to_file`, while the memory that the process owns is watched;
-pages of the file, which the system keeps as it sees fit, are not part of it. The control is that reading the file as a whole fails.
+Random images are written to a temporary file, one byte a pixel. The process that rates them may
+not allocate as much memory as the file is long. First, stretches of the dataset rated by
+`rate_batches` take turns with the rater's bare forward pass (`rate_many`) over images held in
+memory as floats. Then `score_to_file` rates all images while the memory that the process owns is
+watched; pages of the file, which the system keeps as it sees fit, do not count. As a control,
+reading the whole file fails.
 """
 
-import argparse
 import resource
 import tempfile
 import threading
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from provenance import command_line, write_result
+from provenance import command_line, memory_of, parser_of, write_result
 from torch import Tensor
 
 from datarater.curation import rate_batches, read_ratings, score_to_file
@@ -29,9 +31,7 @@ SHAPE = (1, 28, 28)
 
 
 class ImagesOnDisk(BatchDataset):
-    """Images in a file, a byte a pixel, read where they are asked for; labels are the remainders of
-    the indices.
-    """
+    "Images in a file, a byte a pixel, read when asked for; labels are the indices modulo ten."
 
     def __init__(self, path: Path):
         self.images = np.memmap(path, np.uint8, "r").reshape(-1, *SHAPE)
@@ -39,32 +39,25 @@ class ImagesOnDisk(BatchDataset):
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         rows = np.asarray(indices)
-        pairs = TensorPairs(
-            torch.from_numpy(np.array(self.images[rows])),
-            torch.from_numpy(rows % 10),
-            num_classes=10,
-        )
+        images = torch.from_numpy(np.array(self.images[rows]))
+        pairs = TensorPairs(images, torch.from_numpy(rows % 10), num_classes=10)
         return pairs.batch(torch.arange(len(rows)))
 
 
-def own_memory() -> int:
-    "Bytes of this process that belong to no file (RssAnon)."
-    return next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("RssAnon")
-    )
+def write_images(path: Path, num: int) -> None:
+    "Random bytes, a part at a time."
+    draw = np.random.default_rng(0)
+    with open(path, "wb") as file:
+        for start in range(0, num, 50_000):
+            shape = (min(50_000, num - start), *SHAPE)
+            file.write(draw.integers(0, 256, shape, dtype=np.uint8))
 
 
 def limit_memory(extra: int) -> int:
     "Allow this process to allocate `extra` bytes more than it has now; returns the limit."
-    data = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmData")
-    )
-    resource.setrlimit(resource.RLIMIT_DATA, (data + extra, data + extra))
-    return data + extra
+    limit = memory_of("VmData") + extra
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    return limit
 
 
 def compare_speed(
@@ -81,45 +74,31 @@ def compare_speed(
                 pass
             streamed = time.perf_counter()
             rate_many(rater, x, y)
-            pairs.append(
-                {
-                    "streamed": size / (streamed - begun),
-                    "bare": size / (time.perf_counter() - streamed),
-                }
-            )
+            bare = time.perf_counter() - streamed
+            pairs.append({"streamed": size / (streamed - begun), "bare": size / bare})
     return pairs
 
 
 def watch_memory(seconds: float, stop: threading.Event, seen: list[int]) -> None:
+    "Note this process's own memory again and again, until told to stop."
     while not stop.wait(seconds):
-        seen.append(own_memory())
+        seen.append(memory_of("RssAnon"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, shared=False)
     parser.add_argument("--num_images", type=int, default=1_000_000)
     parser.add_argument("--num_pairs", type=int, default=15)
-    parser.add_argument(
-        "--limit",
-        type=int,
-        default=400,
-        help="MB that may be allocated beside what the libraries take",
-    )
+    about = "MB that may be allocated beside what the libraries take"
+    parser.add_argument("--limit", type=int, default=400, help=about)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
     with tempfile.TemporaryDirectory() as folder:
-        path, draw = Path(folder) / "images.bin", np.random.default_rng(0)
-        with open(path, "wb") as file:
-            for start in range(0, arguments.num_images, 50_000):
-                file.write(
-                    draw.integers(
-                        0, 256, (min(50_000, arguments.num_images - start), *SHAPE), dtype=np.uint8
-                    )
-                )
-        dataset, rater = ImagesOnDisk(path), construct_model("DataRater", seed=0)
+        path = Path(folder) / "images.bin"
+        write_images(path, arguments.num_images)
+        dataset = ImagesOnDisk(path)
+        rater = construct_model("DataRater", seed=0)
         limit_memory(arguments.limit * 1_000_000)
         try:
             np.fromfile(path, np.uint8)
@@ -127,26 +106,25 @@ def main() -> None:
         except MemoryError:
             fits = False
         pairs = compare_speed(rater, dataset, arguments.num_pairs, size=10_000)
-        stop, seen = threading.Event(), []
+        stop = threading.Event()
+        seen: list[int] = []
         watcher = threading.Thread(target=watch_memory, args=(0.5, stop, seen), daemon=True)
         watcher.start()
         begun = time.perf_counter()
-        num_rated = len(
-            read_ratings(score_to_file(rater, dataset, Path(folder) / "ratings.parquet"))
-        )
+        rated = score_to_file(rater, dataset, Path(folder) / "ratings.parquet")
+        num_rated = len(read_ratings(rated))
         seconds = time.perf_counter() - begun
         stop.set()
         watcher.join()
+        ratios = [pair["streamed"] / pair["bare"] for pair in pairs]
         content: dict[str, Any] = {
             "command": command_line(),
             "num_images": arguments.num_images,
             "file_bytes": path.stat().st_size,
             "limit_bytes": arguments.limit * 1_000_000,
             "fits_into_the_limit": fits,
-            "median_ratio": float(np.median([pair["streamed"] / pair["bare"] for pair in pairs])),
-            "ratio_quartiles": np.quantile(
-                [pair["streamed"] / pair["bare"] for pair in pairs], (0.25, 0.75)
-            ).tolist(),
+            "median_ratio": float(np.median(ratios)),
+            "ratio_quartiles": np.quantile(ratios, (0.25, 0.75)).tolist(),
             "pairs": pairs,
             "num_rated": num_rated,
             "seconds": seconds,
@@ -157,13 +135,9 @@ def main() -> None:
             },
             "memory_over_time": seen[:: max(1, len(seen) // 100)],
         }
-    print(
-        {
-            name: content[name]
-            for name in ("fits_into_the_limit", "median_ratio", "seconds", "memory")
-        }
-    )
-    print(f"written: {write_result('rating', 'cpu', content).name}")
+    shown = ("fits_into_the_limit", "median_ratio", "seconds", "memory")
+    print({name: content[name] for name in shown})
+    write_result("rating", content)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
 """A recipe, run for real with several seeds.
 
-    python benchmarks/recipe.py digits [--seeds 0 1 2]                  writes results/digits.json and the figure of the README
-    python benchmarks/recipe.py mnist [--data_dir FOLDER]               writes results/mnist.json
-    python benchmarks/recipe.py mnist_v1 --meta_steps 300               writes results/mnist_v1.json
-    python benchmarks/recipe.py mnist_v1 --meta_steps 300 --attack      writes results/mnist_v1_attack.json: the original's full command, attack and trained inner models included
+    python benchmarks/recipe.py digits [--seeds 0 1 2]
+    python benchmarks/recipe.py mnist [--data_dir FOLDER]
+    python benchmarks/recipe.py mnist_v1 --meta_steps 300
+    python benchmarks/recipe.py mnist_v1 --meta_steps 300 --attack
 
+write results/RECIPE.json; `digits` also draws the README's figure. With `--attack`, the original's
+full command with its attack and its trained inner models, the file is results/RECIPE_attack.json.
 Every row of each run's metrics is kept. Meta-step 0 is the control: the same rater, untrained.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from provenance import ROOT, command_line, write_result
+from provenance import ROOT, command_line, parser_of, write_result
 from runs import configuration, run_all, spread
 
-from datarater.data import construct_dataset, get_dataset_loaders, show_images
-from datarater.evaluation import plot_rating_against_corruption
+from datarater import get_dataset_loaders
+from datarater.data import construct_dataset, show_images
 from datarater.method import rate_many
 from datarater.runs import (
     DataRaterConfig,
@@ -49,54 +50,40 @@ COLUMNS = (
 
 @torch.no_grad()
 def draw_readme_figure(result: MetaTrainingResult, path: Path) -> None:
-    """Best- and worst-rated images of one training batch, and rating against corruption on test
-    images.
-    """
+    "Best- and worst-rated of 200 training images; rating against corruption of test images."
     train, _, test = get_dataset_loaders(result.config)
     images, labels = train.dataset.batch(torch.arange(200))
     order = rate_many(result.rater, images, labels).argsort().numpy()
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.subplots(1, 3)
-    for ax, chosen, title in (
-        (axes[0], order[::-1][:25], "25 best-rated of 200 training images"),
-        (axes[1], order[:25], "25 worst-rated"),
-    ):
-        show_images(images[chosen.copy()], ax, num_columns=5).set_title(title, fontsize=10)
+    best, worst = order[::-1][:25].copy(), order[:25].copy()
+    show_images(images[best], axes[0], num_columns=5)
+    axes[0].set_title("25 best-rated of 200 training images", fontsize=10)
+    show_images(images[worst], axes[1], num_columns=5)
+    axes[1].set_title("25 worst-rated", fontsize=10)
     data = make_evaluation_set(construct_dataset(result.config), test, result.config)
-    ax = plot_rating_against_corruption(
-        data.fractions, rate_many(result.rater, *data.corrupted).numpy(), axes[2]
-    )
-    ax.set_title("rating of corrupted test images", fontsize=10)
+    ratings = rate_many(result.rater, *data.corrupted).numpy()
+    plot_rating_against_corruption(data.fractions, ratings, axes[2])
+    axes[2].set_title("rating of corrupted test images", fontsize=10)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=85)  # keeps the file under 200 kB
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("recipe")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--meta_steps", type=int, default=None)
-    parser.add_argument(
-        "--attack",
-        action="store_true",
-        help="with the attack and the trained inner models of the original's full command",
-    )
-    parser.add_argument("--data_dir", default=None)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
+    about = "with the attack and the trained inner models of the original's full command"
+    parser.add_argument("--attack", action="store_true", help=about)
     arguments = parser.parse_args()
 
-    settings = {
-        "recipe": arguments.recipe,
-        "device": "cpu",
-        **({"meta_steps": arguments.meta_steps} if arguments.meta_steps else {}),
-        **(ATTACK if arguments.attack else {}),
-    }
-    runs = run_all(
-        [{**settings, "seed": seed, "data_dir": arguments.data_dir} for seed in arguments.seeds],
-        arguments.jobs,
-    )
+    settings = {"recipe": arguments.recipe, "device": "cpu"}
+    if arguments.meta_steps:
+        settings["meta_steps"] = arguments.meta_steps
+    if arguments.attack:
+        settings |= ATTACK
+    jobs = [{**settings, "seed": seed, "data_dir": arguments.data_dir} for seed in arguments.seeds]
+    runs = run_all(jobs, arguments.jobs)
     summary = {
         when: {name: spread([run["metrics"][row][name] for run in runs]) for name in COLUMNS}
         for when, row in (("untrained", 0), ("trained", -1))
@@ -109,14 +96,11 @@ def main() -> None:
         "runs": runs,
     }
     name = arguments.recipe + ("_attack" if arguments.attack else "")
-    print(f"written: {write_result(name, DataRaterConfig(**settings).device, content).name}")
+    write_result(name, content)
     if arguments.recipe == "digits" and not arguments.attack:
-        draw_readme_figure(
-            run_meta_training(
-                DataRaterConfig(**settings, seed=arguments.seeds[0], log=False), progress=False
-            ),
-            ROOT / "nbs" / "images" / "digits.png",
-        )
+        config = DataRaterConfig(**settings, seed=arguments.seeds[0], log=False)
+        result = run_meta_training(config, progress=False)
+        draw_readme_figure(result, ROOT / "nbs" / "images" / "digits.png")
 
 
 if __name__ == "__main__":

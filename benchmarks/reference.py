@@ -1,19 +1,18 @@
-"""The reference of adversarial robustness: a plainly and an adversarially trained ToyCNN on MNIST, attacked by PGD and AutoAttack.
+"""A reference for adversarial robustness: two ToyCNNs on MNIST under PGD and AutoAttack.
 
-python benchmarks/reference.py [--seeds 0 1 2] [--data_dir FOLDER]      writes results/reference.json
+    python benchmarks/reference.py [--seeds 0 1 2] [--data_dir FOLDER]
+
+writes results/reference.json. One model is trained plainly, the other adversarially.
 """
 
-import argparse
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import torch
-from provenance import command_line, write_result
-from runs import spread, train_against_attack, whole
-from torch import Tensor
+from provenance import command_line, parser_of, write_result
+from runs import side_by_side, spread, train_against_attack, whole
 
-from datarater.data import BatchStream, get_dataset_loaders
+from datarater import get_dataset_loaders
+from datarater.data import BatchStream
 from datarater.evaluation import AttackPlan, check_evaluation, measure_robustness
 from datarater.runs import DataRaterConfig
 
@@ -30,9 +29,7 @@ TRAINING = {
 }
 PLANS = {
     "pgd40": AttackPlan(attack="pgd", eps=EPS, num_steps=40),
-    "pgd40_large_steps": AttackPlan(
-        attack="pgd", eps=EPS, num_steps=40, step_size=EPS, num_restarts=10
-    ),
+    "pgd40_large_steps": AttackPlan(eps=EPS, num_steps=40, step_size=EPS, num_restarts=10),
     "autoattack": AttackPlan(attack="autoattack", eps=EPS, num_steps=100),
 }
 
@@ -51,13 +48,10 @@ def measure(job: tuple[str, int, str | None]) -> dict[str, Any]:
         data_dir=data_dir,
     )
     train_loader, _, test_loader = get_dataset_loaders(config)
-    model = train_against_attack(
-        BatchStream(train_loader, device="cpu").one, seed, EPS, **TRAINING[name]
-    )
+    stream = BatchStream(train_loader, device="cpu")
+    model = train_against_attack(stream.one, seed, EPS, **TRAINING[name])
     x, y = whole(test_loader)
-    chosen: Tensor = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[
-        :NUM_SAMPLES
-    ]
+    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:NUM_SAMPLES]
     x, y = x[chosen], y[chosen]
     found = {attack: measure_robustness(model, x, y, plan) for attack, plan in PLANS.items()}
     checks = check_evaluation(model, x, y, found["pgd40"])
@@ -72,12 +66,7 @@ def measure(job: tuple[str, int, str | None]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--data_dir", default=None)
-    parser.add_argument("--jobs", type=int, default=2, help="models at a time, a thread each")
+    parser = parser_of(__doc__)
     arguments = parser.parse_args()
 
     jobs = [
@@ -85,8 +74,7 @@ def main() -> None:
         for seed in arguments.seeds
         for name in ("adversarial", "plain")
     ]
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        runs = list(pool.map(measure, jobs))
+    runs = side_by_side(measure, jobs, arguments.jobs)
     models = {}
     for name in TRAINING:
         own = [run for run in runs if run["model"] == name]
@@ -111,7 +99,7 @@ def main() -> None:
         "models": models,
         "runs": runs,
     }
-    print(f"written: {write_result('reference', 'cpu', content).name}")
+    write_result("reference", content)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
-"""Does an adversarial outer loss choose data that make models more robust? Models trained on what raters keep, and on controls, for several seeds.
+"""Does an adversarial outer loss choose data that make models more robust?
 
-    python benchmarks/robustness.py [--seeds 0 1 2 3 4] [--data_dir FOLDER]      writes results/robustness.json
+    python benchmarks/robustness.py [--seeds 0 1 2 3 4] [--data_dir FOLDER]
 
-Half of MNIST's training images are damaged, for good (`fixed`). Each way of choosing but the first keeps half of them. The same model is trained on what is kept, from the same initialisation and for
-the same number of steps, and attacked by PGD: after plain training at three radii, after adversarial training (of some choices) at 0.3. Choices compared: everything, a random half, the
-clean half (oracle), the half nearest to a mild damage of 0.25 and the most damaged half (oracles of another kind), the best-rated half of each rater, and as many images drawn, with
-replacement, in proportion to the softmax of an adversarial rater's ratings.
+writes results/robustness.json. Half of MNIST's training images are damaged, for good (`fixed`).
+Each way of choosing keeps half of the images, except the first, which keeps everything. The same
+model is trained on what is kept, from the same initialisation and for the same number of steps.
+PGD attacks it: at three radii after plain training, and at 0.3 after adversarial training (of
+some choices).
+
+The choices are everything; a random half; the clean half (an oracle); the half nearest to a mild
+damage of 0.25 and the most damaged half (oracles of another kind); the best-rated half of each
+rater; and as many images drawn with replacement, in proportion to the softmax of an adversarial
+rater's ratings.
 """
 
-import argparse
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
-from provenance import command_line, write_result
-from runs import batches, configuration, spread, train_against_attack, whole
+from provenance import command_line, parser_of, write_result
+from runs import batches, configuration, rounded, side_by_side, spread, train_against_attack, whole
 from torch import Tensor, nn
 
 from datarater.data import construct_dataset, make_loaders
@@ -56,6 +59,7 @@ BINS = np.linspace(0.1, 0.9, 9)  # of the corrupted fraction, for the ratings' p
 
 
 def settings_of(rater: dict[str, Any], meta_steps: int, **settings: Any) -> dict[str, Any]:
+    "Of a rater's run."
     corruption = {"corruption_probability": 0.5, "fixed": True}
     return dict(
         recipe="mnist",
@@ -78,9 +82,7 @@ def profile_of(ratings: Tensor, fractions: Tensor) -> list[float]:
 def data_of(
     seed: int, data_dir: str | None, meta_steps: int
 ) -> tuple[Tensor, Tensor, Tensor, EvaluationSet]:
-    """Training images with their damage, labels and fractions of damage, and test images, of one
-    seed.
-    """
+    "Training images with their damage, labels and fractions of damage, and test images."
     config = DataRaterConfig(**settings_of({}, meta_steps, seed=seed, data_dir=data_dir))
     dataset = construct_dataset(config)
     train_loader, _, test_loader = make_loaders(dataset, config)
@@ -95,19 +97,54 @@ def quality(
     radii: tuple[float, ...],
 ) -> dict[str, float]:
     "Accuracy on clean and on corrupted test images, and robust accuracy at each radius."
-    found = {
-        name: (logits_of(model, x).argmax(-1) == y).double().mean().item()
-        for name, (x, y) in (("clean", test), ("corrupted", corrupted))
-    }
-    x, y = test[0][:NUM_TEST], test[1][:NUM_TEST]
+    found = {}
+    for name, (x, y) in (("clean", test), ("corrupted", corrupted)):
+        found[name] = (logits_of(model, x).argmax(-1) == y).double().mean().item()
+    x, y = (tensor[:NUM_TEST] for tensor in test)
+    for eps in radii:
+        plan = AttackPlan(eps=eps, num_steps=PGD_STEPS)
+        found[f"eps {eps}"] = measure_robustness(model, x, y, plan).robust_accuracy
+    return found
+
+
+def rated_by(settings: dict[str, Any], x: Tensor, y: Tensor) -> Tensor:
+    "Ratings by a rater that is trained first."
+    with tempfile.TemporaryDirectory() as folder:
+        config = DataRaterConfig(**settings, output_dir=folder)
+        rater = run_meta_training(config, progress=False).rater
+    with torch.no_grad():
+        return rate_many(rater, x, y)
+
+
+def drawn_by_weight(ratings: Tensor, num: int, seed: int) -> Tensor:
+    "Indices drawn with replacement, in proportion to the softmax of the ratings."
+    generator = torch.Generator().manual_seed(seed)
+    return torch.multinomial(ratings.softmax(0), num, replacement=True, generator=generator)
+
+
+def trained_plainly(x: Tensor, y: Tensor, seed: int) -> nn.Module:
+    "A ToyCNN after plain training."
+    model = construct_model("ToyCNN", seed=seed)
+    fit_classifier(model, batches(x, y, seed, BATCH_SIZE), TRAIN_STEPS)
+    return model
+
+
+def trained_adversarially(x: Tensor, y: Tensor, seed: int) -> nn.Module:
+    "A ToyCNN after adversarial training."
+    next_batch = batches(x, y, seed, ADVERSARIAL_BATCH_SIZE)
+    return train_against_attack(next_batch, seed, **ADVERSARIAL_TRAINING)
+
+
+def spreads_of(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    "What the runs found after either training, summed up over seeds."
     return {
-        **found,
-        **{
-            f"eps {eps}": measure_robustness(
-                model, x, y, AttackPlan(eps=eps, num_steps=PGD_STEPS)
-            ).robust_accuracy
-            for eps in radii
-        },
+        training: {
+            name: {
+                column: spread([run[training][name][column] for run in runs]) for column in columns
+            }
+            for name, columns in runs[0][training].items()
+        }
+        for training in ("plain", "adversarial")
     }
 
 
@@ -125,23 +162,10 @@ def choose(
     }
     profiles = {}
     for rater, changes in RATERS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            trained = run_meta_training(
-                DataRaterConfig(
-                    **settings_of(changes, meta_steps, seed=seed, **settings), output_dir=folder
-                ),
-                progress=False,
-            ).rater
-        with torch.no_grad():
-            ratings = rate_many(trained, x, y)
+        ratings = rated_by(settings_of(changes, meta_steps, seed=seed, **settings), x, y)
         kept[rater] = ratings.argsort(descending=True)[:half]
         if rater == "adversarial outer":
-            kept[f"{rater}, drawn"] = torch.multinomial(
-                ratings.softmax(0),
-                half,
-                replacement=True,
-                generator=torch.Generator().manual_seed(seed),
-            )
+            kept[f"{rater}, drawn"] = drawn_by_weight(ratings, half, seed)
         profiles[rater] = profile_of(ratings, fractions)
         print(seed, rater, profiles[rater], flush=True)
     return kept, profiles
@@ -155,33 +179,18 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     kept, profiles = choose(x, y, fractions, seed, meta_steps, data_dir=data_dir)
     plain, adversarial = {}, {}
     for name, chosen in kept.items():
-        model = construct_model("ToyCNN", seed=seed)
-        fit_classifier(model, batches(x[chosen], y[chosen], seed, BATCH_SIZE), TRAIN_STEPS)
+        model = trained_plainly(x[chosen], y[chosen], seed)
         plain[name] = quality(model, evaluation.clean, evaluation.corrupted, RADII)
         if name == "everything":
             part = tuple(tensor[:NUM_TEST] for tensor in evaluation.clean)
-            checks = check_evaluation(
-                model,
-                *part,
-                measure_robustness(model, *part, AttackPlan(eps=RADII[-1], num_steps=PGD_STEPS)),
-            )
-        print(seed, name, {key: round(value, 3) for key, value in plain[name].items()}, flush=True)
+            plan = AttackPlan(eps=RADII[-1], num_steps=PGD_STEPS)
+            checks = check_evaluation(model, *part, measure_robustness(model, *part, plan))
+        print(seed, name, rounded(plain[name]), flush=True)
         if name in ALSO_ADVERSARIAL:
-            model = train_against_attack(
-                batches(x[chosen], y[chosen], seed, ADVERSARIAL_BATCH_SIZE),
-                seed,
-                **ADVERSARIAL_TRAINING,
-            )
-            adversarial[name] = quality(
-                model, evaluation.clean, evaluation.corrupted, (ADVERSARIAL_TRAINING["eps"],)
-            )
-            print(
-                seed,
-                name,
-                "adversarial training",
-                {key: round(value, 3) for key, value in adversarial[name].items()},
-                flush=True,
-            )
+            model = trained_adversarially(x[chosen], y[chosen], seed)
+            radii = (ADVERSARIAL_TRAINING["eps"],)
+            adversarial[name] = quality(model, evaluation.clean, evaluation.corrupted, radii)
+            print(seed, name, "adversarial training", rounded(adversarial[name]), flush=True)
     return {
         "seed": seed,
         "plain": plain,
@@ -192,27 +201,13 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser = parser_of(__doc__)
+    parser.set_defaults(seeds=[0, 1, 2, 3, 4])
     parser.add_argument("--meta_steps", type=int, default=240)
-    parser.add_argument("--data_dir", default=None)
-    parser.add_argument("--jobs", type=int, default=2, help="seeds at a time, a thread each")
     arguments = parser.parse_args()
 
     jobs = [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds]
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        runs = list(pool.map(compare, jobs))
-    results = {}
-    for training in ("plain", "adversarial"):
-        names, columns = list(runs[0][training]), list(runs[0][training]["everything"])
-        results[training] = {
-            name: {
-                column: spread([run[training][name][column] for run in runs]) for column in columns
-            }
-            for name in names
-        }
+    runs = side_by_side(compare, jobs, arguments.jobs)
     content = {
         "command": command_line(),
         "configuration": configuration(**settings_of({}, arguments.meta_steps)),
@@ -225,10 +220,10 @@ def main() -> None:
         "pgd_steps": PGD_STEPS,
         "mild_fraction": MILD,
         "fraction_edges": BINS.tolist(),
-        **results,
+        **spreads_of(runs),
         "runs": runs,
     }
-    print(f"written: {write_result('robustness', 'cpu', content).name}")
+    write_result("robustness", content)
 
 
 if __name__ == "__main__":

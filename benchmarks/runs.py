@@ -1,6 +1,4 @@
-"""What the benchmarks share: meta-training runs side by side on the cores there are, models trained
-downstream, results as plain numbers.
-"""
+"""What the benchmarks share: runs side by side, models trained downstream, results as numbers."""
 
 import dataclasses
 import tempfile
@@ -25,12 +23,13 @@ ELSEWHERE = ("seed", "data_dir", "output_dir", "device")
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     "A table as JSON knows it: a row each, five digits, NaN as null."
-    shorter = table.apply(
-        lambda column: (
-            column.map(lambda value: float(f"{value:.5g}")) if column.dtype.kind == "f" else column
-        )
-    )
-    return shorter.astype(object).where(table.notna(), None).to_dict("records")
+
+    def shorter(column: pd.Series) -> pd.Series:
+        return column.map(lambda value: float(f"{value:.5g}"))
+
+    reals = table.select_dtypes("float")
+    shortened = table.assign(**{name: shorter(reals[name]) for name in reals})
+    return shortened.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def run(settings: dict[str, Any]) -> dict[str, Any]:
@@ -46,15 +45,27 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> list[Any]:
+    "The function's result for each item, in order; `jobs` processes at a time."
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(function, items))
+
+
+def groups_of(runs: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    "Runs that follow each other, in groups of that size."
+    return [runs[start : start + size] for start in range(0, len(runs), size)]
+
+
 def run_all(all_settings: Sequence[dict[str, Any]], jobs: int) -> list[dict[str, Any]]:
     "`run` for each, `jobs` at a time, in order; prints where each ended."
     results = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for settings, result in zip(all_settings, pool.map(run, all_settings), strict=True):
             last = result["metrics"][-1]
+            print(settings)
             print(
-                f"{settings}\n    meta-step {last['meta_step']}: AUROC {last['auroc']}, R² "
-                f"{last['r2']}, rho {last['spearman']}",
+                f"    meta-step {last['meta_step']}: AUROC {last['auroc']}, R² {last['r2']}, "
+                f"rho {last['spearman']}",
                 flush=True,
             )
             results.append(result)
@@ -90,11 +101,10 @@ def train_against_attack(
     ramp: int,  # training steps over which radius and step size grow to their full size
 ) -> nn.Module:
     "A ToyCNN trained by Adam on batches that PGD has attacked first (Madry et al. 2018)."
-    model, generator = construct_model("ToyCNN", seed=seed), seeded_generator(seed, "attack")
-    loss_fn, optimizer = (
-        model_loss(model, "cross_entropy"),
-        torch.optim.Adam(model.parameters(), lr=lr),
-    )
+    model = construct_model("ToyCNN", seed=seed)
+    generator = seeded_generator(seed, "attack")
+    loss_fn = model_loss(model, "cross_entropy")
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_steps)
     for step in range(1, num_steps + 1):
         x, y = next_batch()
@@ -122,11 +132,13 @@ def train_against_attack(
 
 def configuration(**settings: Any) -> dict[str, Any]:
     "Every setting of a run as it is resolved, without those that say where it happens."
-    return {
-        name: value
-        for name, value in dataclasses.asdict(DataRaterConfig(**settings)).items()
-        if name not in ELSEWHERE
-    }
+    resolved = dataclasses.asdict(DataRaterConfig(**settings))
+    return {name: value for name, value in resolved.items() if name not in ELSEWHERE}
+
+
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    "Three digits of each, to be printed."
+    return {name: round(value, 3) for name, value in values.items()}
 
 
 def spread(values: list[float | None]) -> dict[str, float | None]:

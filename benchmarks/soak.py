@@ -1,12 +1,13 @@
 """Trainers killed many times, and what checkpoints cost.
 
-    python benchmarks/soak.py [--num_kills 100]        writes results/soak.json
+    python benchmarks/soak.py [--num_kills 100]     writes results/soak.json
 
-The kills are those of tests/test_resume.py, only more of them; files of a resumed run that are not those of one never killed are counted. The cost is that of a checkpoint every fifty meta-steps of the
-original's MNIST configuration (on random images of its size), as a share of those meta-steps, side by side.
+The kills are those of tests/test_resume.py, only more of them. Files of a resumed run that differ
+from those of a run that was never killed are counted. The cost is that of one checkpoint in fifty
+meta-steps of the original's MNIST configuration, on random images of its size, as a share of those
+meta-steps.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
-from provenance import ROOT, write_result
+from provenance import ROOT, parser_of, write_result
 
 from datarater.runs import (
     DataRaterConfig,
@@ -65,19 +66,15 @@ def checkpoint_cost(repeats: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, shared=False)
     parser.add_argument("--num_kills", type=int, default=100)
     arguments = parser.parse_args()
     cost = checkpoint_cost(repeats=11)
     print(cost, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         killed = kill_often(Path(folder), arguments.num_kills)
-    print(
-        "written: "
-        f"{write_result('soak', 'cpu', {'command': 'python benchmarks/soak.py', 'checkpoint': cost, 'killed': killed}).name}"
-    )
+    command = "python benchmarks/soak.py"
+    write_result("soak", {"command": command, "checkpoint": cost, "killed": killed})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""What each stabiliser is worth: the recipe `mnist` in batches of 64, and the same with one stabiliser at a time taken away.
+"""What each stabiliser of the recipe `mnist` is worth.
 
-python benchmarks/stability.py [--meta_steps 120] [--seeds 0 1 2] [--data_dir FOLDER]      writes results/stability.json
+    python benchmarks/stability.py [--meta_steps 120] [--seeds 0 1 2] [--data_dir FOLDER]
+
+writes results/stability.json. The recipe runs in batches of 64: whole, with one stabiliser at a
+time taken away, and with none of them.
 """
 
-import argparse
+from typing import Any
 
-from provenance import command_line, write_result
-from runs import configuration, run_all, spread
+from provenance import command_line, parser_of, write_result
+from runs import configuration, groups_of, run_all, spread
 
 from datarater.runs import DataRaterConfig
 
@@ -31,15 +34,16 @@ VARIANTS["none of them"] = {
 VARIANTS["none, never refreshed"] = {**VARIANTS["none of them"], **VARIANTS["never refreshed"]}
 
 
+def worst_of(run: dict[str, Any], column: str) -> float:
+    "The lowest value of a column in the second half of a run."
+    rows = run["metrics"]
+    return min(row[column] for row in rows[len(rows) // 2 :])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--meta_steps", type=int, default=120)
-    parser.add_argument("--data_dir", default=None)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()
 
     common = {**COMMON, "meta_steps": arguments.meta_steps, "log": False}
@@ -50,27 +54,16 @@ def main() -> None:
     ]
     runs = run_all(jobs, arguments.jobs)
     variants = {}
-    for i, name in enumerate(arguments.variants):
-        own = runs[i * len(arguments.seeds) : (i + 1) * len(arguments.seeds)]
-        last, worst = (
-            [
-                [
-                    pick([row[column] for row in run["metrics"][len(run["metrics"]) // 2 :]])
-                    for run in own
-                ]
-                for column in ("auroc", "r2")
-            ]
-            for pick in (lambda values: values[-1], min)
-        )
+    unchanged = DataRaterConfig(**common)
+    groups = groups_of(runs, len(arguments.seeds))
+    for name, own in zip(arguments.variants, groups, strict=True):
+        changes = VARIANTS[name].items()
         variants[name] = {
-            "changed": {
-                key: [getattr(DataRaterConfig(**common), key), value]
-                for key, value in VARIANTS[name].items()
-            },
-            "auroc": spread(last[0]),
-            "r2": spread(last[1]),
-            "worst_auroc_of_second_half": spread(worst[0]),
-            "worst_r2_of_second_half": spread(worst[1]),
+            "changed": {key: [getattr(unchanged, key), value] for key, value in changes},
+            "auroc": spread([run["metrics"][-1]["auroc"] for run in own]),
+            "r2": spread([run["metrics"][-1]["r2"] for run in own]),
+            "worst_auroc_of_second_half": spread([worst_of(run, "auroc") for run in own]),
+            "worst_r2_of_second_half": spread([worst_of(run, "r2") for run in own]),
             "runs": [{"seed": run["seed"], "metrics": run["metrics"]} for run in own],
         }
     content = {
@@ -79,7 +72,7 @@ def main() -> None:
         "seeds": arguments.seeds,
         "variants": variants,
     }
-    print(f"written: {write_result('stability', DataRaterConfig(**common).device, content).name}")
+    write_result("stability", content, DataRaterConfig(**common).device)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,27 @@
-"""Does a rater made with one inner architecture serve another? Raters trained with a CNN or an MLP inside; CNNs and MLPs trained on what they keep.
+"""Does a rater trained with one inner architecture serve another?
 
-    python benchmarks/transfer.py [--meta_steps 100] [--seeds 0 1 2] [--data_dir FOLDER]      writes results/transfer.json
+    python benchmarks/transfer.py [--meta_steps 100] [--seeds 0 1 2] [--data_dir FOLDER]
 
-Half of MNIST's training images are corrupted (`pixel_noise`, fractions 0.1 to 0.9, the same ones in every epoch). Each rater keeps the best-rated half. Every downstream model
-is trained for the same number of steps, from the same initialisation, on everything, on that half, on a random half and on the clean half (the oracle).
+writes results/transfer.json. Raters are trained with a CNN or an MLP inside; CNNs and MLPs are
+trained on what they keep. Half of MNIST's training images are corrupted (`pixel_noise`, fractions
+0.1 to 0.9, the same ones in every epoch), and each rater keeps the best-rated half. Every
+downstream model is trained for the same number of steps, from the same initialisation: on
+everything, on that half, on a random half and on the clean half (the oracle).
 """
 
-import argparse
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import torch
-from provenance import command_line, write_result
-from runs import batches, configuration, spread, whole
+from provenance import command_line, parser_of, write_result
+from runs import batches, configuration, side_by_side, spread, whole
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from datarater.data import get_dataset_loaders
+from datarater import get_dataset_loaders
 from datarater.evaluation import detection_quality
 from datarater.method import rate_many
-from datarater.models import (
-    ToyMLP,
-    construct_model,
-    fit_classifier,
-    logits_of,
-    register_model,
-)
+from datarater.models import ToyMLP, construct_model, fit_classifier, logits_of, register_model
 from datarater.runs import DataRaterConfig, run_meta_training
 
 DOWNSTREAM_STEPS = 375  # one epoch of the whole training set
@@ -45,6 +39,7 @@ INNER_MODELS = ("ToyCNN", "ImageMLP")
 
 
 def settings_of(inner_model: str, **settings: Any) -> dict[str, Any]:
+    "Of a run with that inner model."
     return dict(
         recipe="mnist",
         device="cpu",
@@ -70,9 +65,11 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     settings = dict(seed=seed, data_dir=data_dir, meta_steps=meta_steps)
     train, _, test = get_dataset_loaders(DataRaterConfig(**settings_of("ToyCNN", **settings)))
-    (x, y), test_pair = whole(train), whole(test)
+    x, y = whole(train)
+    test_pair = whole(test)
     is_clean = torch.tensor([kind == "clean" for kind in train.dataset.ground_truth().kinds])
-    half, ratings, quality = len(x) // 2, {}, {}
+    half = len(x) // 2
+    ratings, quality = {}, {}
     chosen = {
         "everything": torch.arange(len(x)),
         "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half],
@@ -80,16 +77,13 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
     }
     for inner_model in INNER_MODELS:
         with tempfile.TemporaryDirectory() as folder:
-            rater = run_meta_training(
-                DataRaterConfig(**settings_of(inner_model, **settings), output_dir=folder),
-                progress=False,
-            ).rater
+            config = DataRaterConfig(**settings_of(inner_model, **settings), output_dir=folder)
+            rater = run_meta_training(config, progress=False).rater
         with torch.no_grad():
-            ratings[inner_model] = rate_many(rater, x, y)
-        quality[inner_model] = detection_quality(ratings[inner_model].numpy(), ~is_clean.numpy())
-        chosen[f"kept by rater of {inner_model}"] = ratings[inner_model].argsort(descending=True)[
-            :half
-        ]
+            rated = rate_many(rater, x, y)
+        ratings[inner_model] = rated
+        quality[inner_model] = detection_quality(rated.numpy(), ~is_clean.numpy())
+        chosen[f"kept by rater of {inner_model}"] = rated.argsort(descending=True)[:half]
     accuracies = {
         model: {
             name: accuracy(model, x, y, indices, test_pair, seed)
@@ -98,13 +92,8 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
         for model in INNER_MODELS
     }
     correlation = spearmanr(ratings["ToyCNN"], ratings["ImageMLP"]).statistic
-    print(
-        "seed",
-        seed,
-        {name: round(value["auroc"], 4) for name, value in quality.items()},
-        accuracies,
-        flush=True,
-    )
+    aurocs = {name: round(value["auroc"], 4) for name, value in quality.items()}
+    print(f"seed {seed}: {aurocs} {accuracies}", flush=True)
     return {
         "seed": seed,
         "detection": quality,
@@ -114,22 +103,12 @@ def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = parser_of(__doc__)
     parser.add_argument("--meta_steps", type=int, default=100)
-    parser.add_argument("--data_dir", default=None)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, a thread each")
     arguments = parser.parse_args()
 
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        runs = list(
-            pool.map(
-                compare,
-                [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds],
-            )
-        )
+    jobs = [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds]
+    runs = side_by_side(compare, jobs, arguments.jobs)
     names = list(runs[0]["accuracy"]["ToyCNN"])
     content = {
         "command": command_line(),
@@ -147,9 +126,7 @@ def main() -> None:
         "correlation_of_ratings": spread([run["correlation_of_ratings"] for run in runs]),
         "runs": runs,
     }
-    print(
-        f"written: {write_result('transfer', DataRaterConfig(recipe='mnist').device, content).name}"
-    )
+    write_result("transfer", content)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "DataRater",
             "LabelAwareDataRater",
             "MODELS",
+            "RegressionDataRater",
             "ToyCNN",
             "ToyMLP",
             "at_label",
