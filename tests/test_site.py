@@ -194,10 +194,12 @@ def test_every_page_has_its_place():
 
     website = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]
     index = (NBS / "llms.txt").read_text(encoding="utf-8")
+    # nbdev drops the number: 03_inner_loop.ipynb is published as inner_loop.html
+    published = {re.sub(r"^\d+_|\.ipynb$", "", name): name for name in PAGES}
     in_index = re.findall(r"\]\(https://\S+?/datarater/(\S+?)\.html\)", index)
     listed = {
         "_quarto.yml": pages_in(website["sidebar"]["contents"]),
-        "nbs/llms.txt": [f"{name}.ipynb" for name in in_index],
+        "nbs/llms.txt": [published.get(name, name) for name in in_index],
     }
     problems = []
     for where, names in listed.items():
