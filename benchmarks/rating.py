@@ -37,7 +37,7 @@ class ImagesOnDisk(BatchDataset):
         self.images = np.memmap(path, np.uint8, "r").reshape(-1, *SHAPE)
         self.indices = torch.arange(len(self.images))
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, indices: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
         rows = np.asarray(indices)
         images = torch.from_numpy(np.array(self.images[rows]))
         pairs = TensorPairs(images, torch.from_numpy(rows % 10), num_classes=10)

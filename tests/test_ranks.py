@@ -58,13 +58,13 @@ class Mortal(DigitsDataRaterDataset):
     "Digits whose reader kills the second rank when it has read so many batches, the first time."
     def make_loader(self, part, *args, **options):
         loader, count = super().make_loader(part, *args, **options), 0
-        batch = loader.dataset.part_of_batch
-        def part_of_batch(*indices):
+        batch = loader.dataset.read
+        def read(*indices):
             nonlocal count
             count += 1
             if count == 12 and os.environ.get("RANK") == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0": os.kill(os.getpid(), signal.SIGKILL)
             return batch(*indices)
-        loader.dataset.part_of_batch = part_of_batch
+        loader.dataset.read = read
         return loader
 """
 # All runs of one number of ranks, in one start of the processes; each is named after its folder.

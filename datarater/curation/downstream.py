@@ -32,10 +32,10 @@ from tqdm import tqdm
 from .. import __version__
 from .baselines import BASELINES, BaselineData, TrainingPlan, check_fits
 from .ratings import BestOfBatchSampler, keep_best, sampling_weights
-from ..data import get_dataset_loaders, seeded_generator
+from ..data import first_samples, get_dataset_loaders, seeded_generator
 from ..method import LOSSES, rate_many, resolve_loss_type
 from ..models import construct_model, logits_of
-from ..runs import DataRaterConfig, config_from_yaml, existing, gather, load_rater
+from ..runs import DataRaterConfig, config_from_yaml, existing, load_rater
 from datarater.support import (
     COUNT,
     NAME,
@@ -75,13 +75,13 @@ def load_task(
     """
     corruption = replace(config.corruption, fixed=True, seed=damage_seed)
     train, *held_out = get_dataset_loaders(replace(config, corruption=corruption))
-    outer, test = (gather(loader, _EVERYTHING, config.device) for loader in held_out)
+    outer, test = (first_samples(loader, _EVERYTHING, config.device) for loader in held_out)
     fractions = None
     if hasattr(getattr(train, "dataset", None), "batch_with_truth"):
         x, y, _, truth = train.dataset.batch_with_truth(torch.arange(len(train.dataset)))
         fractions = truth.cpu().numpy() if truth.any() else None
     else:
-        x, y = gather(train, _EVERYTHING, config.device)
+        x, y = first_samples(train, _EVERYTHING, config.device)
     return Task(x, y, *outer, *test, fractions, resolve_loss_type(config.loss_type, outer[1]))
 
 # %% ../../nbs/07_downstream.ipynb #ea11e544

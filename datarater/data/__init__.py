@@ -37,11 +37,10 @@ __all__, __getattr__, __dir__ = lazy_names(
             "checked_batch",
             "digest",
             "fetch_batch",
-            "go_on",
+            "first_samples",
             "original_indices",
             "scale_bytes",
             "seeded_globally",
-            "stream_state",
         ],
         "own_data": [
             "ImageFolderDataRaterDataset",

@@ -96,6 +96,8 @@ class CorruptedSubset(BatchDataset):
         self.value_range, self.num_classes = self.context.value_range, self.context.num_classes
         self.device = getattr(original_subset, "device", torch.device("cpu"))
         self.indices = original_indices(original_subset).to(self.device)
+        # a foreign dataset may draw whenever it is read
+        self.read_is_pure = getattr(type(original_subset), "draw", None) is BatchDataset.draw
 
     def __getstate__(self) -> dict:
         """Without the generator: a worker process must not repeat its draws, and PyTorch cannot
@@ -103,23 +105,24 @@ class CorruptedSubset(BatchDataset):
         """
         return {**self.__dict__, "generator": None}
 
-    def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
-        "Samples (B, …) and targets (B, …), some of them corrupted."
-        return self.batch_with_truth(indices)[:2]
+    def draw(self, indices: Tensor | Sequence[int]) -> Tensor:  # (B,) int64
+        "A key for each sample, from which all else follows."
+        return _sample_keys(self, torch.as_tensor(indices, dtype=torch.long, device=self.device))
+
+    def read(
+        self, indices: Tensor | Sequence[int], keys: Tensor
+    ) -> tuple[Tensor, Tensor]:  # samples (B, …) and targets (B, …)
+        "Samples and targets, some of them corrupted as their keys say."
+        return self.read_with_truth(indices, keys)[:2]
 
     def batch_with_truth(self, indices: Tensor | Sequence[int]) -> CorruptedBatch:
-        "The same with the code and the fraction of each sample's corruption."
-        indices = torch.as_tensor(indices, dtype=torch.long, device=self.device)
-        return _corrupted_batch(self, indices, _sample_keys(self, indices))
+        "Samples and targets with the code and the fraction of each sample's corruption."
+        return self.read_with_truth(indices, self.draw(indices))
 
-    def part_of_batch(self, indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Some rows of `batch(indices)`; keys are drawn for all of them, and where the samples may
-        be drawn too, all are read.
-        """
-        if not isinstance(self.original_subset, BatchDataset):
-            return super().part_of_batch(indices, rows)
-        indices, rows = (part.to(self.device) for part in (indices, rows))
-        return _corrupted_batch(self, indices[rows], _sample_keys(self, indices)[rows])[:2]
+    def read_with_truth(self, indices: Tensor | Sequence[int], keys: Tensor) -> CorruptedBatch:
+        "The same for keys that were drawn."
+        indices = torch.as_tensor(indices, dtype=torch.long, device=self.device)
+        return _corrupted_batch(self, indices, keys)
 
     def ground_truth(self, indices: Tensor | Sequence[int] | None = None) -> GroundTruth:
         """Kind and fraction of samples (default: all), which are facts only if `config.fixed`;

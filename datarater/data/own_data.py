@@ -317,15 +317,13 @@ class FolderImages(BatchDataset):
         "The file of each sample."
         return [self.folder.samples[row][0] for row in self.indices.tolist()]
 
-    def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
+    def read(
+        self, indices: Tensor | Sequence[int], keys: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         "Samples (B, C, H, W) as floats in the value range, and labels (B,)."
         rows = self.indices[torch.as_tensor(indices, dtype=torch.long)]
         images = torch.stack([self.folder[row][0] for row in rows.tolist()])
         return scale_bytes(images, self.value_range), self.labels[rows]
-
-    def part_of_batch(self, indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        "Those rows alone: only their files are read."
-        return self.batch(indices[rows])
 
     def subset(self, indices: Tensor | Sequence[int]) -> "FolderImages":
         "Some of the samples, in this order, which remember their original indices."

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from datarater.data import (
     construct_dataset,
+    first_samples,
     make_loaders,
     seeded_generator,
     show_images,
@@ -37,7 +38,6 @@ from datarater.runs import (
     MAX_EVALUATION_SAMPLES,
     DataRaterConfig,
     check_reach,
-    gather,
     load_classifier,
 )
 from ..support import DataRaterError, lookup, one_line
@@ -733,7 +733,7 @@ def evaluate_file(
     model, config = load_classifier(path, **settings)
     plan = _plan_for(config, attack, num_restarts, settings)
     dataset = construct_dataset(config)
-    x, y = gather(
+    x, y = first_samples(
         make_loaders(dataset, config)[2], max(num_samples, MAX_EVALUATION_SAMPLES), config.device
     )
     # test data may be sorted

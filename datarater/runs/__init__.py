@@ -33,7 +33,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "EvaluationSet",
             "MAX_EVALUATION_SAMPLES",
             "Parts",
-            "gather",
             "make_evaluation_set",
             "set_up",
         ],

@@ -35,10 +35,8 @@ from datarater.data import (
     DATASETS,
     absolute_if_path,
     digest,
-    go_on,
     is_path,
     seeded_globally,
-    stream_state,
 )
 from datarater.evaluation import (
     collapse_warning,
@@ -134,10 +132,11 @@ def _draw(parts: Parts, meta_step: int) -> tuple[Batch, Batch]:
     )
 
     def read() -> tuple[Tensor, ...]:
-        inner = parts.inner_stream.next(
-            num_models * num_steps, [p * num_steps + t for p in members for t in range(num_steps)]
-        )
-        outer = parts.outer_stream.next(num_models, members)
+        requests = parts.inner_stream.draw(num_models * num_steps)
+        own = [requests[p * num_steps + t] for p in members for t in range(num_steps)]
+        inner = parts.inner_stream.read(own)
+        requests = parts.outer_stream.draw(num_models)
+        outer = parts.outer_stream.read([requests[p] for p in members])
         for _, targets in (inner, outer):
             # (num, B, …) -> (num·B, …)
             check_targets(targets.flatten(0, 1), parts.num_outputs, parts.loss_type)
@@ -470,8 +469,8 @@ def run_state(
         else whole(meta_optimizer, "copies", "moments"),
         "population": whole(population, "params", "state"),
         "attack": parts.adversary.generator.get_state(),
-        "inner_stream": stream_state(parts.inner_stream),
-        "outer_stream": stream_state(parts.outer_stream),
+        "inner_stream": parts.inner_stream.state_dict(),
+        "outer_stream": parts.outer_stream.state_dict(),
         "log": log.state_dict(),
     }
 
@@ -526,7 +525,7 @@ def _put_in_place(parts: Parts, log: RunLog, state: dict[str, Any]) -> None:
         name: value.to(parts.last_good[name].device) for name, value in state["last_good"].items()
     }
     for name in ("inner_stream", "outer_stream"):
-        go_on(getattr(parts, name), state[name])
+        getattr(parts, name).load_state_dict(state[name])
 
 # %% ../../nbs/runs/training.ipynb #490d8e17
 def restore_run(
