@@ -47,7 +47,7 @@ from datarater.runs import DataRaterConfig, config_from_yaml, run_meta_training
 RATER_SEEDS = (0, 1)
 HALF = {"recipe": "mnist", "corruption": {"corruption_probability": 0.5}}
 CONTROLS = ("random_drop", "oracle")
-RIVALS = ("small_loss", "el2n", "outer_loss", "knn_shapley")
+BASELINES = ("small_loss", "el2n", "outer_loss", "knn_shapley")
 # name -> settings of the raters' runs, and of the plan
 EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "original": (
@@ -63,7 +63,14 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             "num_seeds": 10,
             "discard_frac": 0.5,
-            "methods": ("baseline", "filtered", "filtered_batch", "weighted", *CONTROLS, *RIVALS),
+            "methods": (
+                "baseline",
+                "filtered",
+                "filtered_batch",
+                "weighted",
+                *CONTROLS,
+                *BASELINES,
+            ),
         },
     ),
     "labels": (
@@ -71,7 +78,7 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             "num_seeds": 10,
             "discard_frac": 0.4,
-            "methods": ("baseline", "filtered", "weighted", *CONTROLS, *RIVALS, "cleanlab"),
+            "methods": ("baseline", "filtered", "weighted", *CONTROLS, *BASELINES, "cleanlab"),
         },
     ),
     "sweep": (HALF, {"num_seeds": 3, "discard_frac": 0.5}),

@@ -7,9 +7,9 @@ Every method rates all training samples, whose wrong labels are known. The clean
 12,000, 1,000 or 100 samples. Methods that use no clean data (per-sample loss, cleanlab) run for the
 largest only.
 
-The rivals are those of `datarater.curation.baselines`. The recorded results are older: batches were
-drawn with replacement (now in epochs, without), initial weights, batches and folds came from other
-seeds, and KNN-Shapley used the first 2,000 outer samples (now 2,000 drawn by the seed).
+The baselines are those of `datarater.curation.baselines`. The recorded results are older: batches
+were drawn with replacement (now in epochs, without), initial weights, batches and folds came from
+other seeds, and KNN-Shapley used the first 2,000 outer samples (now 2,000 drawn by the seed).
 """
 
 import tempfile
@@ -84,8 +84,8 @@ def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
     found["KNN-Shapley"] = knn_shapley(data, seed, max_outer=2_000)
     if outer_size == max(OUTER_SIZES):
         found["per-sample loss"] = small_loss(data, seed)
-        # one epoch of three folds out of four
-        found["cleanlab"] = cleanlab_quality(data._replace(num_steps=len(x) * 3 // 4 // 128), seed)
+        of_folds = TrainingPlan(num_steps=len(x) * 3 // 4 // 128)  # one epoch of three folds
+        found["cleanlab"] = cleanlab_quality(data._replace(training=of_folds), seed)
     quality = {}
     for name, ratings in found.items():
         measured = detection_quality(ratings.numpy(), is_wrong.numpy())

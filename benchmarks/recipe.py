@@ -19,6 +19,7 @@ from runs import configuration, run_all, spread
 
 from datarater import get_dataset_loaders
 from datarater.data import construct_dataset, show_images
+from datarater.evaluation import plot_rating_against_corruption
 from datarater.method import rate_many
 from datarater.runs import (
     DataRaterConfig,
