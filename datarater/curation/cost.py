@@ -34,9 +34,9 @@ from datarater.curation.downstream import (
     train_model,
 )
 from ..data import seeded_globally
-from ..method import LOSSES, rate_many
+from ..method import LOSSES, rate_many, take_meta_step
 from ..models import construct_model
-from ..runs import config_from_yaml, existing, load_rater, set_up, take_meta_step
+from ..runs import config_from_yaml, existing, load_rater, set_up
 from ..support import COUNT, DataRaterError, check_value
 
 # %% ../../nbs/curation/cost.ipynb #bf6b70c8
@@ -154,8 +154,11 @@ def meta_training_flops(plan: ComparisonPlan, run: str) -> int:
     )
     made = []
     with seeded_globally(config.seed):
-        setting_up = count_flops(lambda: made.append(set_up(config)))
-        return setting_up + config.meta_steps * count_flops(lambda: take_meta_step(made[0], 1))
+        setting_up = count_flops(lambda: made.extend(set_up(config)))
+        data, learner = made
+        batches = data.next_batches()
+        one_step = count_flops(lambda: take_meta_step(learner, *batches))
+    return setting_up + config.meta_steps * one_step
 
 # %% ../../nbs/curation/cost.ipynb #f19ac222
 @dataclass(frozen=True)

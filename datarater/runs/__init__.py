@@ -15,7 +15,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "default_device",
         ],
         "distributed": ["is_launched", "joined_ranks"],
-        "evaluate": ["EvaluationSet", "Evaluator", "make_evaluation_set"],
+        "evaluate": ["EvaluationSet", "Evaluator", "MAX_EVALUATION_SAMPLES", "make_evaluation_set"],
         "folder": [
             "RunLog",
             "existing",

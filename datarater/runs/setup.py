@@ -27,7 +27,6 @@ from datarater.data import (
     TensorPairs,
     construct_dataset,
     digest,
-    first_samples,
     make_loaders,
     seeded_generator,
     seeded_globally,
