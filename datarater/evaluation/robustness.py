@@ -31,9 +31,19 @@ from datarater.data import (
     show_images,
 )
 from ..method import NORMS, check_attack, check_reach
-from ..models import fit_classifier
+from ..models import check_targets, fit_classifier, logits_of
 from ..runs import MAX_EVALUATION_SAMPLES, DataRaterConfig, load_classifier
-from ..support import DataRaterError, lookup, one_line
+from datarater.support import (
+    COUNT,
+    FINITE,
+    POSITIVE,
+    SEED,
+    DataRaterError,
+    check_settings,
+    one_line,
+    one_of,
+    setting,
+)
 
 # %% ../../nbs/05_adversarial.ipynb #8f88d759
 class UnitRange(nn.Module):
