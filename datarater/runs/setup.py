@@ -170,6 +170,9 @@ def try_models(
     x, y = batches[-1]
     role = f"inner model {config.inner_model_class}"
     of_rater = f"rater {config.data_rater_model_class}"
+    if hasattr(rater, "num_classes") and loss_type == "cross_entropy":
+        for _, targets in batches:
+            check_targets(targets, rater.num_classes, loss_type, of_rater)
     with torch.no_grad():
         _check_is_function(of_rater, lambda x, y: rate(rater, x, y), x, y, _size_hint(rater, x))
         outputs = _check_is_function(
@@ -187,8 +190,6 @@ def try_models(
         )
     for _, targets in batches:
         check_targets(targets, outputs.shape[-1], loss_type)
-        if hasattr(rater, "num_classes") and loss_type == "cross_entropy":
-            check_targets(targets, rater.num_classes, loss_type, of_rater)
     return outputs.shape[-1]
 
 # %% ../../nbs/runs/setup.ipynb #3aa8bfed
@@ -500,8 +501,9 @@ def set_up(
     if config.cuda_graph:
         differentiate = Recorded(differentiate)
     if hasattr(rater, "fit_reference"):
-        fit = partial(rater.fit_reference, data.outer_stream.one, config.reference_steps)
-        attempt(f"fitting the reference of rater {config.data_rater_model_class}", fit)
+        what = f"fitting the reference of rater {config.data_rater_model_class}"
+        one_batch = data.outer_stream.one
+        attempt(what, lambda: rater.fit_reference(one_batch, config.reference_steps))
     average = partial(AveragedModel, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
     learner = Learner(
         rater,
