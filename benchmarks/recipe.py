@@ -18,10 +18,10 @@ from provenance import ROOT, command_line, parser_of, write_result
 from runs import configuration, run_all, spread
 
 from datarater import get_dataset_loaders
-from datarater.data import construct_dataset, show_images
-from datarater.evaluation import plot_rating_against_corruption
+from datarater.data import show_images
 from datarater.method import rate_many
 from datarater.runs import (
+    dataset_of,
     DataRaterConfig,
     MetaTrainingResult,
     make_evaluation_set,
@@ -62,7 +62,7 @@ def draw_readme_figure(result: MetaTrainingResult, path: Path) -> None:
     axes[0].set_title("25 best-rated of 200 training images", fontsize=10)
     show_images(images[worst], axes[1], num_columns=5)
     axes[1].set_title("25 worst-rated", fontsize=10)
-    data = make_evaluation_set(construct_dataset(result.config), test, result.config)
+    data = make_evaluation_set(dataset_of(result.config), test, result.config)
     ratings = rate_many(result.rater, *data.corrupted).numpy()
     plot_rating_against_corruption(data.fractions, ratings, axes[2])
     axes[2].set_title("rating of corrupted test images", fontsize=10)

@@ -23,11 +23,17 @@ from provenance import command_line, parser_of, write_result
 from runs import batches, configuration, rounded, side_by_side, spread, train_against_attack, whole
 from torch import Tensor, nn
 
-from datarater.data import construct_dataset, make_loaders
 from datarater.evaluation import AttackPlan, check_evaluation, measure_robustness
 from datarater.method import rate_many
 from datarater.models import construct_model, fit_classifier, logits_of
-from datarater.runs import DataRaterConfig, EvaluationSet, make_evaluation_set, run_meta_training
+from datarater.runs import (
+    DataRaterConfig,
+    EvaluationSet,
+    dataset_of,
+    get_dataset_loaders,
+    make_evaluation_set,
+    run_meta_training,
+)
 
 TRAIN_STEPS, BATCH_SIZE, NUM_TEST, PGD_STEPS, MILD = 375, 128, 1_000, 20, 0.25
 RADII = (0.05, 0.1, 0.15)
@@ -84,8 +90,8 @@ def data_of(
 ) -> tuple[Tensor, Tensor, Tensor, EvaluationSet]:
     "Training images with their damage, labels and fractions of damage, and test images."
     config = DataRaterConfig(**settings_of({}, meta_steps, seed=seed, data_dir=data_dir))
-    dataset = construct_dataset(config)
-    train_loader, _, test_loader = make_loaders(dataset, config)
+    dataset = dataset_of(config)
+    train_loader, _, test_loader = get_dataset_loaders(config)
     fractions = torch.as_tensor(train_loader.dataset.ground_truth().fractions, dtype=torch.float32)
     return *whole(train_loader), fractions, make_evaluation_set(dataset, test_loader, config)
 

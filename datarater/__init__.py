@@ -13,7 +13,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "CorruptedSubset",
             "DataRaterDataset",
             "TensorDataRaterDataset",
-            "get_dataset_loaders",
             "register_dataset",
             "MNISTDataRaterDataset",
             "ImageFolderDataRaterDataset",
@@ -21,6 +20,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ],
         "runs": [
             "DataRaterConfig",
+            "get_dataset_loaders",
             "MetaTrainingError",
             "Stopped",
             "resume_meta_training",

@@ -32,10 +32,16 @@ from tqdm import tqdm
 from .. import __version__
 from .baselines import BASELINES, BaselineData, TrainingPlan, check_fits
 from .ratings import BestOfBatchSampler, keep_best, sampling_weights
-from ..data import first_samples, get_dataset_loaders, seeded_generator
+from ..data import first_samples, seeded_generator
 from ..method import LOSSES, rate_many, resolve_loss_type
 from ..models import construct_model, logits_of
-from ..runs import DataRaterConfig, config_from_yaml, existing, load_rater
+from datarater.runs import (
+    DataRaterConfig,
+    config_from_yaml,
+    existing,
+    get_dataset_loaders,
+    load_rater,
+)
 from datarater.support import (
     COUNT,
     NAME,

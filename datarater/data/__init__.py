@@ -24,7 +24,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "TensorDataRaterDataset",
             "absolute_if_path",
             "construct_dataset",
-            "get_dataset_loaders",
             "is_path",
             "make_loaders",
             "register_dataset",

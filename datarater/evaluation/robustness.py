@@ -24,15 +24,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from datarater.data import (
-    construct_dataset,
     first_samples,
-    make_loaders,
     seeded_generator,
     show_images,
 )
 from ..method import NORMS, check_attack, check_reach
 from ..models import check_targets, fit_classifier, logits_of
-from ..runs import MAX_EVALUATION_SAMPLES, DataRaterConfig, load_classifier
+from datarater.runs import (
+    MAX_EVALUATION_SAMPLES,
+    DataRaterConfig,
+    dataset_of,
+    get_dataset_loaders,
+    load_classifier,
+)
 from datarater.support import (
     COUNT,
     FINITE,
@@ -612,9 +616,11 @@ def evaluate_file(
         )
     model, config = load_classifier(path, **settings)
     plan = _plan_for(config, attack, num_restarts, settings)
-    dataset = construct_dataset(config)
+    dataset = dataset_of(config)
     x, y = first_samples(
-        make_loaders(dataset, config)[2], max(num_samples, MAX_EVALUATION_SAMPLES), config.device
+        get_dataset_loaders(config)[2],
+        max(num_samples, MAX_EVALUATION_SAMPLES),
+        config.device,
     )
     # test data may be sorted
     chosen = torch.randperm(len(x), generator=seeded_generator(config.seed, "evaluated samples"))[

@@ -72,14 +72,16 @@ def dataset_of(
     config: DataRaterConfig,  # its `dataset_name`, `data_dir`, `seed` and `device`
 ) -> DataRaterDataset:
     "The dataset that a configuration names."
-    return construct_dataset(config)
+    return construct_dataset(config.dataset_name, config.data_dir, config.seed, config.device)
 
 # %% ../../nbs/runs/setup.ipynb #0e1c1003
 def get_dataset_loaders(
     config: DataRaterConfig,  # also its `batch_size`, `train_split_ratio` and `corruption`
 ) -> tuple[Iterable, Iterable, Iterable]:  # train, validation and test loaders of (x, y)
     "The three loaders of the dataset that a configuration names."
-    return make_loaders(dataset_of(config), config)
+    return make_loaders(
+        dataset_of(config), config.batch_size, config.train_split_ratio, config.corruption
+    )
 
 # %% ../../nbs/runs/setup.ipynb #259d507d
 def attempt(what: str, function: Callable[[], Any], hint: str = "") -> Any:
@@ -404,7 +406,9 @@ class RunData:
 def _read_data(config: DataRaterConfig, members: Sequence[int]) -> tuple[RunData, list[Batch]]:
     "The data of a run, and a batch of each kind; the number of outputs is not known yet."
     dataset = dataset_of(config)
-    train_loader, val_loader, test_loader = make_loaders(dataset, config)
+    train_loader, val_loader, test_loader = make_loaders(
+        dataset, config.batch_size, config.train_split_ratio, config.corruption
+    )
     streams = []
     for loader, name in ((train_loader, "inner stream"), (val_loader, "outer stream")):
         generator = seeded_generator(config.seed, name)

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from ..curation import dataset_to_rate, read_samples
-from ..data import construct_dataset, read_image, scale_bytes
-from ..runs import DataRaterConfig
+from ..data import read_image, scale_bytes
+from ..runs import DataRaterConfig, dataset_of
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/scale/shards.ipynb #8223526e
@@ -98,7 +98,7 @@ class SampleForm:
 def form_of_run(config: DataRaterConfig) -> SampleForm:
     "The form of the samples that a run is trained on; reads one of them."
     dataset = dataset_to_rate(config, "train")
-    value_range = getattr(construct_dataset(config), "value_range", SampleForm.value_range)
+    value_range = getattr(dataset_of(config), "value_range", SampleForm.value_range)
     return SampleForm(
         tuple(read_samples(dataset, torch.tensor([0])).x.shape[1:]), tuple(map(float, value_range))
     )
