@@ -52,7 +52,7 @@ from datarater.curation import (
     sweep_discard,
     write_ratings,
 )
-from .data import CORRUPTIONS, DATASETS, construct_dataset, make_loaders, seeded_generator
+from .data import CORRUPTIONS, DATASETS, first_samples, make_loaders, seeded_generator
 from .evaluation import AttackPlan, detection_quality, evaluate_robustness
 from .models import MODELS
 from datarater.runs import (
@@ -63,7 +63,7 @@ from datarater.runs import (
     config_from_yaml,
     config_to_resume,
     config_to_yaml,
-    gather,
+    dataset_of,
     is_launched,
     load_classifier,
     run_meta_training,
@@ -247,9 +247,9 @@ def evaluate(
     check_value("num_samples", num_samples, int, COUNT)
     model, config = load_classifier(path, **settings)
     plan = _plan_for(config, attack, num_restarts, settings)
-    dataset = construct_dataset(config)
+    dataset = dataset_of(config)
     test_loader = make_loaders(dataset, config)[2]
-    x, y = gather(test_loader, max(num_samples, MAX_EVALUATION_SAMPLES), config.device)
+    x, y = first_samples(test_loader, max(num_samples, MAX_EVALUATION_SAMPLES), config.device)
     # test data may be sorted
     order = torch.randperm(len(x), generator=seeded_generator(config.seed, "evaluated samples"))
     chosen = order[:num_samples].to(x.device)
