@@ -13,25 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .networks import TextureFeatures, ToyCNN, at_label
+from .networks import TextureFeatures, ToyCNN, at_label, rating_head
 from ..support import DataRaterError
 
 # %% ../../nbs/models/label_evidence.ipynb #a3ad6641
 def label_evidence(
     logits: Tensor,  # (B, C): a classifier's outputs
     y: Tensor,  # (B,) int64: the labels in question
-    # (B, 3): log-probability of the label, of the likeliest class, and entropy, in units of ln C
-    #
-) -> Tensor:
-    """What a classifier has to say about labels; raises `DataRaterError` for targets that are no
+) -> Tensor:  # (B, 3)
+    """log p(y|x), max_c log p(c|x) and the entropy of p(·|x), each divided by ln C.
+
+    A guess among C classes gives -1, -1 and 1. Raises `DataRaterError` for targets that are no
     class labels.
     """
     log_p = logits.log_softmax(-1)  # (B, C)
     entropy = -(log_p.exp() * log_p).sum(-1)  # (B,)
-    # (B, 3)
-    return torch.stack([at_label(log_p, y), log_p.amax(-1), entropy], dim=1) / math.log(
-        logits.shape[-1]
-    )
+    evidence = torch.stack([at_label(log_p, y), log_p.amax(-1), entropy], dim=1)
+    return evidence / math.log(logits.shape[-1])
 
 # %% ../../nbs/models/label_evidence.ipynb #53c7a2ad
 def fit_classifier(
@@ -40,8 +38,9 @@ def fit_classifier(
     num_steps: int,
     lr: float = 1e-3,
 ) -> None:
-    """Train a classifier by Adam and the cross-entropy; raises `DataRaterError` for a loss that is
-    not finite.
+    """Train a classifier by Adam and the cross-entropy; costs a gradient a step.
+
+    Raises `DataRaterError` for a loss that is not finite.
     """
     model.requires_grad_(True)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
@@ -86,9 +85,7 @@ class ReferenceDataRater(nn.Module):
         self.num_classes = num_classes
         self.reference = ToyCNN(in_channels, num_classes, image_size).requires_grad_(False)
         self.texture = TextureFeatures(in_channels)
-        self.head = nn.Sequential(
-            nn.Linear(TextureFeatures.num_features + 3, 64), nn.GELU(), nn.Linear(64, 1)
-        )
+        self.head = rating_head(TextureFeatures.num_features + 3)
 
     def fit_reference(
         self, next_batch: Callable[[], tuple[Tensor, Tensor]], num_steps: int

@@ -16,7 +16,6 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -135,11 +134,10 @@ def remove_leftovers(
     folder: Path,  # of a run
 ) -> None:
     "Delete the temporary files of writes that never came to their end."
-    for place in (folder, folder / "plots"):
-        for path in place.iterdir() if place.is_dir() else ():
-            if _LEFTOVER.fullmatch(path.name):
-                with suppress(OSError):
-                    path.unlink()
+    for path in (*folder.glob(".*"), *folder.glob("plots/.*")):
+        if _LEFTOVER.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 # %% ../../nbs/runs/checkpoints.ipynb #1eebce64
 _LOCKED: set[int] = set()  # open folders, by file descriptor
@@ -209,7 +207,7 @@ class Interruption:
         self.signal_number: int | None = None  # of the signal that came
         self._before: dict[int, Any] = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: Any) -> None:
         if self.signal_number is not None:
             # its launcher sends a signal on that others had sent already
             if "TORCHELASTIC_RUN_ID" in os.environ:

@@ -14,7 +14,8 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -54,12 +55,10 @@ def make_run_dir(config: DataRaterConfig) -> Path:
     run_dir = Path(config.output_dir) / unique
     try:
         run_dir.mkdir(parents=True)
-        try:
-            write_config(config, run_dir)
-        except OSError:
-            run_dir.rmdir()
-            raise
+        write_config(config, run_dir)
     except OSError as error:
+        with suppress(OSError):
+            run_dir.rmdir()
         raise DataRaterError(
             f"cannot write to output_dir={config.output_dir!r} ({error.strerror or error}): "
             "give a folder you may write to"
@@ -200,15 +199,15 @@ def write_figure(figure: Figure, path: Path) -> None:
 _DRAWING_SHARE = 0.05  # of a run's time; beyond it only what cannot be drawn later
 
 
-@dataclass
 class FigureQueue:
     "Figures that are due, and the folder they are written to."
 
-    folder: Path
-    # by file name: what makes the figure, and whether it cannot be drawn again later
-    due: dict[str, tuple[Callable[[], Figure], bool]] = field(default_factory=dict)
-    started: float = field(default_factory=time.perf_counter)
-    seconds: float = 0.0  # spent drawing
+    def __init__(self, folder: Path):
+        self.folder = folder
+        # by file name: what makes the figure, and whether it cannot be drawn again later
+        self.due: dict[str, tuple[Callable[[], Figure], bool]] = {}
+        self.started = time.perf_counter()
+        self.seconds = 0.0  # spent drawing
 
     def add(
         self,
@@ -261,20 +260,19 @@ def _rows_of(table: Tensor, columns: list[str], is_complete: bool) -> list[dict[
     return [{**row, "meta_step": int(row["meta_step"])} for row in rows]
 
 # %% ../../nbs/runs/folder.ipynb #28e46f9c
-@dataclass
 class RunLog:
     "The tables of a run, and the folder they are written to if `folder` is given."
 
-    folder: Path | None
-    batch_size: int
-    steps: list[dict[str, float]] = field(default_factory=list)
-    evaluations: list[dict[str, float]] = field(default_factory=list)
-    by_kind: pd.DataFrame = field(default_factory=pd.DataFrame)  # of the last evaluation
-    by_strength: pd.DataFrame = field(default_factory=pd.DataFrame)  # of the last evaluation
-    ratings: np.ndarray | None = None  # of the last evaluation
-
-    def __post_init__(self):
-        self.figures = None if self.folder is None else FigureQueue(self.folder / "plots")
+    def __init__(self, folder: Path | None, batch_size: int):
+        self.folder = folder
+        self.batch_size = batch_size
+        self.steps: list[dict[str, float]] = []
+        self.evaluations: list[dict[str, float]] = []
+        # of the last evaluation
+        self.by_kind = pd.DataFrame()
+        self.by_strength = pd.DataFrame()
+        self.ratings: np.ndarray | None = None
+        self.figures = None if folder is None else FigureQueue(folder / "plots")
 
     @property
     def history(self) -> pd.DataFrame:
