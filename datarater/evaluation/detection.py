@@ -8,7 +8,7 @@ __all__ = ['rating_quality', 'detection_quality', 'detection_by_kind', 'detectio
 
 # %% ../../nbs/evaluation/detection.ipynb #afa8c870
 import math
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -17,20 +17,23 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ..support import DataRaterError, one_line
+from datarater.support import (
+    OPEN_UNIT_INTERVAL,
+    UNIT_INTERVAL,
+    DataRaterError,
+    check_value,
+    one_line,
+)
 
 # %% ../../nbs/evaluation/detection.ipynb #94784656
 def _finite(values: ArrayLike, name: str) -> np.ndarray:  # (N,) float64
-    """The values as a one-dimensional array of finite numbers; raises `DataRaterError` if they are
-    none.
-    """
+    "The values as an array of N finite numbers; raises `DataRaterError` if they are none."
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = one_line(error)
         raise DataRaterError(
-            f"{name}: not an array of numbers ({reason}): give finite numbers of shape (N,); "
-            "a tensor needs .detach().cpu()"
+            f"{name}: not an array of numbers ({one_line(error)}): give finite numbers of shape "
+            "(N,); a tensor needs .detach().cpu()"
         ) from error
     if array.ndim != 1:
         raise DataRaterError(
@@ -57,18 +60,18 @@ def _fractions(values: ArrayLike) -> np.ndarray:  # (N,) float64
     return fractions
 
 # %% ../../nbs/evaluation/detection.ipynb #c1e57fc4
-def _same_length(min_samples: int = 1, **arrays: np.ndarray) -> None:
-    "Raise unless the arrays describe the same samples, and there are enough."
+def _same_length(**arrays: np.ndarray) -> None:
+    "Raise `DataRaterError` unless the arrays describe the same samples, at least one."
+    names = " and ".join(arrays)
     lengths = [len(array) for array in arrays.values()]
     if len(set(lengths)) > 1:
         raise DataRaterError(
-            f"{' and '.join(arrays)} have lengths {' and '.join(map(str, lengths))}, which "
+            f"{names} have lengths {' and '.join(map(str, lengths))}, which "
             "must be equal: give one value per sample, in the same order"
         )
-    if lengths[0] < min_samples:
+    if lengths[0] == 0:
         raise DataRaterError(
-            f"{' and '.join(arrays)}: no sample at all, at least one is needed: check how "
-            "they were selected"
+            f"{names}: no sample at all, at least one is needed: check how they were selected"
         )
 
 # %% ../../nbs/evaluation/detection.ipynb #92601a23
@@ -76,12 +79,14 @@ def _auroc(
     clean_ratings: np.ndarray,  # (N,)
     corrupted_ratings: np.ndarray,  # (M,)
 ) -> float:
-    """The chance that a clean sample is rated above a corrupted one, ties half; NaN if there is no
-    pair.
+    """The chance that a clean sample is rated above a corrupted one, ties half.
+
+    NaN if there is no pair.
     """
-    if len(clean_ratings) == 0 or len(corrupted_ratings) == 0:
+    sizes = [len(clean_ratings), len(corrupted_ratings)]
+    if 0 in sizes:
         return math.nan
-    is_clean = np.repeat([1, 0], [len(clean_ratings), len(corrupted_ratings)])
+    is_clean = np.repeat([1, 0], sizes)
     return float(roc_auc_score(is_clean, np.concatenate([clean_ratings, corrupted_ratings])))
 
 # %% ../../nbs/evaluation/detection.ipynb #6edee006
@@ -90,44 +95,36 @@ def rating_quality(
     corrupted_ratings: ArrayLike,  # (M,): of corrupted ones
     fractions: ArrayLike,  # (M,): how badly those are corrupted; rows with 0 do not count
 ) -> dict[str, float]:
-    """R², Spearman's ρ and AUROC of rating against corruption; 0, 0 and 0.5 for a rater that says
-    always the same, NaN for what is left undefined.
+    """R², Spearman's ρ and AUROC of rating against corruption.
+
+    0, 0 and 0.5 for a rater that says always the same; NaN for what is undefined.
     """
-    clean_ratings, corrupted_ratings = (
-        _finite(clean_ratings, "clean_ratings"),
-        _finite(corrupted_ratings, "corrupted_ratings"),
-    )
+    clean = _finite(clean_ratings, "clean_ratings")
+    corrupted = _finite(corrupted_ratings, "corrupted_ratings")
     fractions = _fractions(fractions)
-    _same_length(
-        0 if len(clean_ratings) else 1, corrupted_ratings=corrupted_ratings, fractions=fractions
-    )
-    # the others are as clean as the clean ones
-    corrupted_ratings, fractions = corrupted_ratings[fractions > 0], fractions[fractions > 0]
-    if len(fractions) == 0:
-        return {"r2": math.nan, "spearman": math.nan, "auroc": math.nan}
-    auroc = _auroc(clean_ratings, corrupted_ratings)
-    if np.ptp(fractions) == 0 or np.ptp(corrupted_ratings) == 0:
-        correlation = math.nan if np.ptp(fractions) == 0 else 0.0
-        return {"r2": correlation, "spearman": correlation, "auroc": auroc}
-    pearson = np.corrcoef(fractions, corrupted_ratings)[0, 1]
-    return {
-        "r2": float(pearson**2),
-        "spearman": float(spearmanr(fractions, corrupted_ratings).statistic),
-        "auroc": auroc,
-    }
+    if len(corrupted) or len(fractions) or not len(clean):
+        _same_length(corrupted_ratings=corrupted, fractions=fractions)
+    is_corrupted = fractions > 0
+    ratings, fractions = corrupted[is_corrupted], fractions[is_corrupted]
+    r2 = spearman = math.nan
+    if len(fractions) and np.ptp(fractions) > 0:
+        r2 = spearman = 0.0
+        if np.ptp(ratings) > 0:
+            r2 = float(np.corrcoef(fractions, ratings)[0, 1] ** 2)
+            spearman = float(spearmanr(fractions, ratings).statistic)
+    return {"r2": r2, "spearman": spearman, "auroc": _auroc(clean, ratings)}
 
 # %% ../../nbs/evaluation/detection.ipynb #d19a23bd
 def _flag_chances(
     ratings: np.ndarray,  # (N,)
     num_flagged: int,  # K, from 0 to N
 ) -> np.ndarray:  # (N,): from 0 to 1, sums to K
-    """The chance of each sample to be among the K with the lowest ratings, when ties are broken at
-    random.
-    """
+    "The chance of each sample to be among the K lowest rated, when ties are broken at random."
     if num_flagged == 0:
         return np.zeros(len(ratings))
     threshold = np.partition(ratings, num_flagged - 1)[num_flagged - 1]
-    below, tied = ratings < threshold, ratings == threshold
+    below = ratings < threshold
+    tied = ratings == threshold
     return np.where(tied, (num_flagged - below.sum()) / tied.sum(), below)
 
 # %% ../../nbs/evaluation/detection.ipynb #8e730e74
@@ -136,21 +133,15 @@ def _num_flagged(
     is_corrupted: np.ndarray,  # (N,) bool
 ) -> int:
     "Number of samples to flag: round(rate·N), at least 1."
-    if rate is None:
-        return int(is_corrupted.sum())
-    if not isinstance(rate, Real) or not 0 < rate < 1:
-        raise DataRaterError(
-            f"rate={rate!r}, allowed is a number between 0 and 1, both excluded: give 0.1 to "
-            "flag 10 %, or None for the share that is corrupted"
-        )
-    return max(1, round(rate * len(is_corrupted)))
+    rate = check_value("rate", rate, float | None, OPEN_UNIT_INTERVAL)
+    return int(is_corrupted.sum()) if rate is None else max(1, round(rate * len(is_corrupted)))
 
 # %% ../../nbs/evaluation/detection.ipynb #8867a120
 def _average_precision(is_corrupted: np.ndarray, ratings: np.ndarray) -> float:
     "Average precision with corrupted as the positive class; NaN if nothing is corrupted."
-    return (
-        float(average_precision_score(is_corrupted, -ratings)) if is_corrupted.any() else math.nan
-    )
+    if not is_corrupted.any():
+        return math.nan
+    return float(average_precision_score(is_corrupted, -ratings))
 
 # %% ../../nbs/evaluation/detection.ipynb #20b5ea14
 def detection_quality(
@@ -159,36 +150,38 @@ def detection_quality(
     # share of the samples to flag, those rated lowest; None: the share that is corrupted
     rate: float | None = None,
 ) -> dict[str, float]:
-    """AUROC, average precision, and precision and recall of the flagged (expected values under
-    random tie breaking); NaN for what is undefined.
+    """AUROC, average precision, and precision and recall of the flagged.
+
+    The last two are expected values under random tie breaking. NaN for what is undefined.
     """
-    ratings, truth = _finite(ratings, "ratings"), _finite(is_corrupted, "is_corrupted")
+    ratings = _finite(ratings, "ratings")
+    truth = _finite(is_corrupted, "is_corrupted")
     _same_length(ratings=ratings, is_corrupted=truth)
-    if not np.isin(truth, (0, 1)).all():
+    is_boolean = np.isin(truth, (0, 1))
+    if not is_boolean.all():
         raise DataRaterError(
-            f"is_corrupted: got {truth[~np.isin(truth, (0, 1))][0]:g}, allowed are booleans: "
-            "give fractions > 0"
+            f"is_corrupted: got {truth[~is_boolean][0]:g}, allowed are booleans: give fractions > 0"
         )
     truth = truth.astype(bool)
-    num_flagged, num_corrupted = _num_flagged(rate, truth), int(truth.sum())
-    # corrupted samples among the flagged
-    hits = float(_flag_chances(ratings, num_flagged)[truth].sum())
+    num_flagged = _num_flagged(rate, truth)
+    hits = float(_flag_chances(ratings, num_flagged)[truth].sum())  # flagged and corrupted
     return {
         "auroc": _auroc(ratings[~truth], ratings[truth]),
         "average_precision": _average_precision(truth, ratings),
         "precision": hits / num_flagged if num_flagged else math.nan,
-        "recall": hits / num_corrupted if num_corrupted else math.nan,
+        "recall": hits / int(truth.sum()) if truth.any() else math.nan,
     }
 
 # %% ../../nbs/evaluation/detection.ipynb #4ebde5b3
 def _kinds(kinds: ArrayLike) -> np.ndarray:  # (N,) of strings
     "Names of corruptions, one per sample; raises `DataRaterError` for what is no name."
     names = np.asarray(kinds, dtype=object)
-    wrong = [name for name in names.ravel() if not isinstance(name, str) or name == "all"]
-    if names.ndim != 1 or wrong:
-        got = f"shape {names.shape}" if names.ndim != 1 else repr(wrong[0])
+    wrong = [repr(name) for name in names.ravel() if not isinstance(name, str) or name == "all"]
+    if names.ndim != 1:
+        wrong = [f"shape {names.shape}"]
+    if wrong:
         raise DataRaterError(
-            f"kinds: got {got}, allowed are strings, one per sample, 'clean' for clean ones "
+            f"kinds: got {wrong[0]}, allowed are strings, one per sample, 'clean' for clean ones "
             "('all' is taken): give GroundTruth.kinds"
         )
     return names
@@ -204,27 +197,6 @@ def _check_agreement(kinds: np.ndarray, fractions: np.ndarray) -> None:
             "clean samples, and only they, have fraction 0; take both from the same ground truth"
         )
 
-# %% ../../nbs/evaluation/detection.ipynb #45b2a8e4
-def _kind_row(
-    ratings: np.ndarray,  # (N,)
-    fractions: np.ndarray | None,  # (N,)
-    flag_chances: np.ndarray,  # (N,): in the whole set
-    is_member: np.ndarray,  # (N,) bool: of this kind
-    is_clean: np.ndarray,  # (N,) bool
-) -> dict[str, float]:
-    "One row of `detection_by_kind`."
-    compared = is_member | is_clean
-    row = {
-        "count": int(is_member.sum()),
-        "auroc": _auroc(ratings[is_clean], ratings[is_member]),
-        "average_precision": _average_precision(is_member[compared], ratings[compared]),
-        "recall": float(flag_chances[is_member].mean()) if is_member.any() else math.nan,
-    }
-    if fractions is not None:
-        quality = rating_quality(ratings[is_clean], ratings[is_member], fractions[is_member])
-        row |= {"spearman": quality["spearman"], "r2": quality["r2"]}
-    return row
-
 # %% ../../nbs/evaluation/detection.ipynb #fa369fc0
 def detection_by_kind(
     ratings: ArrayLike,  # (N,): higher = better data
@@ -233,34 +205,40 @@ def detection_by_kind(
     rate: float | None = None,  # share of the whole set to flag; None: the share that is corrupted
 ) -> pd.DataFrame:  # a row per kind, in alphabetical order, then "all"
     "How well each kind of corruption is told from the clean samples; NaN for what is undefined."
-    ratings, kinds = _finite(ratings, "ratings"), _kinds(kinds)
+    ratings = _finite(ratings, "ratings")
+    kinds = _kinds(kinds)
     _same_length(ratings=ratings, kinds=kinds)
     if fractions is not None:
         fractions = _fractions(fractions)
         _same_length(kinds=kinds, fractions=fractions)
         _check_agreement(kinds, fractions)
-    is_clean = kinds == "clean"
-    flag_chances = _flag_chances(ratings, _num_flagged(rate, ~is_clean))
-    members = {kind: kinds == kind for kind in sorted(set(kinds[~is_clean]))} | {"all": ~is_clean}
-    rows = {
-        kind: _kind_row(ratings, fractions, flag_chances, is_member, is_clean)
-        for kind, is_member in members.items()
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("kind")
-    num_flagged = flag_chances.sum()
-    precision = flag_chances[~is_clean].sum() / num_flagged if num_flagged else math.nan
-    table.insert(4, "precision", [math.nan] * (len(table) - 1) + [precision])
-    return table
+    clean = kinds == "clean"
+    chances = _flag_chances(ratings, _num_flagged(rate, ~clean))  # in the whole set
+    rows = {}
+    for kind in [*sorted(set(kinds[~clean])), "all"]:
+        members = ~clean if kind == "all" else kinds == kind
+        compared = members | clean
+        rows[kind] = {
+            "count": int(members.sum()),
+            "auroc": _auroc(ratings[clean], ratings[members]),
+            "average_precision": _average_precision(members[compared], ratings[compared]),
+            "recall": chances[members].mean() if members.any() else math.nan,
+            "precision": math.nan,
+        }
+        if fractions is not None:
+            quality = rating_quality(ratings[clean], ratings[members], fractions[members])
+            rows[kind] |= {name: quality[name] for name in ("spearman", "r2")}
+    if chances.any():
+        rows["all"]["precision"] = chances[~clean].sum() / chances.sum()
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("kind")
 
 # %% ../../nbs/evaluation/detection.ipynb #688b3cda
 def _bin_edges(bins: int | ArrayLike) -> np.ndarray:  # (num_bins + 1,)
     "Edges of equal bins of (0, 1], or the given edges, checked."
-    is_count = isinstance(bins, Integral) and not isinstance(bins, bool)
-    edges = (
-        np.linspace(0, 1, max(bins, 0) + 1).round(12)
-        if is_count
-        else _finite(np.atleast_1d(bins), "bins")
-    )
+    if isinstance(bins, Integral):
+        edges = np.linspace(0, 1, max(bins, 0) + 1).round(12)
+    else:
+        edges = _finite(np.atleast_1d(bins), "bins")
     if len(edges) < 2 or edges[0] < 0 or edges[-1] > 1 or (np.diff(edges) <= 0).any():
         raise DataRaterError(
             f"bins={bins!r}, allowed is a number of bins from 1, or at least two rising "
@@ -275,27 +253,18 @@ def detection_by_strength(
     # number of equal bins of (0, 1], or their edges; a fraction outside the edges is in no row
     bins: int | ArrayLike = 5,
 ) -> pd.DataFrame:  # a row per bin: lower, upper, count, auroc, mean_rating, std_rating
-    """How well corrupted samples are told from the clean ones (fraction 0), by strength; an empty
-    bin has NaN.
-    """
-    ratings, fractions, edges = _finite(ratings, "ratings"), _fractions(fractions), _bin_edges(bins)
+    "How well corrupted samples are told from clean ones (fraction 0) by strength; NaN if none."
+    ratings = _finite(ratings, "ratings")
+    fractions = _fractions(fractions)
+    edges = _bin_edges(bins)
     _same_length(ratings=ratings, fractions=fractions)
     rows = []
-    for lower, upper in zip(edges[:-1], edges[1:], strict=True):
-        inside = ratings[(fractions > lower) & (fractions <= upper)]
-        mean, std = (inside.mean(), inside.std()) if len(inside) else (math.nan, math.nan)
+    for lower, upper in zip(edges, edges[1:]):
+        inside = pd.Series(ratings[(fractions > lower) & (fractions <= upper)])
         auroc = _auroc(ratings[fractions == 0], inside)
-        rows.append(
-            {
-                "lower": lower,
-                "upper": upper,
-                "count": len(inside),
-                "auroc": auroc,
-                "mean_rating": mean,
-                "std_rating": std,
-            }
-        )
-    return pd.DataFrame(rows)
+        rows.append((lower, upper, len(inside), auroc, inside.mean(), inside.std(ddof=0)))
+    columns = ["lower", "upper", "count", "auroc", "mean_rating", "std_rating"]
+    return pd.DataFrame(rows, columns=columns)
 
 # %% ../../nbs/evaluation/detection.ipynb #9d484a44
 def plot_detection_by_strength(
@@ -303,30 +272,15 @@ def plot_detection_by_strength(
     ax: Axes,
     label: str | None = None,  # name of the rater or kind, for the legend
 ) -> Axes:
-    """AUROC against clean over the middle of each bin, with the guess line; call it again to add a
-    line.
-    """
+    "AUROC over the middle of each bin, with the guess line; call it again to add a line."
     drawn = sum(line.get_gid() == "auroc" for line in ax.lines)
     if drawn == 0:
         ax.axhline(0.5, color="0.6", linewidth=1, label="guessing")
-    style, marker = [("-", "o"), ("--", "s"), ("-.", "^"), (":", "D")][drawn % 4]
+    style = ("-o", "--s", "-.^", ":D")[drawn % 4]
     middles = (table["lower"] + table["upper"]) / 2
-    ax.plot(
-        middles,
-        table["auroc"],
-        style,
-        color="black",
-        marker=marker,
-        markersize=4,
-        label=label,
-        gid="auroc",
-    )
-    ax.set(
-        xlabel="corruption fraction (middle of the bin)",
-        ylabel="AUROC against clean",
-        xlim=(0, 1),
-        ylim=(0, 1.03),
-    )
+    ax.plot(middles, table["auroc"], style, color="black", markersize=4, label=label, gid="auroc")
+    ax.set_xlabel("corruption fraction (middle of the bin)")
+    ax.set(ylabel="AUROC against clean", xlim=(0, 1), ylim=(0, 1.03))
     ax.legend(loc="lower right")
     return ax
 
@@ -339,30 +293,17 @@ def precision_at_known_rate(
     """Average precision, and precision (here the same as recall) when the known share is flagged,
     with clean and corrupted samples mixed as in the training data.
     """
-    clean_ratings, corrupted_ratings = (
-        _finite(clean_ratings, "clean_ratings"),
-        _finite(corrupted_ratings, "corrupted_ratings"),
-    )
-    if not isinstance(corruption_probability, Real) or not 0 <= corruption_probability <= 1:
-        raise DataRaterError(
-            f"corruption_probability={corruption_probability!r}, allowed is a number from 0 "
-            "to 1: give 0.1 if 10 % of the training data are corrupted"
-        )
-    odds = (
-        corruption_probability / (1 - corruption_probability)
-        if corruption_probability < 1
-        else math.inf
-    )
-    num_corrupted = int(min(len(corrupted_ratings), round(min(odds * len(clean_ratings), 1e9))))
+    clean = _finite(clean_ratings, "clean_ratings")
+    corrupted = _finite(corrupted_ratings, "corrupted_ratings")
+    share = check_value("corruption_probability", corruption_probability, float, UNIT_INTERVAL)
+    odds = share / (1 - share) if share < 1 else math.inf
+    num_corrupted = min(len(corrupted), round(min(odds * len(clean), 1e9)))
     if num_corrupted == 0:
         return {"average_precision": math.nan, "precision": math.nan}
-    num_clean = int(min(len(clean_ratings), round(num_corrupted / odds)))
-    is_corrupted = np.repeat([False, True], [num_clean, num_corrupted])
+    num_clean = min(len(clean), round(num_corrupted / odds))
     draw = np.random.default_rng(0)  # not the first ones: a test set may be sorted
-    chosen = [
-        draw.permutation(ratings)[:count]
-        for ratings, count in ((clean_ratings, num_clean), (corrupted_ratings, num_corrupted))
-    ]
+    chosen = [draw.permutation(clean)[:num_clean], draw.permutation(corrupted)[:num_corrupted]]
+    is_corrupted = np.repeat([False, True], [num_clean, num_corrupted])
     quality = detection_quality(np.concatenate(chosen), is_corrupted)
     return {name: quality[name] for name in ("average_precision", "precision")}
 
@@ -371,8 +312,7 @@ def is_trained_on(
     fractions: ArrayLike,  # (N,): from 0 (clean) to 1
     fraction_range: tuple[float, float],  # of the training data
 ) -> np.ndarray:  # (N,) of bool
-    """Which fractions the training data have too: those in the range, and 1, which stands for kinds
-    without degrees.
-    """
-    fractions, (low, high) = _fractions(fractions), fraction_range
+    "Which fractions training data have: those in the range, and 1, for kinds without degrees."
+    fractions = _fractions(fractions)
+    low, high = fraction_range
     return ((fractions >= low) & (fractions <= high)) | (fractions == 1)
