@@ -19,11 +19,12 @@ from runs import configuration, run_all, spread
 
 from datarater import get_dataset_loaders
 from datarater.data import show_images
+from datarater.evaluation import plot_rating_against_corruption
 from datarater.method import rate_many
 from datarater.runs import (
-    dataset_of,
     DataRaterConfig,
     MetaTrainingResult,
+    dataset_of,
     make_evaluation_set,
     run_meta_training,
 )
