@@ -29,7 +29,6 @@ __all__, __getattr__, __dir__ = lazy_names(
             "ATTACKS",
             "AttackPlan",
             "check_evaluation",
-            "evaluate_file",
             "evaluate_robustness",
             "measure_robustness",
         ],

@@ -5,16 +5,14 @@
 # %% auto #0
 __all__ = ['ATTACKS', 'MIN_SAMPLES', 'UnitRange', 'AttackPlan', 'make_attack', 'Robustness', 'measure_robustness',
            'accuracy_over_eps', 'plot_accuracy_over_eps', 'show_adversarial', 'Check', 'check_evaluation', 'Evaluation',
-           'evaluate_robustness', 'evaluate_file']
+           'evaluate_robustness']
 
 # %% ../../nbs/05_adversarial.ipynb #4b27fe87
 import copy
 import math
-import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from numbers import Integral
 from typing import Any
 
 import pandas as pd
@@ -23,20 +21,9 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from datarater.data import (
-    first_samples,
-    seeded_generator,
-    show_images,
-)
+from ..data import show_images
 from ..method import NORMS, check_attack, check_reach
 from ..models import check_targets, fit_classifier, logits_of
-from datarater.runs import (
-    MAX_EVALUATION_SAMPLES,
-    DataRaterConfig,
-    dataset_of,
-    get_dataset_loaders,
-    load_classifier,
-)
 from datarater.support import (
     COUNT,
     FINITE,
@@ -576,64 +563,3 @@ def evaluate_robustness(
     "Robust accuracy of any classifier, with sanity checks."
     result = measure_robustness(model, x, y, plan, value_range, progress=progress)
     return Evaluation(result, check_evaluation(model, x, y, result, value_range))
-
-# %% ../../nbs/05_adversarial.ipynb #677c3a2b
-def _plan_for(
-    config: DataRaterConfig, attack: str, num_restarts: int, given: Collection[str]
-) -> AttackPlan:
-    """The attack of a configuration, of which the settings named in `given` were asked for by the
-    user.
-    """
-    # a run's step suits its own ball
-    own_ball = config.attack and not {"attack_eps", "attack_eval_steps", "attack_norm"} & set(given)
-    return AttackPlan(
-        attack=attack,
-        eps=config.attack_eps,
-        num_steps=100
-        if attack == "autoattack" and "attack_eval_steps" not in given
-        else config.attack_eval_steps,
-        step_size=config.attack_step_size if own_ball or "attack_step_size" in given else None,
-        norm=config.attack_norm,
-        num_restarts=num_restarts,
-        seed=config.seed,
-    )
-
-# %% ../../nbs/05_adversarial.ipynb #d48371aa
-def evaluate_file(
-    path: str | os.PathLike,  # a run's folder, or a file with a state dict
-    attack: str = "pgd",  # a key of ATTACKS
-    num_samples: int = 1_000,  # of the test data
-    num_restarts: int = 1,
-    progress: bool = False,
-    # of `DataRaterConfig`; attack_eps, attack_eval_steps, attack_step_size, attack_norm and seed
-    # make the attack
-    **settings: Any,
-) -> Evaluation:
-    "Robust accuracy, on test data, of a run's inner model or of a classifier in a file."
-    if not isinstance(num_samples, Integral) or num_samples < 1:
-        raise DataRaterError(
-            f"num_samples={num_samples} is not allowed: give a whole number of at least 1"
-        )
-    model, config = load_classifier(path, **settings)
-    plan = _plan_for(config, attack, num_restarts, settings)
-    dataset = dataset_of(config)
-    x, y = first_samples(
-        get_dataset_loaders(config)[2],
-        max(num_samples, MAX_EVALUATION_SAMPLES),
-        config.device,
-    )
-    # test data may be sorted
-    chosen = torch.randperm(len(x), generator=seeded_generator(config.seed, "evaluated samples"))[
-        :num_samples
-    ].to(x.device)
-    evaluation = evaluate_robustness(
-        model, x[chosen], y[chosen], plan, dataset.value_range, progress
-    )
-    origin = {
-        "dataset_name": config.dataset_name,
-        "inner_model_class": config.inner_model_class,
-        "value_range": dataset.value_range,
-        "device": config.device,
-        "torch": torch.__version__,
-    }
-    return replace(evaluation, origin=origin)
