@@ -19,7 +19,15 @@ from provenance import command_line, parser_of, write_result
 from runs import configuration
 
 from datarater.data import seeded_generator, seeded_globally
-from datarater.method import Batch, population_weight_gradient
+from datarater.method import (
+    INNER_OPTIMIZERS,
+    Batch,
+    InnerTask,
+    Member,
+    exact_kernels,
+    make_engine,
+    model_loss,
+)
 from datarater.runs import DataRaterConfig, set_up
 
 FRACTION_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -59,8 +67,13 @@ def rows_of(
     config = DataRaterConfig(**settings_of(inner_lr, attack_eps, data_dir))
     shape = (config.num_inner_models, config.inner_steps, config.batch_size)  # (P, T, B)
     with seeded_globally(config.seed):
-        parts = set_up(config)
-        dataset = parts.inner_stream.loader.dataset
+        data, learner = set_up(config)
+        population = learner.population
+        optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
+        task = InnerTask(model_loss(data.inner_model, data.loss_type), optimizer)
+        task = data.adversary.arm(task)
+        engine = make_engine("reverse", data.execution)
+        dataset = data.inner_stream.loader.dataset
         generator = seeded_generator(config.seed, "ages")
         seen = []
         weights = torch.full(shape, 1 / config.batch_size)
@@ -68,20 +81,14 @@ def rows_of(
             indices = torch.randint(len(dataset), (math.prod(shape),), generator=generator)
             truth = dataset.batch_with_truth(indices)
             drawn: Batch = tuple(tensor.unflatten(0, shape) for tensor in truth[:2])
-            outer = parts.outer_stream.next(config.num_inner_models)
-            inner, outer = parts.adversary.add_starts(drawn, outer)
-            step = population_weight_gradient(
-                parts.loss_fn,
-                parts.optimizer,
-                parts.population.params,
-                parts.population.state,
-                weights,
-                inner,
-                outer,
-                **parts.adversary.hooks(parts.loss_fn),
-            )
-            parts.population.params = step.inner_params
-            parts.population.state = step.optimizer_state
+            outer = data.outer_stream.next(config.num_inner_models)
+            seeds = data.adversary.draw_seeds(config.num_inner_models)
+            inner, outer = data.adversary.add_starts(drawn, outer, seeds)
+            members = Member(population.params, population.state, inner, outer)
+            with exact_kernels():
+                step = engine.weight_gradient(task, members, weights)
+            population.params = step.inner_params
+            population.state = step.optimizer_state
             # (P, T, B): up is better
             push = (step.weight_gradient.mean(-1, keepdim=True) - step.weight_gradient).double()
             fractions = truth.fractions.view(push.shape)

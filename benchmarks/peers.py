@@ -17,11 +17,18 @@ from torch.func import functional_call, stack_module_state
 from datarater.method import (
     SGD,
     Adam,
+    InnerTask,
+    Member,
+    MetaGradient,
     OptimizerState,
     Params,
     Recorded,
+    exact_kernels,
+    lean_loss,
+    make_engine,
     meta_gradient,
     model_loss,
+    rate_many,
     stack_trees,
 )
 from datarater.models import construct_model
@@ -39,6 +46,17 @@ class Problem:
     state: OptimizerState
     inner: tuple[Tensor, Tensor]  # (P, T, B, ...), (P, T, B)
     outer: tuple[Tensor, Tensor]  # (P, B, ...), (P, B)
+
+    @property
+    def members(self) -> Member:
+        "The population and its data, as the library takes them."
+        return Member(self.params, self.state, self.inner, self.outer)
+
+    @property
+    def task(self) -> InnerTask:
+        "What its inner models share, with the layers that suit higher derivatives."
+        loss_fn = lean_loss(model_loss(self.models[0], "cross_entropy"))
+        return InnerTask(loss_fn, RULES[self.optimizer])
 
 
 # so small because Adam's eps stands in three different places in PyTorch, `higher` and TorchOpt
@@ -169,25 +187,24 @@ PEERS = {
 
 
 def our_way(
-    problem: Problem, estimator: str = "reverse", execution: str = "loop", **options: object
+    problem: Problem, estimator: str = "reverse", execution: str = "loop"
 ) -> Callable[[], None]:
     "Ours, as a run does it: recorded on a GPU, at the first call."
-    loss_fn = model_loss(problem.models[0], "cross_entropy")
-    rule = RULES[problem.optimizer]
-    differentiate = Recorded(
-        partial(
-            meta_gradient,
-            problem.rater,
-            loss_fn,
-            rule,
-            estimator=estimator,
-            execution=execution,
-            **options,
-        )
-    )
+    rater, task = problem.rater, problem.task
+    engine = make_engine(estimator, execution)
+
+    def rate_fn(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return rate_many(rater, x, y, params)
+
+    def by_engine(members: Member) -> MetaGradient:
+        with exact_kernels():
+            parameters = dict(rater.named_parameters())
+            return meta_gradient(rate_fn, parameters, task, members, engine=engine)
+
+    differentiate = Recorded(by_engine)
 
     def by_us() -> None:
-        step = differentiate(problem.params, problem.state, problem.inner, problem.outer)
+        step = differentiate(problem.members)
         for name, parameter in problem.rater.named_parameters():
             parameter.grad = step.member_gradients[name].sum(0)
 

@@ -29,16 +29,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from peers import (
-    PEERS,
-    RULES,
-    Problem,
-    by_loop,
-    largest_difference,
-    make_problem,
-    our_way,
-    train_plainly,
-)
+from peers import PEERS, Problem, by_loop, largest_difference, make_problem, our_way, train_plainly
 from provenance import COMMIT, ROOT, memory_of, parser_of, write_result
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -47,21 +38,25 @@ from datarater.data import TensorDataRaterDataset, register_dataset
 from datarater.method import (
     EXECUTIONS,
     Compiler,
+    Member,
     Recorded,
+    Unrolled,
+    exact_kernels,
+    make_engine,
     model_loss,
-    population_weight_gradient,
     rate_many,
     resolve_engine,
     work_per_tensor,
 )
+from datarater.models import construct_model
 from datarater.runs import (
+    CheckedSteps,
     DataRaterConfig,
-    Parts,
+    Evaluator,
+    Ranks,
     RunLog,
-    evaluate,
     run_meta_training,
     set_up,
-    take_meta_step,
 )
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
@@ -181,20 +176,16 @@ def unrolled(
     "Ours without the rater's own forward and backward pass."
     # (P, T, B)
     weights = torch.full_like(problem.inner[0][:, :, :, 0, 0, 0], 1 / problem.inner[0].shape[2])
-    loss_fn = model_loss(problem.models[0], "cross_entropy")
-    differentiate = partial(
-        population_weight_gradient,
-        loss_fn,
-        RULES[problem.optimizer],
-        estimator=estimator,
-        execution=execution,
-        compiler=compiler,
-    )
+    engine = make_engine(estimator, execution, compiler)
+    task = problem.task
+
+    def differentiate(members: Member, weights: Tensor) -> Unrolled:
+        with exact_kernels():
+            return engine.weight_gradient(task, members, weights)
+
     if record:
         differentiate = Recorded(differentiate)
-    return lambda: differentiate(
-        problem.params, problem.state, weights, problem.inner, problem.outer
-    )
+    return lambda: differentiate(problem.members, weights)
 
 
 def light_rater(device: str, repeats: int) -> dict[str, Any]:
@@ -395,15 +386,19 @@ def endless(samples: Dataset, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
         yield from loader
 
 
-def plain_run(parts: Parts, device: str) -> tuple[Callable[[], None], Callable[[], None]]:
+def plain_run(
+    config: DataRaterConfig,
+    evaluator: Evaluator,  # of a run with this configuration
+    rater: nn.Module,
+    device: str,
+) -> tuple[Callable[[], None], Callable[[], None]]:
     "A meta-step (`by_loop`) and an evaluation as scripts for this paper do them, sample by sample."
-    config = parts.config
-    rater = parts.rater
     num_models = config.num_inner_models
-    train = parts.inner_stream.loader.dataset.original_subset
-    val = parts.outer_stream.loader.dataset
-    test = parts.evaluation.clean
-    models = [parts.population.make_model(p) for p in range(num_models)]
+    train = evaluator.data.inner_stream.loader.dataset.original_subset
+    val = evaluator.data.outer_stream.loader.dataset
+    test = evaluator.samples.clean
+    models = [construct_model(config.inner_model_class, seed=p) for p in range(num_models)]
+    models = [model.to(device) for model in models]
     optimizer = torch.optim.Adam(rater.parameters(), lr=config.outer_lr)
 
     def batches_of(part: Any, probability: float) -> Iterator[tuple[Tensor, ...]]:
@@ -469,30 +464,27 @@ def run(device: str, repeats: int) -> dict[str, Any]:
         config = DataRaterConfig(
             recipe="mnist_v1", dataset_name="mnist_shaped", device=device, output_dir=folder
         )
-        parts = set_up(config)
+        data, learner = set_up(config)
+        evaluator = Evaluator(config, data)
+        take_step = CheckedSteps(config, Ranks(), learner)
         log = RunLog(Path(folder), config.batch_size)
-        num_inner = config.num_inner_models * config.inner_steps
         fixed = make_problem(
             "ToyCNN", config.num_inner_models, config.inner_steps, config.batch_size, "sgd", device
         )
-        plain_step, plain_evaluation = plain_run(parts, device)
-        steps = iter(range(1, 10**6))
+        plain_step, plain_evaluation = plain_run(config, evaluator, learner.rater, device)
 
         def whole_evaluation() -> None:
-            evaluate(parts, log, len(log.steps))
+            evaluator.evaluate(learner, log)
             # all figures each time, which a run puts off where it would take too long
             log.figures.draw(everything=True)
 
         def whole_step() -> None:
-            meta_step = next(steps)
-            log.steps.append({"meta_step": meta_step, **take_meta_step(parts, meta_step)})
+            step = take_step(learner, *data.next_batches())
+            log.steps.append({"meta_step": learner.num_steps, **step})
 
         ways = {
-            "bare": our_way(fixed, *parts.engine),
-            "data": lambda: (
-                parts.inner_stream.next(num_inner),
-                parts.outer_stream.next(config.num_inner_models),
-            ),
+            "bare": our_way(fixed, *engine_of(fixed, device)),
+            "data": data.next_batches,
             "step": whole_step,
             "evaluation": whole_evaluation,
             "plain step": plain_step,

@@ -41,6 +41,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "OptimizerState",
             "Params",
             "SGD",
+            "Unrolled",
             "batch_weights",
             "detached",
             "effective_sample_size",

@@ -14,7 +14,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "config_to_yaml",
             "default_device",
         ],
-        "distributed": ["is_launched", "joined_ranks"],
+        "distributed": ["Ranks", "is_launched", "joined_ranks"],
         "evaluate": ["EvaluationSet", "Evaluator", "MAX_EVALUATION_SAMPLES", "make_evaluation_set"],
         "folder": [
             "RunLog",
@@ -28,6 +28,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         ],
         "setup": ["RunData", "dataset_of", "get_dataset_loaders", "set_up"],
         "training": [
+            "CheckedSteps",
             "MetaTrainingError",
             "MetaTrainingResult",
             "Run",
