@@ -29,38 +29,38 @@ from datarater.support import (
 )
 
 # %% ../../nbs/method/attacks.ipynb #cd07c163
-def _per_sample(values: Tensor, like: Tensor) -> Tensor:
+def _per_sample(values, like):
     "(B,) -> (B, 1, ...): broadcasts over the axes of a sample."
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
-def _at_least_tiny(x: Tensor) -> Tensor:
+def _at_least_tiny(x):
     "Zeros replaced by the smallest normal number, so that zero can be divided by."
     return x.clamp_min(torch.finfo(x.dtype).tiny)
 
 # %% ../../nbs/method/attacks.ipynb #e5e73b1f
-def _largest(x: Tensor) -> Tensor:  # (B,)
+def _largest(x):  # (B,)
     return x.abs().flatten(1).amax(1)
 
 
-def _length(x: Tensor) -> Tensor:  # (B,)
+def _length(x):  # (B,)
     return x.flatten(1).norm(dim=1)
 
 
-def _unit_length(gradient: Tensor) -> Tensor:
+def _unit_length(gradient):
     scaled = gradient / _per_sample(_at_least_tiny(_largest(gradient)), gradient)
     return scaled / _per_sample(_at_least_tiny(_length(scaled)), gradient)
 
 # %% ../../nbs/method/attacks.ipynb #2e51a8c4
-def _shorten(delta: Tensor, radius: float) -> Tensor:
+def _shorten(delta, radius):
     return delta * _per_sample((radius / _at_least_tiny(_length(delta))).clamp(max=1), delta)
 
 # %% ../../nbs/method/attacks.ipynb #dd89f3a3
-def _draw_cube(like: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_cube(like, generator):
     return torch.rand(like.shape, generator=generator, dtype=like.dtype) * 2 - 1
 
 
-def _draw_ball(like: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_ball(like, generator):
     direction = _unit_length(torch.randn(like.shape, generator=generator, dtype=like.dtype))
     radius = torch.rand(len(like), generator=generator, dtype=like.dtype) ** (
         1 / math.prod(like.shape[1:])
@@ -167,12 +167,10 @@ def check_reach(
         )
 
 # %% ../../nbs/method/attacks.ipynb #35d42c79
-def _losses_and_gradient(
-    loss_fn: LossFunction, params: Params, x: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor]:
+def _losses_and_gradient(loss_fn, params, x, y):
     "The loss of each sample (B,), and its gradient in that sample (B, ...)."
 
-    def total_loss(x: Tensor) -> tuple[Tensor, Tensor]:
+    def total_loss(x):
         losses = loss_fn(params, x, y)
         return losses.sum(), losses
 
@@ -180,7 +178,7 @@ def _losses_and_gradient(
     return losses, gradient
 
 # %% ../../nbs/method/attacks.ipynb #12802aca
-def _better(best: Tensor, largest: Tensor, x: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+def _better(best, largest, x, losses):
     "Sample by sample, the point with the larger loss, and that loss."
     return torch.where(_per_sample(losses > largest, x), x, best), torch.maximum(losses, largest)
 
@@ -207,7 +205,7 @@ def pgd(
     radius = attack.eps * (high - low)
     size = attack.step_size * (high - low)
 
-    def inside(delta: Tensor) -> Tensor:
+    def inside(delta):
         return (x + geometry.project(delta, radius)).clamp(low, high)
 
     adversarial = x if start is None else inside(start)
@@ -261,7 +259,7 @@ def adversarial_loss(
     theorem leaves the gradient of the maximum as it is.
     """
 
-    def outer_loss(params: Params, x: Tensor, y: Tensor, start: Tensor) -> tuple[Tensor, dict]:
+    def outer_loss(params, x, y, start):
         constant = detached(params)
         worst = perturb(loss_fn, constant, x, y, start)
         adversarial = loss_fn(params if adversarial_frac > 0 else constant, worst, y).mean()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from datarater.method.inner_loop import (
@@ -44,9 +44,7 @@ from ..support import DataRaterError, lookup, one_line
 
 # %% ../../nbs/method/engines.ipynb #6866c581
 @torch.enable_grad()
-def _recorded_gradient(
-    task: InnerTask, params: Params, weights: Tensor, batch: Batch, create_graph: bool
-) -> tuple[Params, Params]:
+def _recorded_gradient(task, params, weights, batch, create_graph):
     "The inner gradient by autograd; and the variables, θ and w, that it can be differentiated in."
     variables = {name: p.detach().requires_grad_() for name, p in params.items()}
     w = weights.detach().requires_grad_()
@@ -54,30 +52,24 @@ def _recorded_gradient(
     return gradient_by_name(loss, variables, create_graph), {"w": w, **variables}
 
 
-def _gradient_to_forget(
-    task: InnerTask, params: Params, weights: Tensor, batch: Batch
-) -> tuple[Params, None]:
+def _gradient_to_forget(task, params, weights, batch):
     gradient, _ = _recorded_gradient(task, params, weights, batch, create_graph=False)
     return gradient, None
 
 
 @torch.enable_grad()
-def _judge_by_autograd(
-    task: InnerTask, params: Params, outer_batch: Batch
-) -> tuple[Tensor, dict[str, Tensor], Params]:
+def _judge_by_autograd(task, params, outer_batch):
     variables = {name: p.detach().requires_grad_() for name, p in params.items()}
     loss, parts = task.judge(variables, outer_batch)
     return loss.detach(), detached(parts), gradient_by_name(loss.sum(), variables)
 
 # %% ../../nbs/method/engines.ipynb #af65dff2
-def _products_by_autograd(
-    task: InnerTask, params: Params, weights: Tensor, batch: Batch, kept: None, is_first: bool
-) -> tuple[Params, Callable[[Params], tuple[Params, Tensor]]]:
+def _products_by_autograd(task, params, weights, batch, kept, is_first):
     "The gradient made again, and both products by going backwards through it."
     gradient, variables = _recorded_gradient(task, params, weights, batch, create_graph=True)
     wanted = {"w": variables["w"]} if is_first else variables
 
-    def products(v: Params) -> tuple[Params, Tensor]:
+    def products(v):
         moving = [name for name, value in gradient.items() if value.requires_grad]
         if not moving:
             return tree_map(torch.zeros_like, variables), torch.zeros_like(weights)
@@ -115,11 +107,11 @@ ESTIMATORS: dict[str, Callable[[InnerTask, Member, Tensor], Unrolled]] = {
 
 # %% ../../nbs/method/engines.ipynb #e6edb90f
 def _autograd_at_once(
-    estimate: Callable[[InnerTask, Member, Tensor], Unrolled],
-    task: InnerTask,
-    members: Member,  # (P, ...)
-    weights: Tensor,  # (P, T, B)
-) -> Unrolled:
+    estimate,
+    task,
+    members,  # (P, ...)
+    weights,  # (P, T, B)
+):
     "An estimator by autograd for a whole population: around mapped functions."
     judge = vmap(lambda params, *outer_batch: task.judge(params, outer_batch))
     step = SimpleNamespace(step=vmap(task.optimizer.step))
@@ -150,7 +142,7 @@ def make_engine(
     if estimator != "mixed" and execution == "vmap":
         return Engine(partial(_autograd_at_once, estimate), mapped, estimator == "recompute")
 
-    def weight_gradient(task: InnerTask, members: Member, weights: Tensor) -> Unrolled:
+    def weight_gradient(task, members, weights):
         member = partial(estimate, task)
         if compiler is None:
             return mapped(member)(members, weights)
@@ -175,7 +167,7 @@ def exact_kernels() -> Iterator[None]:
 
 
 @contextmanager
-def _switched(part: Any, switch: str, on: Any, off: Any) -> Iterator[None]:
+def _switched(part, switch, on, off):
     """Context in which a switch of PyTorch's, if it is there and on, is off.
 
     One that PyTorch refuses to read was set by its other, newer kind.
@@ -200,7 +192,7 @@ def lean_loss(loss_fn: LossFunction) -> LossFunction:
         "give meta_gradient='recompute' to save memory"
     )
 
-    def losses(params: Params, x: Tensor, y: Tensor) -> Tensor:
+    def losses(params, x, y):
         with lean_layers(), torch.autograd.graph.disable_saved_tensors_hooks(refusal):
             return loss_fn(params, x, y)
 
@@ -261,7 +253,7 @@ def resolve_engine(
     )
 
 # %% ../../nbs/method/engines.ipynb #638fc8dd
-def _signature(leaves: list[Tensor], structure: TreeSpec) -> tuple:
+def _signature(leaves, structure):
     "What a trace or recording of a call with such tensors is good for."
     return str(structure), tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
 
@@ -299,7 +291,7 @@ class Compiler:
                 )
             return self.traces[signature](*trees)
 
-    def _compile(self, function: Callable[..., Any], trees: tuple) -> Callable[..., Any]:
+    def _compile(self, function, trees):
         trace = make_fx(function)(*trees)
         trace.graph.eliminate_dead_code()
         trace.recompile()
@@ -345,7 +337,7 @@ class Recorded:
             self.recordings[signature] = self._record(leaves, structure)
         return self.recordings[signature](*trees)
 
-    def _record(self, leaves: list[Tensor], structure: TreeSpec) -> Callable[..., Any]:
+    def _record(self, leaves, structure):
         "A CUDA graph of the function behind copies of its arguments."
         device, inputs = leaves[0].device, [leaf.clone() for leaf in leaves]
         trees, graph, stream = (
@@ -354,7 +346,7 @@ class Recorded:
             torch.cuda.Stream(device),
         )
 
-        def play(*trees: Any) -> Any:
+        def play(*trees):
             with torch.cuda.device(device):
                 torch._foreach_copy_(inputs, tree_flatten(trees)[0])
                 graph.replay()

@@ -35,13 +35,13 @@ def as_it_is(params: Params, x: Tensor, y: Tensor) -> Batch:
     return x, y
 
 # %% ../../nbs/03_inner_loop.ipynb #eb4d596b
-def _buffer(state: OptimizerState, name: str) -> Params:
+def _buffer(state, name):
     "The part of a flat state that belongs to one buffer, by parameter name."
     prefix = f"{name}/"
     return {k.removeprefix(prefix): value for k, value in state.items() if k.startswith(prefix)}
 
 
-def _buffers(**buffers: Params) -> OptimizerState:
+def _buffers(**buffers):
     "The flat state made of some buffers; the inverse of `_buffer`."
     return {f"{name}/{k}": value for name, buffer in buffers.items() for k, value in buffer.items()}
 
@@ -260,7 +260,7 @@ class Adam:
         return new_params, _buffers(mean=mean, square=square, count={"steps": count})
 
 
-def _decayed(average: Params, decay: float, new: Params) -> Params:
+def _decayed(average, decay, new):
     "Exponential moving averages, one step on."
     return {k: decay * value + (1 - decay) * new[k] for k, value in average.items()}
 
@@ -280,14 +280,14 @@ def weighted_gradient(
 ) -> tuple[Params, Tensor]:  # g, and the losses ℓ (B,) it was taken of
     "∇_θ Σ w_i ℓ_i(θ), and the losses ℓ_i(θ). Cost: one forward and one backward pass."
 
-    def weighted_loss(params: Params) -> tuple[Tensor, Tensor]:
+    def weighted_loss(params):
         losses = loss_fn(params, *batch)
         return weights @ losses, losses
 
     return grad(weighted_loss, has_aux=True)(params)
 
 # %% ../../nbs/03_inner_loop.ipynb #9432a9f6
-def _derivative_along(direction: Params, function: Callable[[Params], Any], params: Params) -> Any:
+def _derivative_along(direction, function, params):
     "The derivative of `function` at `params` along `direction`, by forward mode."
     with warnings.catch_warnings():  # PyTorch 2.14 warns of a deprecation in its own code
         message = "`torch.jit.script` is deprecated"
@@ -341,27 +341,21 @@ def unroll_stepwise(
     return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, parts)
 
 # %% ../../nbs/03_inner_loop.ipynb #8dee7255
-def _kept_gradient(
-    task: InnerTask, params: Params, weights: Tensor, batch: Batch
-) -> tuple[Params, Params]:
+def _kept_gradient(task, params, weights, batch):
     gradient, _ = weighted_gradient(task.loss_fn, params, weights, batch)
     return gradient, gradient
 
 
-def _judge_by_transform(
-    task: InnerTask, params: Params, outer_batch: Batch
-) -> tuple[Tensor, dict[str, Tensor], Params]:
+def _judge_by_transform(task, params, outer_batch):
     cotangent, (loss, parts) = grad_and_value(task.judge, has_aux=True)(params, outer_batch)
     return loss, parts, cotangent
 
 
-def _products_by_jvp(
-    task: InnerTask, params: Params, weights: Tensor, batch: Batch, kept: Params, is_first: bool
-) -> tuple[Params, Callable[[Params], tuple[Params, Tensor]]]:
-    def losses(params: Params) -> tuple[dict, Tensor]:
+def _products_by_jvp(task, params, weights, batch, kept, is_first):
+    def losses(params):
         return {}, task.loss_fn(params, *batch)
 
-    def gradient_and_losses(params: Params) -> tuple[Params, Tensor]:
+    def gradient_and_losses(params):
         return weighted_gradient(task.loss_fn, params, weights, batch)
 
     function = losses if is_first else gradient_and_losses
@@ -398,7 +392,7 @@ def one_by_one(
 ) -> Callable[..., Any]:  # takes whole trees (P, ...), gives a tree (P, ...)
     "A function of one member, mapped over a population by a loop (`torch.vmap` does it at once)."
 
-    def size(tree: Any) -> int:
+    def size(tree):
         while not isinstance(tree, Tensor):
             tree = next(iter(tree.values() if isinstance(tree, dict) else tree))
         return len(tree)
@@ -465,7 +459,7 @@ def meta_gradient(
     copies = {k: p.detach().expand(len(y), *p.shape) for k, p in rater_params.items()}
     copies = {k: copy.requires_grad_() for k, copy in copies.items()}  # (P, ...) each
 
-    def rate_member(params: Params, x: Tensor, y: Tensor) -> Tensor:  # (T, B, ...) -> (T, B)
+    def rate_member(params, x, y):  # (T, B, ...) -> (T, B)
         return rate_fn(params, x.flatten(0, 1), y.flatten(0, 1)).view(y.shape[:2])
 
     rate_all = engine.map_members(rate_member)
@@ -489,7 +483,7 @@ def meta_gradient(
     )
 
 
-def _rater_gradients(ratings: Tensor, copies: Params, cotangents: Tensor) -> Params:
+def _rater_gradients(ratings, copies, cotangents):
     "The gradients of each member's copy of the rater."
     if not ratings.requires_grad:
         raise DataRaterError(
@@ -499,9 +493,7 @@ def _rater_gradients(ratings: Tensor, copies: Params, cotangents: Tensor) -> Par
     return gradient_by_name((ratings * cotangents).sum(), copies)
 
 
-def _rate_again(
-    rate_all: Callable[..., Tensor], copies: Params, batches: Batch, cotangents: Tensor
-) -> Params:
+def _rate_again(rate_all, copies, batches, cotangents):
     "The same, with each step's samples rated anew, so that one step's activations are held."
     total = {k: torch.zeros_like(copy) for k, copy in copies.items()}
     for t in range(cotangents.shape[1]):

@@ -16,16 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from datarater.method.inner_loop import (
-    SGD,
-    Adam,
-    Batch,
-    Member,
-    MetaGradient,
-    OptimizerState,
-    Params,
-    stack_trees,
-)
+from .inner_loop import SGD, Adam, Batch, Member, MetaGradient, Params, stack_trees
 from ..support import check_value, one_of
 
 # %% ../../nbs/04_meta_training.ipynb #10d3c122
@@ -55,16 +46,14 @@ def first_lifetimes(
     return [next_lifetime(lifetime, refresh, generator) for _ in range(num_models)]
 
 # %% ../../nbs/04_meta_training.ipynb #8a46679a
-def _new_member(
-    make_model: Callable[[int], nn.Module], optimizer: SGD | Adam, seed: int
-) -> tuple[Params, OptimizerState]:
+def _new_member(make_model, optimizer, seed):
     "The parameters of a new model, and the state of its optimiser before the first step."
     model = make_model(seed)
     params = {k: p.detach().clone() for k, p in model.named_parameters() if p.requires_grad}
     return params, optimizer.init(params)
 
 # %% ../../nbs/04_meta_training.ipynb #f2fef3d1
-def _with_row(stacked: Params, p: int, row: Params) -> Params:
+def _with_row(stacked, p, row):
     "The same stacked tensors (P, ...), with other values for member p."
     index = torch.tensor([p], device=next(iter(row.values())).device) if row else None
     return {name: value.index_copy(0, index, row[name][None]) for name, value in stacked.items()}
@@ -98,7 +87,7 @@ class Population:
         "The members whose parameters are the rows of `params` and `state`: all of them."
         return list(range(num_models))
 
-    def _draw_seed(self) -> int:
+    def _draw_seed(self):
         return int(torch.randint(2**31, (), generator=self.generator))
 
     def replace_old(self) -> None:
@@ -222,7 +211,7 @@ class MetaOptimizer:
         self.num_steps += 1
         return self._meet()
 
-    def _meet(self) -> Tensor:
+    def _meet(self):
         "Move the rater and all copies to the mean of the copies; how far each had gone, (P,)."
         norms = global_norms({k: self.copies[k] - p for k, p in self.params.items()})
         one = {k: copies[0] for k, copies in self.copies.items()}

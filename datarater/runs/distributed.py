@@ -11,7 +11,7 @@ __all__ = ['Ranks', 'all_reduce', 'mean_over_members', 'gather', 'gather_rows', 
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +83,7 @@ def mean_over_members(
     return {k: (value / num_models).to(members[k].dtype) for k, value in sums.items()}
 
 # %% ../../nbs/runs/distributed.ipynb #9dafac5d
-def _padded(value: Tensor, length: int) -> Tensor:
+def _padded(value, length):
     return torch.cat([value, value.new_zeros(length - len(value), *value.shape[1:])])
 
 
@@ -235,12 +235,12 @@ def gather_state(
     if ranks.world_size == 1:
         return state
 
-    def together(tree: Any) -> Any:
+    def together(tree):
         if isinstance(tree, dict):
             return {name: together(value) for name, value in tree.items()}
         return gather(ranks, tree, num_models, only_first=True).cpu()
 
-    def with_rows(part: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    def with_rows(part, names):
         return {name: together(value) if name in names else value for name, value in part.items()}
 
     rows = () if is_shared else ("copies", "moments")
@@ -277,7 +277,7 @@ def own_device(
     return f"cuda:{local}"
 
 # %% ../../nbs/runs/distributed.ipynb #a1761484
-def _join_group(backend: str) -> None:
+def _join_group(backend):
     """Start the process group.
 
     After a restart on one machine torchrun's store still holds the addresses of processes that have

@@ -12,11 +12,9 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.func import functional_call
 
 from ..data import DataRaterDataset, first_samples, seeded_generator
@@ -138,7 +136,7 @@ class Evaluator:
         names = ("inner_loss", "inner_accuracy", "inner_robust_accuracy")
         return dict(zip(names, table.mean(0).tolist(), strict=True))
 
-    def _robust_accuracies(self, population: Population, x: Tensor, y: Tensor) -> Tensor:
+    def _robust_accuracies(self, population, x, y):
         "Robust accuracy of each inner model that is here; NaN where a run attacks nothing."
         if not self.data.adversary.is_active:
             return torch.full((len(population.rows),), math.nan, device=x.device)
@@ -189,7 +187,7 @@ class Evaluator:
         self._add_figure(log, corrupted, quality)
         log.write()
 
-    def _quality(self, clean: np.ndarray, corrupted: np.ndarray) -> dict[str, float]:
+    def _quality(self, clean, corrupted):
         "How well ratings follow corruption, overall and in the range of the training data."
         fractions, corruption = self.samples.fractions, self.config.corruption
         trained_on = is_trained_on(fractions, corruption.corruption_fraction_range)
@@ -201,14 +199,14 @@ class Evaluator:
             **precision_at_known_rate(clean, damaged, share),
         }
 
-    def _warn_of_collapse(self, log: RunLog, rating_std: float) -> None:
+    def _warn_of_collapse(self, log, rating_std):
         ess, config = log.steps[-1].get("ess", math.nan), self.config
         shape = config.batch_size, rating_std, config.softmax_temperature
         if collapse := collapse_warning(ess, *shape):
             message = f"meta-step {log.evaluations[-1]['meta_step']}: {collapse}"
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
-    def _add_figure(self, log: RunLog, corrupted: np.ndarray, quality: dict[str, Any]) -> None:
+    def _add_figure(self, log, corrupted, quality):
         "The picture of ratings against corruption; kinds without degrees have none."
         if log.folder is None or math.isnan(quality["r2"]):
             return
@@ -216,7 +214,7 @@ class Evaluator:
         r2, auroc = quality["r2"], quality["auroc"]
         title = f"meta-step {meta_step}: R² {r2:.2f}, AUROC {auroc:.3f}"
 
-        def draw(ax: Any) -> Any:
+        def draw(ax):
             return plot_rating_against_corruption(fractions, corrupted, ax).set_title(title)
 
         picture = partial(single_figure, draw)

@@ -95,9 +95,7 @@ def attempt(what: str, function: Callable[[], Any], hint: str = "") -> Any:
         raise DataRaterError(message) from error
 
 # %% ../../nbs/runs/setup.ipynb #e76b34ad
-def _check_is_function(
-    role: str, function: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, hint: str
-) -> Tensor:
+def _check_is_function(role, function, x, y, hint):
     """The output of a model for a batch, if it is a tensor of finite floats and each row a function
     of its sample alone.
     """
@@ -134,7 +132,7 @@ def _check_is_function(
     return output
 
 # %% ../../nbs/runs/setup.ipynb #9f5162bd
-def _size_hint(model: nn.Module, x: Tensor) -> str:
+def _size_hint(model, x):
     "How to have a model made for other images, where its class can be."
     sizes = {"in_channels": x.shape[1], "image_size": x.shape[-1]} if x.ndim == 4 else {}
     wanted = ", ".join(
@@ -150,7 +148,7 @@ def _size_hint(model: nn.Module, x: Tensor) -> str:
     )
 
 # %% ../../nbs/runs/setup.ipynb #e8ab842e
-def _build_model(name: str, role: str, seed: int, device: str) -> nn.Module:
+def _build_model(name, role, seed, device):
     "Construct, check and move a model."
     model = construct_model(name, seed=seed)
     check_model(model, name)
@@ -246,7 +244,7 @@ def check_same_data(
         )
 
 # %% ../../nbs/runs/setup.ipynb #6b2a4d85
-def _check_samples(asked: str, x: Tensor, loss_type: str, value_range: tuple[float, float]) -> None:
+def _check_samples(asked, x, loss_type, value_range):
     "Raise for data that cannot be attacked; warn of a range of which they fill at most half."
     low, high = value_range
     span = f"{asked}: samples span {x.min():.4g} to {x.max():.4g}"
@@ -351,7 +349,7 @@ class Adversary:
         loss_fn = model_loss(model, "cross_entropy")
         perturb = self.pgd(self.settings.attack_eval_steps)
 
-        def share_right(params: Params) -> Tensor:
+        def share_right(params):
             worst = perturb(loss_fn, params, x, y, start)
             right = [
                 functional_call(model, params, (shown,)).argmax(-1) == y for shown in (x, worst)
@@ -403,7 +401,7 @@ class RunData:
         return self.adversary.add_starts(shaped, outer_pair, seeds[:, list(self.members)])
 
 # %% ../../nbs/runs/setup.ipynb #0e1c1006
-def _read_data(config: DataRaterConfig, members: Sequence[int]) -> tuple[RunData, list[Batch]]:
+def _read_data(config, members):
     "The data of a run, and a batch of each kind; the number of outputs is not known yet."
     dataset = dataset_of(config)
     train_loader, val_loader, test_loader = make_loaders(
@@ -452,10 +450,10 @@ def differentiate_with(
     "The meta-gradient of a population as a function of its members alone."
     rater_params = {name: p for name, p in rater.named_parameters() if p.requires_grad}
 
-    def rate_fn(params: Params, x: Tensor, y: Tensor) -> Tensor:
+    def rate_fn(params, x, y):
         return rate_many(rater, x, y, params)
 
-    def differentiate(members: Member) -> MetaGradient:
+    def differentiate(members):
         with exact_kernels():
             return meta_gradient(rate_fn, rater_params, task, members, temperature, engine)
 
@@ -463,13 +461,13 @@ def differentiate_with(
 
 # %% ../../nbs/runs/setup.ipynb #0e1c1009
 def _try_meta_gradient(
-    config: DataRaterConfig,
-    rater: nn.Module,
-    loss_fn: Callable[..., Tensor],
-    params: Params,  # of one inner model
-    batches: Sequence[Batch],  # of training data and of outer data, (B, …) each
-    names: tuple[str, str],  # of the engine
-) -> None:
+    config,
+    rater,
+    loss_fn,
+    params,  # of one inner model
+    batches,  # of training data and of outer data, (B, …) each
+    names,  # of the engine
+):
     "Raise `DataRaterError` unless the models can do a meta-gradient."
     inner, outer = batches
     one = {name: p.detach()[None] for name, p in params.items()}  # P = T = 1

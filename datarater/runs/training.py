@@ -530,7 +530,7 @@ def train_rater(run: Run, progress: bool = False) -> None:
     "Take the meta-steps that a run still has before it, with all that hangs on them."
     config, learner = run.config, run.learner
 
-    def next_batches() -> tuple[Batch, Batch]:
+    def next_batches():
         try:
             return call_on_all(run.ranks, run.data.next_batches)
         except DataRaterError as error:
