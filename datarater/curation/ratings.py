@@ -54,31 +54,15 @@ class Samples(NamedTuple):
 
     x: Tensor  # (B, ...)
     y: Tensor | None = None  # (B, ...) targets; None where the dataset has none
-    # (B,) of strings: "clean" or the name of the corruption; None where unknown
-    kinds: np.ndarray | None = None
+    kinds: np.ndarray | None = None  # (B,) "clean" or a corruption's name; None where unknown
     fractions: np.ndarray | None = None  # (B,): 0 for clean; None where unknown
 
 # %% ../../nbs/06_curation.ipynb #1b4babd4
-def _is_alone(item: Any) -> bool:
-    """Whether a dataset gives samples without targets: a tensor, or a tuple of one as
-    `TensorDataset(x)` does.
-    """
-    return (
-        isinstance(item, Tensor)
-        or isinstance(item, (tuple, list))
-        and len(item) == 1
-        and isinstance(item[0], Tensor)
-    )
-
-# %% ../../nbs/06_curation.ipynb #3918799e
-def _checked_pair(dataset: Dataset, x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
-    "Samples as float32 and targets; raises for targets that are no numbers."
-    if not isinstance(y, Tensor):
-        raise DataRaterError(
-            f"{type(dataset).__name__} gives targets that are no numbers "
-            f"({type(y).__name__}): give class labels as whole numbers, or real targets"
-        )
-    return x.float() if x.dtype == torch.float64 else x, y
+def _alone(item: Any) -> Tensor | None:
+    "A sample without a target, from a tensor or a tuple of one; None if it is anything else."
+    if isinstance(item, (tuple, list)) and len(item) == 1:
+        item = item[0]
+    return item if isinstance(item, Tensor) else None
 
 # %% ../../nbs/06_curation.ipynb #317950b9
 def read_samples(
@@ -97,18 +81,17 @@ def read_samples(
     try:
         if isinstance(dataset, CorruptedSubset):
             x, y, codes, fractions = dataset.batch_with_truth(indices)
-            return Samples(
-                x, y, np.array(dataset.kinds)[codes.cpu().numpy()], fractions.cpu().numpy()
-            )
-        if isinstance(dataset, BatchDataset) or not _is_alone(dataset[int(indices[0])]):
-            return Samples(*_checked_pair(dataset, *fetch_batch(dataset, indices)), None, None)
-        items = [dataset[i] for i in indices.tolist()]
-        return Samples(
-            default_collate([item if isinstance(item, Tensor) else item[0] for item in items]),
-            None,
-            None,
-            None,
-        )
+            kinds = np.array(dataset.kinds)[codes.cpu().numpy()]
+            return Samples(x, y, kinds, fractions.cpu().numpy())
+        if isinstance(dataset, BatchDataset) or _alone(dataset[int(indices[0])]) is None:
+            x, y = fetch_batch(dataset, indices)
+            if not isinstance(y, Tensor):
+                raise DataRaterError(
+                    f"{type(dataset).__name__} gives targets that are no numbers "
+                    f"({type(y).__name__}): give class labels as whole numbers, or real targets"
+                )
+            return Samples(x.float() if x.dtype == torch.float64 else x, y)
+        return Samples(default_collate([_alone(dataset[i]) for i in indices.tolist()]))
     except DataRaterError:
         raise
     except Exception as error:  # the user's dataset may fail in any way
@@ -127,30 +110,15 @@ def _as_bytes(dataset: Dataset, samples: Samples) -> list[Any]:
     bytes read as floats, on every device.
     """
     low, high = getattr(dataset, "value_range", (0.0, 0.0))
-    x = (
-        samples.x
-        if low == high
-        else ((samples.x - low) / (high - low) * 1020).round().to(torch.int16)
-    )
+    x = samples.x
+    if low != high:
+        x = ((x - low) / (high - low) * 1020).round().to(torch.int16)
     return [
         item
         for tensor in (x, samples.y)
         if tensor is not None
         for item in (tuple(tensor.shape), tensor.cpu().numpy().tobytes())
     ]
-
-# %% ../../nbs/06_curation.ipynb #252455de
-def _check_fixed(dataset: Dataset) -> None:
-    "Raise for a corruption that is drawn anew at every access."
-    if (
-        isinstance(dataset, CorruptedSubset)
-        and not dataset.config.fixed
-        and dataset.config.corruption_probability > 0
-    ):
-        raise DataRaterError(
-            "the dataset's corruption is drawn anew at every access, so a rating has no "
-            "sample it belongs to: give its DataCorruptionConfig fixed=True"
-        )
 
 # %% ../../nbs/06_curation.ipynb #3189a828
 def fingerprint(
@@ -160,7 +128,15 @@ def fingerprint(
     """What tells a dataset from another; raises `DataRaterError` for one that gives other samples
     when it is read again.
     """
-    _check_fixed(dataset)
+    if (
+        isinstance(dataset, CorruptedSubset)
+        and not dataset.config.fixed
+        and dataset.config.corruption_probability > 0
+    ):
+        raise DataRaterError(
+            "the dataset's corruption is drawn anew at every access, so a rating has no "
+            "sample it belongs to: give its DataCorruptionConfig fixed=True"
+        )
     sources = original_indices(dataset)  # an error for an empty one
     if isinstance(dataset, CorruptedSubset):
         return _hash(
@@ -171,11 +147,10 @@ def fingerprint(
             fingerprint(dataset.dataset, num_probes),
             digest(torch.as_tensor(dataset.indices, dtype=torch.int64)),
         )
-    rows = (
-        torch.linspace(0, len(sources) - 1, num_probes, dtype=torch.float64).round().long().unique()
-    )
+    rows = torch.linspace(0, len(sources) - 1, num_probes, dtype=torch.float64).round().long()
     first, again = (
-        _hash(digest(sources), *_as_bytes(dataset, read_samples(dataset, rows))) for _ in range(2)
+        _hash(digest(sources), *_as_bytes(dataset, read_samples(dataset, rows.unique())))
+        for _ in range(2)
     )
     if first != again:
         raise DataRaterError(
@@ -247,16 +222,15 @@ def _as_rows(
 ) -> pd.DataFrame:
     "The rows of a batch; missing values are NaN, or None in `kind`."
     has_labels = samples.y is not None and samples.y.ndim == 1
-    nothing = np.full(len(indices), np.nan)
     return pd.DataFrame(
         {
             "index": indices.numpy(),
             "source_index": sources.numpy(),
             "rating": ratings.astype(np.float32),
-            "label": samples.y.cpu().numpy() if has_labels else nothing,
-            "kind": samples.kinds if samples.kinds is not None else np.full(len(indices), None),
-            "fraction": samples.fractions if samples.fractions is not None else nothing,
-            "path": np.full(len(indices), None),
+            "label": samples.y.cpu().numpy() if has_labels else np.nan,
+            "kind": samples.kinds,
+            "fraction": np.nan if samples.fractions is None else samples.fractions,
+            "path": None,
         }
     )
 
@@ -273,9 +247,8 @@ def rate_batches(
     """
     check_value("batch_size", batch_size, int, COUNT)
     sources = original_indices(dataset).cpu()
-    for indices in torch.arange(
-        start, len(dataset) if stop is None else min(stop, len(dataset))
-    ).split(batch_size):
+    stop = len(dataset) if stop is None else min(stop, len(dataset))
+    for indices in torch.arange(start, stop).split(batch_size):
         samples = read_samples(dataset, indices)
         ratings = rate_samples(rater, samples, int(indices[0]))
         yield _as_rows(indices, sources[indices], ratings, samples)
@@ -393,13 +366,14 @@ def keep_best(
 def keep_best_of_each_class(
     ratings: ArrayLike | Ratings,  # (N,): higher = better data
     keep: float,  # share to keep of each class
-    labels: ArrayLike,  # (N,)
+    labels: ArrayLike | None = None,  # (N,); None: those of `Ratings`
     seed: int = 0,  # breaks ties
 ) -> np.ndarray:  # positions, ascending
     """The best-rated share of each class; raises `DataRaterError` if there are no class labels, or
     nothing is left of a class.
     """
-    ratings, labels = _values(ratings), np.asarray(labels)
+    labels = np.asarray(ratings.table["label"] if labels is None else labels)
+    ratings = _values(ratings)
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataRaterError(
             f"labels are {labels.dtype}: the best of each class needs class labels (int64); "
@@ -424,11 +398,9 @@ class BestOfBatchSampler(Sampler[list[int]]):
         # source of the orders; default: PyTorch's global one
         generator: torch.Generator | None = None,
     ):
-        self.ratings, self.batch_size, self.generator = (
-            torch.tensor(_values(ratings)),
-            batch_size,
-            generator,
-        )
+        self.ratings = torch.tensor(_values(ratings))
+        self.batch_size = batch_size
+        self.generator = generator
         num_to_keep(keep, len(self.ratings))
         self.num_drawn = round(batch_size / keep)
         if batch_size < 1 or self.num_drawn > len(self.ratings):
@@ -487,9 +459,7 @@ def imitated_batch(
 def keep_by_chance(
     ratings: ArrayLike | Ratings,  # (N,): higher = better data
     keep: float,  # expected share to keep
-    # B: the batch that is imitated; the larger, the nearer to a threshold; doubled until some K/B
-    # is the share to 1 %
-    batch_size: int = 128,
+    batch_size: int = 128,  # B of `imitated_batch`; the larger, the nearer to a threshold
     seed: int = 0,  # of the coins
 ) -> np.ndarray:  # positions, ascending
     "Accept each sample with its acceptance probability; raises `DataRaterError` if none is left."
@@ -506,21 +476,17 @@ def keep_by_chance(
 # %% ../../nbs/06_curation.ipynb #1219036e
 def sampling_weights(
     ratings: ArrayLike | Ratings,  # (N,): higher = better data
-    # ratings are divided by it; the higher, the more alike the weights. 1: as in meta-training;
-    # ratings that hardly differ want less
-    temperature: float = 1.0,
+    temperature: float = 1.0,  # 1: as in meta-training; the higher, the more alike the weights
 ) -> Tensor:  # (N,) float64, sums to 1
     "The softmax of the ratings over the whole dataset."
     check_value("temperature", temperature, float, POSITIVE)
     return (torch.tensor(_values(ratings)) / temperature).softmax(0)
 
 # %% ../../nbs/06_curation.ipynb #b8eda53d
-KEEP_RULES: dict[str, Callable[..., np.ndarray]] = {  # name -> (table, keep, seed) to positions
-    "best": lambda table, keep, seed: keep_best(table["rating"], keep, seed),
-    "best_of_each_class": lambda table, keep, seed: keep_best_of_each_class(
-        table["rating"], keep, table["label"], seed
-    ),
-    "by_chance": lambda table, keep, seed: keep_by_chance(table["rating"], keep, seed=seed),
+KEEP_RULES: dict[str, Callable[..., np.ndarray]] = {  # name -> (Ratings, keep, seed) to positions
+    "best": keep_best,
+    "best_of_each_class": keep_best_of_each_class,
+    "by_chance": keep_by_chance,
 }
 
 # %% ../../nbs/06_curation.ipynb #c23da48b
@@ -554,7 +520,8 @@ def curate(
     not allowed, or an empty choice.
     """
     CurateSettings(keep=keep, rule=rule, seed=seed)
-    kept = lookup(rule, KEEP_RULES, "keep rule", importable=False)(ratings.table, keep, seed)
+    choose = lookup(rule, KEEP_RULES, "keep rule", importable=False)
+    kept = choose(ratings, keep, seed=seed)
     about = {**ratings.about, "keep": keep, "rule": rule, "keep_seed": seed}
     return replace(ratings, table=ratings.table.iloc[kept].reset_index(drop=True), about=about)
 
@@ -570,27 +537,19 @@ def show_best_and_worst(
     that are no images.
     """
     order = np.argsort(-ratings.table["rating"].to_numpy(), kind="stable")
-    rated, num_images = ratings.subset(dataset), min(num_images, len(ratings))
-    for ax, chosen, title in zip(
-        axes,
-        (order[:num_images], order[::-1][:num_images]),
-        ("best-rated", "worst-rated"),
-        strict=True,
-    ):
-        images = torch.stack(
-            [item[0] if isinstance(item := rated[int(i)], (tuple, list)) else item for i in chosen]
-        )
+    rated = ratings.subset(dataset)
+    titles = ("best-rated", "worst-rated")
+    for ax, chosen, title in zip(axes, (order, order[::-1]), titles, strict=True):
+        items = [rated[int(i)] for i in chosen[:num_images]]
+        images = torch.stack([item if isinstance(item, Tensor) else item[0] for item in items])
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise DataRaterError(
                 f"samples of shape {tuple(images.shape[1:])} are no images: only (C, H, W) "
                 "with one or three channels can be drawn"
             )
-        show_images(
-            images,
-            ax,
-            num_columns=num_columns,
-            value_range=getattr(dataset, "value_range", (-1.0, 1.0)),
-        ).set_title(title, fontsize=10)
+        value_range = getattr(dataset, "value_range", (-1.0, 1.0))
+        show_images(images, ax, num_columns=num_columns, value_range=value_range)
+        ax.set_title(title, fontsize=10)
     return axes
 
 # %% ../../nbs/06_curation.ipynb #b64141fd
@@ -600,24 +559,19 @@ def ratings_by(
 ) -> pd.DataFrame:  # a row per value: count, mean, std, lowest, highest
     "Ratings in groups; raises `DataRaterError` where the column is not known."
     table = ratings.table
-    source = {"label": "label", "kind": "kind", "strength": "fraction"}.get(column)
-    if source is None or table[source].isna().all():
+    source = "fraction" if column == "strength" else column
+    if column not in ("label", "kind", "strength") or table[source].isna().all():
         raise DataRaterError(
             f"ratings by {column!r} are not there: give one of label, kind, strength that "
             "the dataset knows"
         )
-    groups = (
-        table[source]
-        if column != "strength"
-        else pd.cut(
-            table["fraction"],
-            [-1, 0, 0.2, 0.4, 0.6, 0.8, 1],
-            labels=["0", "to 0.2", "to 0.4", "to 0.6", "to 0.8", "to 1"],
-        )
-    )
+    groups = table[source].rename(column)
+    if column == "strength":
+        edges = (0.2, 0.4, 0.6, 0.8, 1)
+        groups = pd.cut(groups, [-1, 0, *edges], labels=["0", *(f"to {edge}" for edge in edges)])
     found = (
         table["rating"]
-        .groupby(groups.rename(column), observed=True)
+        .groupby(groups, observed=True)
         .agg(count="size", mean="mean", std="std", lowest="min", highest="max")
     )
     return found.sort_values("mean", ascending=False) if column == "kind" else found
