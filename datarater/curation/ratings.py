@@ -384,10 +384,8 @@ def keep_best_of_each_class(
 
 # %% ../../nbs/06_curation.ipynb #2db5f3a8
 class BestOfBatchSampler(Sampler[list[int]]):
-    """Batches of the best-rated of a larger random draw: for `DataLoader(dataset, batch_sampler=…)`
-    (Calian et al.
-
-    2025, section 3).
+    """Batches of the best-rated of a larger random draw, for `DataLoader(…, batch_sampler=…)`
+    (Calian and others 2025, section 3).
     """
 
     def __init__(
@@ -426,8 +424,7 @@ def acceptance_probability(
     batch_size: int,  # B: the batch that is imitated
     num_kept: int,  # K of it
 ) -> np.ndarray:  # (N,)
-    """The probability that a sample is among the best K of a random batch of B (Calian et al.
-
+    """The probability that a sample is among the best K of a random batch of B (Calian and others
     2025, section 3).
     """
     if not 1 <= num_kept <= batch_size:

@@ -30,13 +30,14 @@ from tqdm import tqdm
 
 from .. import __version__
 from .ratings import COLUMNS, Ratings, fingerprint, paths_of, rate_batches
-from ..data import absolute_if_path, is_path, make_loaders
+from ..data import absolute_if_path, is_path
 from datarater.runs import (
     DataRaterConfig,
     config_from_yaml,
     dataset_of,
     default_device,
     existing,
+    get_dataset_loaders,
     load_rater,
 )
 from datarater.support import (
@@ -403,13 +404,10 @@ def dataset_to_rate(
     don't show one.
     """
     check_value("split", split, str, one_of(*SPLITS))
-    dataset = dataset_of(config)
     if split == "all":
-        return dataset.pool()
+        return dataset_of(config).pool()
     fixed = replace(config, corruption=replace(config.corruption, fixed=True))
-    loader = make_loaders(
-        dataset, fixed.batch_size, fixed.train_split_ratio, fixed.corruption
-    )[0]
+    loader = get_dataset_loaders(fixed)[0]
     if not hasattr(getattr(loader, "dataset", None), "__getitem__"):
         raise DataRaterError(
             f"the training loader of {config.dataset_name} is a {type(loader).__name__} "
