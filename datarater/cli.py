@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['train_parser', 'config_of', 'describe_names', 'describe_result', 'train', 'evaluate', 'evaluate_parser',
-           'score_parser', 'describe_ratings', 'score_shards', 'score', 'curate_parser', 'describe_choice',
-           'curate_file', 'compare_parser', 'describe_ledgers', 'compare', 'run_command', 'main']
+           'score_parser', 'describe_ratings', 'score', 'curate_parser', 'describe_choice', 'curate_file',
+           'compare_parser', 'describe_ledgers', 'compare', 'run_command', 'main']
 
 # %% ../nbs/08_cli.ipynb #7b68635a
 import difflib
@@ -71,24 +71,11 @@ from datarater.runs import (
     write_figure,
 )
 from .scale import CorpusSettings, curate_corpus, open_corpus, score_corpus_of_run
-from datarater.support import (
-    COUNT,
-    SHARE,
-    DataRaterError,
-    Rule,
-    check_value,
-    lookup,
-    one_line,
-    write_atomically,
-)
+from .support import COUNT, DataRaterError, check_value, lookup, one_line, write_atomically
 
 # %% ../nbs/08_cli.ipynb #96c6a4d5
-def _parser(
-    description: str,
-    flags: Mapping[str, str],  # name -> help
-    **kinds: Any,  # types of the flags that are no text
-) -> ArgumentParser:
-    "A parser that raises its errors and takes no abbreviations."
+def _parser(description: str, flags: Mapping[str, str], **kinds: Any) -> ArgumentParser:
+    "A parser without abbreviations that raises its errors; flags with help, types if not text."
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # help below the fields
     parser = ArgumentParser(
         description=description, exit_on_error=False, allow_abbrev=False, print_config=None
@@ -105,15 +92,13 @@ def train_parser() -> ArgumentParser:
     parser = _parser(
         "Meta-train a DataRater. Without a dataset, configuration or recipe: recipe digits.",
         {
-            "--config": "YAML file with settings, such as the config.yaml of a run; flags override "
-            "it",
+            "--config": "YAML file with settings, such as a run's config.yaml; flags override it",
             "--resume": "folder of a run to go on with, from its last checkpoint; of the settings "
             "only such as --meta_steps may be changed",
         },
     )
-    parser.add_argument(
-        "--print_config", action="store_true", help="print the resolved settings as YAML and exit"
-    )
+    about = "print the resolved settings as YAML and exit"
+    parser.add_argument("--print_config", action="store_true", help=about)
     parser.add_class_arguments(DataRaterConfig)
     return parser
 
@@ -129,9 +114,7 @@ def config_of(
     resume: str | None = None,  # folder of a run that is to go on
     **settings: Any,  # given explicitly
 ) -> DataRaterConfig:
-    """Explicit settings, over those of a run that is to go on, or over a file's, over a recipe's,
-    over the defaults.
-    """
+    "Explicit settings over a run's that is to go on, or a file's, over a recipe's, over defaults."
     if resume is not None:
         if config:
             raise DataRaterError(
@@ -149,22 +132,14 @@ def config_of(
 def _about(item: Any) -> str:
     "The first line of a docstring; for a recipe its data and length."
     if isinstance(item, dict):
-        return ", ".join(
-            f"{name}={item[name]}"
-            for name in ("dataset_name", "meta_steps", "num_inner_models", "model_update")
-            if name in item
-        )
+        shown = ("dataset_name", "meta_steps", "num_inner_models", "model_update")
+        return ", ".join(f"{name}={item[name]}" for name in shown if name in item)
     return (item.__doc__ or "").strip().partition("\n")[0]
 
 # %% ../nbs/08_cli.ipynb #69503114
 def describe_names() -> str:
     "Every registered dataset, model and corruption, and every recipe, with a line about each."
-    tables = {
-        "datasets": DATASETS,
-        "models": MODELS,
-        "corruptions": CORRUPTIONS,
-        "recipes": RECIPES,
-    }
+    tables = dict(datasets=DATASETS, models=MODELS, corruptions=CORRUPTIONS, recipes=RECIPES)
     width = max(len(name) for table in tables.values() for name in table)
     texts = []
     for title, table in tables.items():
@@ -182,21 +157,18 @@ def describe_result(result: MetaTrainingResult) -> str:
         for name, label in {"auroc": "AUROC", "spearman": "Spearman", "r2": "R2"}.items()
         if not np.isnan(last[name])  # of a kind without degrees
     )
-    about = (
-        f"on test data after {num_steps} meta-step{'s' * (num_steps != 1)}: "
-        f"{scores or 'nothing was corrupted'}"
-    )
-    if result.config.corruption.corruption_probability > 0:
-        about = f"rating against corruption {about}"
-    else:
-        about = (
+    after = f"on test data after {num_steps} meta-step{'s' * (num_steps != 1)}"
+    about = f"{after}: {scores or 'nothing was corrupted'}"
+    text = f"rating against corruption {about}"
+    if result.config.corruption.corruption_probability == 0:
+        text = (
             "of the data's own bad samples nothing is known: look at the ends, datarater score "
             f"{result.run_dir} --figure=ends.png\n"
             f"(rating against corruption made for this test {about})"
         )
     is_saved = result.config.save_data_rater_checkpoint
     saved = "data_rater.pt" if is_saved else "not saved (save_data_rater_checkpoint=False)"
-    return f"{about}\nrater: {saved}\nrun folder: {result.run_dir}"
+    return f"{text}\nrater: {saved}\nrun folder: {result.run_dir}"
 
 # %% ../nbs/08_cli.ipynb #c11a0003
 def train(
@@ -208,8 +180,7 @@ def train(
     config = config_of(resume=resume, **settings)
     if print_config:
         return config_to_yaml(config).rstrip()
-    result = run_meta_training(config, progress=sys.stderr.isatty(), resume_from=resume)
-    return describe_result(result)
+    return describe_result(run_meta_training(config, sys.stderr.isatty(), resume_from=resume))
 
 # %% ../nbs/08_cli.ipynb #c11a0007
 def _plan_for(
@@ -239,34 +210,26 @@ def evaluate(
     output: str | None = None,  # JSON file to write; it must not exist yet
     **settings: Any,  # of `DataRaterConfig`; they override those of the run
 ) -> str:  # what to print
-    """Evaluate the robustness of a run's inner model, or of a classifier in a file, on test data;
-    raises `DataRaterError` for bad input, before anything is computed.
-    """
+    "Robust accuracy on test data, with checks; raises `DataRaterError` for bad input, at once."
     if output is not None:
         check_output(output)
     check_value("num_samples", num_samples, int, COUNT)
     model, config = load_classifier(path, **settings)
     plan = _plan_for(config, attack, num_restarts, settings)
     dataset = dataset_of(config)
-    test_loader = make_loaders(dataset, config)[2]
-    x, y = first_samples(test_loader, max(num_samples, MAX_EVALUATION_SAMPLES), config.device)
-    # test data may be sorted
+    loaders = make_loaders(dataset, config.batch_size, config.train_split_ratio, config.corruption)
+    x, y = first_samples(loaders[2], max(num_samples, MAX_EVALUATION_SAMPLES), config.device)
     order = torch.randperm(len(x), generator=seeded_generator(config.seed, "evaluated samples"))
-    chosen = order[:num_samples].to(x.device)
-    found = evaluate_robustness(
-        model, x[chosen], y[chosen], plan, dataset.value_range, sys.stderr.isatty()
-    )
+    chosen = order[:num_samples].to(x.device)  # test data may be sorted
+    progress = sys.stderr.isatty()
+    found = evaluate_robustness(model, x[chosen], y[chosen], plan, dataset.value_range, progress)
     if output is None:
         return found.describe()
-    origin = {
-        "dataset_name": config.dataset_name,
-        "inner_model_class": config.inner_model_class,
-        "value_range": dataset.value_range,
-        "device": config.device,
-        "torch": torch.__version__,
-    }
-    about = {"datarater_version": __version__, "path": path}
-    content = {**about, **replace(found, origin=origin).as_dict()}
+    names = ("dataset_name", "inner_model_class", "device")
+    origin = {name: getattr(config, name) for name in names}
+    origin |= {"value_range": dataset.value_range, "torch": torch.__version__}
+    result = replace(found, origin=origin).as_dict()
+    content = {"datarater_version": __version__, "path": path, **result}
     write_atomically(output, json.dumps(content, indent=1) + "\n")
     return f"{found.describe()}\nwritten: {output}"
 
@@ -337,20 +300,23 @@ def _interruptible(place: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(
-            f"interrupted: what was rated is safe in {place}; repeat the command to continue"
-            if place.exists()
-            else "interrupted before anything was rated"
-        ) from error
+        text = "interrupted before anything was rated"
+        if place.exists():
+            text = f"interrupted: what was rated is safe in {place}; repeat the command to continue"
+        raise KeyboardInterrupt(text) from error
 
-# %% ../nbs/08_cli.ipynb #8eb6fa2e
-def score_shards(
-    run_dir: str,  # folder of the run
-    pattern: str,  # of the shards
-    output: str = "ratings",  # folder for their ratings
-    **settings: Any,  # of `CorpusSettings`
-) -> str:  # what to print
-    "Rate a corpus into a folder; raises `DataRaterError` for bad input."
+# %% ../nbs/08_cli.ipynb #b97528b3
+def _checked(path: str | Path, ending: str, overwrite: bool) -> Path:
+    "A file to write; raises `DataRaterError` for another ending, or if it may not be written."
+    if Path(path).suffix != ending:
+        raise DataRaterError(
+            f"output {str(path)!r} is not allowed: give a file that ends in {ending}"
+        )
+    return check_output(path, overwrite)
+
+
+def _score_corpus(run_dir: str, pattern: str, output: str, settings: dict[str, Any]) -> str:
+    "Rate shards into a folder; gives what to print."
     with _interruptible(Path(output)):
         found = score_corpus_of_run(run_dir, pattern, output, sys.stderr.isatty(), **settings)
     sketch = open_corpus(output).sketch
@@ -361,15 +327,6 @@ def score_shards(
         text += f": median rating between {low:.4g} and {high:.4g}"
     skipped = [f"skipped: {why}" for why in found["skipped"].values()]
     return "\n".join([text, *skipped, f"written: {output}"])
-
-# %% ../nbs/08_cli.ipynb #b97528b3
-def _checked(path: str | Path, ending: str, overwrite: bool) -> Path:
-    "A file to write; raises `DataRaterError` for another ending, or if it may not be written."
-    if Path(path).suffix != ending:
-        raise DataRaterError(
-            f"output {str(path)!r} is not allowed: give a file that ends in {ending}"
-        )
-    return check_output(path, overwrite)
 
 
 def score(
@@ -390,7 +347,7 @@ def score(
             "--input, which names the shards of a corpus: leave one of them out"
         )
     if input is not None:
-        return score_shards(run_dir, input, output or "ratings", **settings)
+        return _score_corpus(run_dir, input, output or "ratings", settings)
     output = output or "ratings.parquet"
     overwrite = ScoreSettings(**settings).overwrite
     _checked(output, ".parquet", overwrite)
@@ -444,9 +401,7 @@ def curate_file(
     overwrite: bool = False,
     **settings: Any,  # of `CurateSettings`
 ) -> str:  # what to print
-    """Choose from a file of ratings into another, or from a folder into another; raises
-    `DataRaterError` for bad input.
-    """
+    "Choose from a file or folder of ratings into another; raises `DataRaterError` for bad input."
     if Path(path).is_dir():
         output = output or "kept"
         found = curate_corpus(path, output, overwrite=overwrite, **settings)
@@ -485,8 +440,7 @@ def compare_parser() -> ArgumentParser:
             f"when the rater filters (default: {ComparisonPlan.discard_frac})",
             "--ledger": "also count the FLOPs that filtering costs and saves",
             "--jobs": "repeats at a time (default: one for each core)",
-            "--output": "JSON file to write, with a figure beside it (default: comparison.json in "
-            "the first run's folder)",
+            "--output": "JSON file, with a figure beside it (default: comparison.json in the run)",
             "--overwrite": "replace an existing file",
         },
         discard_frac=float | str,
@@ -526,11 +480,6 @@ def describe_ledgers(ledgers: list[dict[str, Any]]) -> str:
     )
 
 # %% ../nbs/08_cli.ipynb #3030fc03
-_SHARE_OR_AUTO = Rule(
-    lambda value: value == "auto" or SHARE.holds(value), f"{SHARE.allowed}, or auto"
-)
-
-
 def compare(
     runs: list[str],  # folders of runs
     methods: str | None = None,  # names with commas between them
@@ -541,10 +490,11 @@ def compare(
     overwrite: bool = False,
     **settings: Any,  # of `ComparisonPlan`
 ) -> str:  # what to print
-    """Compare methods, and write what was found; raises `DataRaterError` for bad input, before
-    anything is trained.
-    """
-    is_auto = check_value("discard_frac", discard_frac, float | str, _SHARE_OR_AUTO) == "auto"
+    "Compare methods and write what was found; raises `DataRaterError` for bad input, at once."
+    is_auto = discard_frac == "auto"
+    if isinstance(discard_frac, str) and not is_auto:
+        allowed = "a number of at least 0 and below 1, or auto"
+        raise DataRaterError(f"discard_frac={discard_frac!r} is not allowed: give {allowed}")
     plan = ComparisonPlan(
         runs=tuple(runs),
         methods=methods and tuple(name.strip() for name in methods.strip("[]").split(",")),
@@ -593,9 +543,7 @@ _COMMANDS = {  # name -> (parser, what it does, function of its flags that retur
 }
 
 # %% ../nbs/08_cli.ipynb #110b61db
-def run_command(
-    arguments: Sequence[str],  # without the program's name
-) -> None:
+def run_command(arguments: Sequence[str]) -> None:
     "Parse and carry out a command; raises `DataRaterError` or `ArgumentError` for bad input."
     parser = ArgumentParser(
         prog="datarater",
@@ -604,9 +552,8 @@ def run_command(
         allow_abbrev=False,
         version=__version__,
     )
-    commands = parser.add_subcommands(
-        title="commands", help="what to do; datarater COMMAND --help tells more"
-    )
+    about = "what to do; datarater COMMAND --help tells more"
+    commands = parser.add_subcommands(title="commands", help=about)
     for name, (make_parser, about, _) in _COMMANDS.items():
         commands.add_subcommand(name, make_parser(), help=about)
     given = parser.parse_args(_with_current_names(arguments), defaults=False).as_dict()
@@ -630,27 +577,19 @@ def _print_warning(message: Warning | str, *details: Any) -> None:
     print(f"datarater: warning: {one_line(message)}", file=sys.stderr)
 
 # %% ../nbs/08_cli.ipynb #fa01f9db
-def main(
-    arguments: Sequence[str] | None = None,  # default: those of the process
-    # exit code: 0; 2 for bad input or a failed run; 130 when interrupted, 143 when terminated
-    #
-) -> int:
-    "The command `datarater`."
+def main(arguments: Sequence[str] | None = None) -> int:  # default: those of the process
+    "The command `datarater`; gives its exit code."
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that package.module:Name finds the user's own modules
-    # of the processes that torchrun started: it speaks for all
-    is_first = not is_launched() or os.environ["RANK"] == "0"
+    is_first = not is_launched() or os.environ["RANK"] == "0"  # it speaks for all ranks
+    output = nullcontext() if is_first else redirect_stdout(io.StringIO())
     try:
-        with (
-            warnings.catch_warnings(),
-            nullcontext() if is_first else redirect_stdout(io.StringIO()),
-        ):
+        with warnings.catch_warnings(), output:
             warnings.showwarning = _print_warning if is_first else lambda *_: None
             run_command(sys.argv[1:] if arguments is None else arguments)
     except (ArgumentError, DataRaterError, OSError) as error:
-        if is_first or not (
-            isinstance(error, ArgumentError) or getattr(error, "everywhere", False)
-        ):
+        is_shared = isinstance(error, ArgumentError) or getattr(error, "everywhere", False)
+        if is_first or not is_shared:
             print(f"datarater: error: {one_line(error)}{_hint(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
