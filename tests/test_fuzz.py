@@ -16,10 +16,12 @@ from datarater.data import TensorPairs
 from datarater.models import construct_model
 from datarater.runs import (
     DataRaterConfig,
-    RunLog,
+    Evaluator,
+    Interruption,
+    Ranks,
+    Run,
     config_from_yaml,
     load_checkpoint,
-    restore_run,
     run_meta_training,
     set_up,
 )
@@ -133,7 +135,9 @@ def spoilt(content: bytes):
 def test_checkpoints(run, tmp_path):
     "A spoilt checkpoint is refused, unless nothing that it says has changed."
     config = DataRaterConfig(**TINY)
-    parts = set_up(config)
+    data, learner = set_up(config)
+    parts = (config, Ranks(), data, learner, Evaluator(config, data), tmp_path, Interruption())
+    resumed = Run(*parts)
     good = load_checkpoint(run / "checkpoint.pt")
 
     @CASES
@@ -144,9 +148,10 @@ def test_checkpoints(run, tmp_path):
         state = refuses_or_reads(load_checkpoint, path)
         if state is not None:
             assert all(
-                torch.equal(value, good["rater"][name]) for name, value in state["rater"].items()
+                torch.equal(value, good["learner"]["rater"][name])
+                for name, value in state["learner"]["rater"].items()
             )
-            refuses_or_reads(restore_run, parts, RunLog(None, config.batch_size), state)
+            refuses_or_reads(resumed.load_state_dict, state)
 
     check()
 

@@ -48,23 +48,31 @@ KINDS = {
 MODULE = """
 import os, signal
 from torch.utils.data import DataLoader
-from datarater.datasets import DigitsDataRaterDataset
+from datarater.data import DigitsDataRaterDataset
 
 class RestlessDigits(DigitsDataRaterDataset):
     "Digits from PyTorch's own loader, shuffled by the global generator."
-    def make_loader(self, part, batch_size, shuffle=False, drop_last=None, generator=None): return DataLoader(part, batch_size, shuffle=shuffle)
+
+    def make_loader(self, part, batch_size, shuffle=False, **options):
+        return DataLoader(part, batch_size, shuffle=shuffle)
 
 class Mortal(DigitsDataRaterDataset):
-    "Digits whose reader kills the second rank when it has read so many batches, the first time."
+    "Digits whose reader kills the second rank at its twelfth batch, at the first start."
+
     def make_loader(self, part, *args, **options):
-        loader, count = super().make_loader(part, *args, **options), 0
-        batch = loader.dataset.read
-        def read(*indices):
+        loader = super().make_loader(part, *args, **options)
+        read = loader.dataset.read
+        count = 0
+
+        def read_or_die(*indices):
             nonlocal count
             count += 1
-            if count == 12 and os.environ.get("RANK") == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0": os.kill(os.getpid(), signal.SIGKILL)
-            return batch(*indices)
-        loader.dataset.read = read
+            is_first_start = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
+            if count == 12 and os.environ.get("RANK") == "1" and is_first_start:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return read(*indices)
+
+        loader.dataset.read = read_or_die
         return loader
 """
 # All runs of one number of ranks, in one start of the processes; each is named after its folder.
@@ -74,8 +82,10 @@ import torch.distributed as dist
 from datarater import DataRaterConfig, resume_meta_training, run_meta_training
 dist.init_process_group("gloo")
 for job in json.loads(sys.argv[1]):
-    if "resume" in job: resume_meta_training(job["resume"], progress=False, meta_steps=job["meta_steps"])
-    else: run_meta_training(DataRaterConfig(**job), progress=False)
+    if "resume" in job:
+        resume_meta_training(job["resume"], progress=False, meta_steps=job["meta_steps"])
+    else:
+        run_meta_training(DataRaterConfig(**job), progress=False)
 dist.barrier()
 os._exit(0)  # gloo's threads may abort a process that is taken down around them
 """
