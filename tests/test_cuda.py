@@ -2,9 +2,11 @@
 
 import warnings
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 import torch
+from torch import nn
 from torch.func import stack_module_state
 
 from datarater.method import (
@@ -12,10 +14,17 @@ from datarater.method import (
     EXECUTIONS,
     SGD,
     Compiler,
+    InnerTask,
+    Member,
     MetaGradient,
+    Params,
     Recorded,
+    exact_kernels,
+    lean_loss,
+    make_engine,
     meta_gradient,
     model_loss,
+    rate_many,
 )
 from datarater.models import construct_model
 from datarater.runs import DataRaterConfig, resume_meta_training, run_meta_training
@@ -33,32 +42,43 @@ SETTINGS = dict(
 )
 
 
-def problem(device: str, dtype: torch.dtype = torch.float32, num_samples: int = B) -> tuple:
-    "Rater, loss and optimiser; and a population with its batches, as `meta_gradient` takes them."
+class Problem(NamedTuple):
+    "A rater, what the inner models share, and a population with its batches."
+
+    rater: nn.Module
+    task: InnerTask
+    members: Member
+
+
+def problem(device: str, dtype: torch.dtype = torch.float32, num_samples: int = B) -> Problem:
+    "The same numbers on any device."
     models = [construct_model("ToyCNN", seed=p).to(device, dtype) for p in range(P)]
     params = {name: value.detach() for name, value in stack_module_state(models)[0].items()}
     generator = torch.Generator().manual_seed(0)
-    x = (torch.rand(P, T + 1, num_samples, 1, 28, 28, generator=generator) * 2 - 1).to(
-        device, dtype
-    )
-    y = torch.randint(10, (P, T + 1, num_samples), generator=generator).to(device)
-    rater = construct_model("DataRater", seed=0).to(device, dtype)
-    return (rater, model_loss(models[0], "cross_entropy"), SGD(0.1)), (
-        params,
-        {},
-        (x[:, :T], y[:, :T]),
-        (x[:, T], y[:, T]),
+    shape = (P, T + 1, num_samples)  # the last batch is the outer one
+    x = torch.rand(*shape, 1, 28, 28, generator=generator) * 2 - 1
+    x = x.to(device, dtype)
+    y = torch.randint(10, shape, generator=generator).to(device)
+    return Problem(
+        construct_model("DataRater", seed=0).to(device, dtype),
+        InnerTask(lean_loss(model_loss(models[0], "cross_entropy")), SGD(0.1)),
+        Member(params, {}, (x[:, :T], y[:, :T]), (x[:, T], y[:, T])),
     )
 
 
-def differentiate(
-    parts: tuple, estimator: str, execution: str, compiler: Compiler | None = None
-) -> Recorded:
-    return Recorded(
-        lambda *trees: meta_gradient(
-            *parts, *trees, estimator=estimator, execution=execution, compiler=compiler
-        )
-    )
+def differentiate(given: Problem, *names: str, compiler: Compiler | None = None) -> Recorded:
+    "The meta-gradient as a function of the members, by an estimator and an execution."
+    engine = make_engine(*names, compiler)
+    rater_params = dict(given.rater.named_parameters())
+
+    def rate_fn(params: Params, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return rate_many(given.rater, x, y, params)
+
+    def of_members(members: Member) -> MetaGradient:
+        with exact_kernels():
+            return meta_gradient(rate_fn, rater_params, given.task, members, engine=engine)
+
+    return Recorded(of_members)
 
 
 def flat(step: MetaGradient) -> torch.Tensor:
@@ -78,28 +98,28 @@ def is_played(recorded: Recorded, num: int = 1) -> bool:
 
 @pytest.fixture(scope="module")
 def oracle() -> torch.Tensor:
-    parts, trees = problem("cpu", torch.float64)
-    return flat(meta_gradient(*parts, *trees))
+    given = problem("cpu", torch.float64)
+    return flat(differentiate(given, "reverse", "loop").function(given.members))
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_meta_gradient_equals_the_oracle(estimator, execution, oracle):
     "As it is and played back, against float64 on the CPU."
-    parts, trees = problem("cuda")
-    recorded = differentiate(parts, estimator, execution)
-    for step in (recorded.function(*trees), recorded(*trees), recorded(*trees)):
-        assert distance(flat(step), oracle) < 1e-4
+    given = problem("cuda")
+    recorded = differentiate(given, estimator, execution)
+    for function in (recorded.function, recorded, recorded):
+        assert distance(flat(function(given.members)), oracle) < 1e-4
     assert is_played(recorded)
 
 
 def test_compiled_and_recorded_equals_the_oracle(oracle):
-    parts, trees = problem("cuda")
-    recorded = differentiate(parts, "mixed", "vmap", Compiler())
+    given = problem("cuda")
+    recorded = differentiate(given, "mixed", "vmap", compiler=Compiler())
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "running without")  # the compiler
         for _ in range(2):
-            assert distance(flat(recorded(*trees)), oracle) < 1e-4
+            assert distance(flat(recorded(given.members)), oracle) < 1e-4
     assert is_played(recorded)
 
 
@@ -107,29 +127,22 @@ def test_a_recording_follows_its_arguments_and_the_rater():
     """Other batches, other inner models and a rater changed in place are seen; what was given back
     stays; another shape is recorded anew.
     """
-    parts, trees = problem("cuda")
-    recorded = differentiate(parts, "mixed", "vmap")
-    first = recorded(*trees)
+    given = problem("cuda")
+    recorded = differentiate(given, "mixed", "vmap")
+    first = recorded(given.members)
     kept = flat(first)
-    params, state, inner, (x, y) = trees
-    changed = (
-        {name: value + 0.01 * torch.randn_like(value) for name, value in params.items()},
-        state,
-        (inner[0].flip(2), inner[1]),
-        (-x, y),
-    )
+    params, state, inner, (x, y) = given.members
+    params = {name: value + 0.01 * torch.randn_like(value) for name, value in params.items()}
+    changed = Member(params, state, (inner[0].flip(2), inner[1]), (-x, y))
     with torch.no_grad():
-        for parameter in parts[0].parameters():
+        for parameter in given.rater.parameters():
             parameter.mul_(1.1)
-    second = recorded(*changed)
-    assert (
-        distance(flat(second), flat(recorded.function(*changed))) < 1e-5
-        and distance(flat(second), kept) > 0.01
-    )
+    second = flat(recorded(changed))
+    assert distance(second, flat(recorded.function(changed))) < 1e-5
+    assert distance(second, kept) > 0.01
     assert torch.equal(flat(first), kept)
     assert is_played(recorded)
-    _, other = problem("cuda", num_samples=B // 2)
-    recorded(*other)
+    recorded(problem("cuda", num_samples=B // 2).members)
     assert is_played(recorded, num=2)
 
 
