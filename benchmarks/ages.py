@@ -19,15 +19,7 @@ from provenance import command_line, parser_of, write_result
 from runs import configuration
 
 from datarater.data import seeded_generator, seeded_globally
-from datarater.method import (
-    INNER_OPTIMIZERS,
-    Batch,
-    InnerTask,
-    Member,
-    exact_kernels,
-    make_engine,
-    model_loss,
-)
+from datarater.method import InnerTask, Member, exact_kernels, make_engine, model_loss
 from datarater.runs import DataRaterConfig, set_up
 
 FRACTION_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -69,10 +61,9 @@ def rows_of(
     with seeded_globally(config.seed):
         data, learner = set_up(config)
         population = learner.population
-        optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
-        task = InnerTask(model_loss(data.inner_model, data.loss_type), optimizer)
-        task = data.adversary.arm(task)
-        engine = make_engine("reverse", data.execution)
+        loss_fn = model_loss(data.inner_model, data.loss_type)
+        task = data.adversary.arm(InnerTask(loss_fn, population.optimizer))
+        differentiate = exact_kernels()(make_engine().weight_gradient)
         dataset = data.inner_stream.loader.dataset
         generator = seeded_generator(config.seed, "ages")
         seen = []
@@ -80,15 +71,13 @@ def rows_of(
         for _ in range(AGE_EDGES[-1]):
             indices = torch.randint(len(dataset), (math.prod(shape),), generator=generator)
             truth = dataset.batch_with_truth(indices)
-            drawn: Batch = tuple(tensor.unflatten(0, shape) for tensor in truth[:2])
+            inner = tuple(tensor.unflatten(0, shape) for tensor in truth[:2])
             outer = data.outer_stream.next(config.num_inner_models)
             seeds = data.adversary.draw_seeds(config.num_inner_models)
-            inner, outer = data.adversary.add_starts(drawn, outer, seeds)
-            members = Member(population.params, population.state, inner, outer)
-            with exact_kernels():
-                step = engine.weight_gradient(task, members, weights)
-            population.params = step.inner_params
-            population.state = step.optimizer_state
+            batches = data.adversary.add_starts(inner, outer, seeds)
+            members = Member(population.params, population.state, *batches)
+            step = differentiate(task, members, weights)
+            population.grow_older(step)
             # (P, T, B): up is better
             push = (step.weight_gradient.mean(-1, keepdim=True) - step.weight_gradient).double()
             fractions = truth.fractions.view(push.shape)

@@ -10,13 +10,14 @@ is downloaded.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from performance import summary, take_turns  # registers mnist_shaped
 from provenance import command_line, parser_of, write_result
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from datarater.runs import DataRaterConfig, set_up, take_meta_step
+from datarater.method import InnerTask, Params, make_engine, model_loss, take_meta_step
+from datarater.runs import DataRaterConfig, differentiate_with, set_up
 
 ATTACK_STEPS = (1, 5, 10)
 
@@ -28,26 +29,23 @@ def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
         if attack_steps
         else {}
     )
-    parts = set_up(
-        DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", **settings)
-    )
-    differentiate = parts.differentiate.function
-    rater, loss_fn, optimizer = differentiate.args
-    # the counter wants no leaf of the graph as a module's input
-    countable_loss = lambda params, x, y: loss_fn(params, 1 * x, y)
-    countable = replace(
-        parts,
-        differentiate=partial(
-            differentiate.func,
-            rater,
-            countable_loss,
-            optimizer,
-            **{**differentiate.keywords, **parts.adversary.hooks(countable_loss)},
-        ),
-    )
+    config = DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", **settings)
+    data, learner = set_up(config)
+    loss_fn = model_loss(data.inner_model, data.loss_type)
+
+    def countable_loss(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return loss_fn(params, 1 * x, y)  # the counter wants no leaf as a module's input
+
+    task = data.adversary.arm(InnerTask(countable_loss, learner.population.optimizer))
+    engine = make_engine("reverse", data.execution)
+    differentiate = differentiate_with(learner.rater, task, config.softmax_temperature, engine)
     with FlopCounterMode(display=False) as counter:
-        take_meta_step(countable, 1)
-    return lambda: take_meta_step(parts, 1), counter.get_total_flops()
+        take_meta_step(replace(learner, differentiate=differentiate), *data.next_batches())
+
+    def step() -> None:
+        take_meta_step(learner, *data.next_batches())
+
+    return step, counter.get_total_flops()
 
 
 def main() -> None:

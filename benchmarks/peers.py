@@ -19,19 +19,17 @@ from datarater.method import (
     Adam,
     InnerTask,
     Member,
-    MetaGradient,
     OptimizerState,
     Params,
     Recorded,
-    exact_kernels,
     lean_loss,
     make_engine,
-    meta_gradient,
     model_loss,
     rate_many,
     stack_trees,
 )
 from datarater.models import construct_model
+from datarater.runs import differentiate_with
 
 
 @dataclass
@@ -186,25 +184,26 @@ PEERS = {
 }
 
 
+def task_of(problem: Problem) -> InnerTask:
+    "What the inner models share, as a run has it."
+    loss_fn = model_loss(problem.models[0], "cross_entropy")
+    return InnerTask(lean_loss(loss_fn), RULES[problem.optimizer])
+
+
+def members_of(problem: Problem) -> Member:
+    "The population and its batches."
+    return Member(problem.params, problem.state, problem.inner, problem.outer)
+
+
 def our_way(
     problem: Problem, estimator: str = "reverse", execution: str = "loop"
 ) -> Callable[[], None]:
     "Ours, as a run does it: recorded on a GPU, at the first call."
-    rater, task = problem.rater, problem.task
     engine = make_engine(estimator, execution)
-
-    def rate_fn(params: Params, x: Tensor, y: Tensor) -> Tensor:
-        return rate_many(rater, x, y, params)
-
-    def by_engine(members: Member) -> MetaGradient:
-        with exact_kernels():
-            parameters = dict(rater.named_parameters())
-            return meta_gradient(rate_fn, parameters, task, members, engine=engine)
-
-    differentiate = Recorded(by_engine)
+    differentiate = Recorded(differentiate_with(problem.rater, task_of(problem), 1.0, engine))
 
     def by_us() -> None:
-        step = differentiate(problem.members)
+        step = differentiate(members_of(problem))
         for name, parameter in problem.rater.named_parameters():
             parameter.grad = step.member_gradients[name].sum(0)
 

@@ -29,8 +29,19 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from peers import PEERS, Problem, by_loop, largest_difference, make_problem, our_way, train_plainly
+from peers import (
+    PEERS,
+    Problem,
+    by_loop,
+    largest_difference,
+    make_problem,
+    members_of,
+    our_way,
+    task_of,
+    train_plainly,
+)
 from provenance import COMMIT, ROOT, memory_of, parser_of, write_result
+from runs import begin, take_step
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -40,7 +51,6 @@ from datarater.method import (
     Compiler,
     Member,
     Recorded,
-    Unrolled,
     exact_kernels,
     make_engine,
     model_loss,
@@ -48,16 +58,7 @@ from datarater.method import (
     resolve_engine,
     work_per_tensor,
 )
-from datarater.models import construct_model
-from datarater.runs import (
-    CheckedSteps,
-    DataRaterConfig,
-    Evaluator,
-    Ranks,
-    RunLog,
-    run_meta_training,
-    set_up,
-)
+from datarater.runs import DataRaterConfig, Run, run_meta_training
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
 GRID = [  # along each axis from one corner; the whole product would take days
@@ -177,15 +178,10 @@ def unrolled(
     # (P, T, B)
     weights = torch.full_like(problem.inner[0][:, :, :, 0, 0, 0], 1 / problem.inner[0].shape[2])
     engine = make_engine(estimator, execution, compiler)
-    task = problem.task
-
-    def differentiate(members: Member, weights: Tensor) -> Unrolled:
-        with exact_kernels():
-            return engine.weight_gradient(task, members, weights)
-
+    differentiate = partial(exact_kernels()(engine.weight_gradient), task_of(problem))
     if record:
         differentiate = Recorded(differentiate)
-    return lambda: differentiate(problem.members, weights)
+    return lambda: differentiate(members_of(problem), weights)
 
 
 def light_rater(device: str, repeats: int) -> dict[str, Any]:
@@ -386,19 +382,16 @@ def endless(samples: Dataset, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
         yield from loader
 
 
-def plain_run(
-    config: DataRaterConfig,
-    evaluator: Evaluator,  # of a run with this configuration
-    rater: nn.Module,
-    device: str,
-) -> tuple[Callable[[], None], Callable[[], None]]:
+def plain_run(run: Run) -> tuple[Callable[[], None], Callable[[], None]]:
     "A meta-step (`by_loop`) and an evaluation as scripts for this paper do them, sample by sample."
+    config = run.config
+    device = config.device
+    rater = run.learner.rater
     num_models = config.num_inner_models
-    train = evaluator.data.inner_stream.loader.dataset.original_subset
-    val = evaluator.data.outer_stream.loader.dataset
-    test = evaluator.samples.clean
-    models = [construct_model(config.inner_model_class, seed=p) for p in range(num_models)]
-    models = [model.to(device) for model in models]
+    train = run.data.inner_stream.loader.dataset.original_subset
+    val = run.data.outer_stream.loader.dataset
+    test = run.evaluator.samples.clean
+    models = [run.learner.population.make_model(p) for p in range(num_models)]
     optimizer = torch.optim.Adam(rater.parameters(), lr=config.outer_lr)
 
     def batches_of(part: Any, probability: float) -> Iterator[tuple[Tensor, ...]]:
@@ -454,39 +447,34 @@ MEASURED_SETTINGS = (
 )
 
 
-def run(device: str, repeats: int) -> dict[str, Any]:
+def whole_run(device: str, repeats: int) -> dict[str, Any]:
     """A whole run by part, per meta-step, with an evaluation every hundred.
 
     It is compared with its bare meta-steps and with the plain way.
     """
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # raters of noise may collapse
-        config = DataRaterConfig(
-            recipe="mnist_v1", dataset_name="mnist_shaped", device=device, output_dir=folder
-        )
-        data, learner = set_up(config)
-        evaluator = Evaluator(config, data)
-        take_step = CheckedSteps(config, Ranks(), learner)
-        log = RunLog(Path(folder), config.batch_size)
-        fixed = make_problem(
-            "ToyCNN", config.num_inner_models, config.inner_steps, config.batch_size, "sgd", device
-        )
-        plain_step, plain_evaluation = plain_run(config, evaluator, learner.rater, device)
+        config = DataRaterConfig(recipe="mnist_v1", dataset_name="mnist_shaped", device=device)
+        run = begin(config, Path(folder))
+        num_models = config.num_inner_models
+        num_steps = config.inner_steps
+        fixed = make_problem("ToyCNN", num_models, num_steps, config.batch_size, "sgd", device)
+        plain_step, plain_evaluation = plain_run(run)
 
-        def whole_evaluation() -> None:
-            evaluator.evaluate(learner, log)
+        def data() -> None:
+            run.data.inner_stream.next(num_models * num_steps)
+            run.data.outer_stream.next(num_models)
+
+        def evaluation() -> None:
+            run.evaluator.evaluate(run.learner, run.log)
             # all figures each time, which a run puts off where it would take too long
-            log.figures.draw(everything=True)
-
-        def whole_step() -> None:
-            step = take_step(learner, *data.next_batches())
-            log.steps.append({"meta_step": learner.num_steps, **step})
+            run.log.figures.draw(everything=True)
 
         ways = {
             "bare": our_way(fixed, *engine_of(fixed, device)),
-            "data": data.next_batches,
-            "step": whole_step,
-            "evaluation": whole_evaluation,
+            "data": data,
+            "step": partial(take_step, run),
+            "evaluation": evaluation,
             "plain step": plain_step,
             "plain evaluation": plain_evaluation,
         }
@@ -576,7 +564,7 @@ PARTS = {
     "engines": engines,
     "compiled": compiled,
     "memory": memory,
-    "run": run,
+    "run": whole_run,
     "rating": rating,
     "whole_runs": whole_runs,
 }

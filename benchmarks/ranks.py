@@ -22,8 +22,9 @@ import torch
 import torch.distributed as dist
 from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
 from provenance import command_line, parser_of, write_result
+from runs import begin, take_step
 
-from datarater.runs import DataRaterConfig, RunLog, evaluate, joined_ranks, set_up, take_meta_step
+from datarater.runs import DataRaterConfig, joined_ranks
 
 WARM_UP, STEPS = 2, 6
 
@@ -85,24 +86,28 @@ def measure(num_inner_models: int, num_threads: int, meta_update: str) -> None:
             device="cpu",
             num_inner_models=num_inner_models,
             meta_update=meta_update,
+            log=False,
         )
-        parts, seconds = set_up(config, ranks), []
-        for meta_step in range(1, WARM_UP + STEPS + 1):
+        run = begin(config, ranks=ranks)
+        seconds = []
+        for _ in range(WARM_UP + STEPS):
             start = time.perf_counter()
-            take_meta_step(parts, meta_step)
+            take_step(run)
             seconds.append(time.perf_counter() - start)
         sent = count_bytes()
-        take_meta_step(parts, WARM_UP + STEPS + 1)
-        sent, start = dict(sent), time.perf_counter()
-        evaluate(parts, RunLog(None, config.batch_size), 0)
+        take_step(run)
+        sent = dict(sent)  # what follows is not counted
+        start = time.perf_counter()
+        run.evaluator.evaluate(run.learner, run.log)
+        evaluation = time.perf_counter() - start
         if ranks.is_first:
             print(
                 json.dumps(
                     {
                         "seconds": statistics.median(seconds[WARM_UP:]),
-                        "evaluation": time.perf_counter() - start,
+                        "evaluation": evaluation,
                         "bytes": sent,
-                        "rater_parameters": sum(p.numel() for p in parts.rater.parameters()),
+                        "rater_parameters": sum(p.numel() for p in run.learner.rater.parameters()),
                     }
                 )
             )

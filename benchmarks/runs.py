@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,19 @@ from torch import Tensor, nn
 from datarater.data import seeded_generator
 from datarater.method import detached, model_loss, pgd, random_start
 from datarater.models import construct_model
-from datarater.runs import DataRaterConfig, run_meta_training
+from datarater.runs import (
+    CheckedSteps,
+    DataRaterConfig,
+    Evaluator,
+    Interruption,
+    Ranks,
+    Run,
+    RunLog,
+    call_on_all,
+    fingerprint_of_data,
+    run_meta_training,
+    set_up,
+)
 
 # not part of what a run computes, or given beside it
 ELSEWHERE = ("seed", "data_dir", "output_dir", "device")
@@ -43,6 +56,35 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
         "by_kind": records(result.by_kind.reset_index()),
         "by_strength": records(result.by_strength),
     }
+
+
+def begin(
+    config: DataRaterConfig,
+    folder: Path | None = None,  # for whatever the run writes
+    ranks: Ranks = Ranks(),
+) -> Run:
+    "A run before its first step, to be taken apart."
+    data, learner = set_up(config, ranks)
+    evaluator = Evaluator(config, data, ranks)
+    samples = evaluator.samples
+    return Run(
+        config,
+        ranks,
+        data,
+        learner,
+        evaluator,
+        CheckedSteps(config, ranks, learner),
+        RunLog(folder if config.log else None, config.batch_size),
+        folder,
+        Interruption(),
+        fingerprint_of_data(data.dataset, *data.tried, *samples.clean, *samples.corrupted),
+    )
+
+
+def take_step(run: Run) -> None:
+    "The run's next meta-step, as the run itself takes and logs it."
+    step = run.steps(run.learner, *call_on_all(run.ranks, run.data.next_batches))
+    run.log.steps.append({"meta_step": run.learner.num_steps, **step})
 
 
 def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> list[Any]:

@@ -16,16 +16,9 @@ from pathlib import Path
 
 from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
 from provenance import ROOT, parser_of, write_result
+from runs import begin, take_step
 
-from datarater.runs import (
-    DataRaterConfig,
-    Interruption,
-    Run,
-    RunLog,
-    evaluate,
-    set_up,
-    take_meta_step,
-)
+from datarater.runs import DataRaterConfig
 
 sys.path.append(str(ROOT / "tests"))
 from test_resume import kill_often  # noqa: E402
@@ -37,21 +30,16 @@ def checkpoint_cost(repeats: int) -> dict[str, object]:
     "Seconds of a checkpoint over those of the meta-steps between two."
     with tempfile.TemporaryDirectory() as folder:
         config = DataRaterConfig(
-            recipe="mnist_v1", dataset_name="mnist_shaped", device="cpu", output_dir=folder
+            recipe="mnist_v1", dataset_name="mnist_shaped", device="cpu", log=False
         )
-        parts, log = set_up(config), RunLog(None, config.batch_size)
-        run = Run(parts, log, Path(folder), Interruption())
-        evaluate(parts, log, 0)
-        log.steps = [
-            {"meta_step": step, "skipped": 0.0, **take_meta_step(parts, step)}
-            for step in range(1, 3)
-        ]
-        # as long a history as at the run's end
-        log.steps += [{**log.steps[-1], "meta_step": step} for step in range(3, 1001)]
+        run = begin(config, Path(folder))
+        run.evaluator.evaluate(run.learner, run.log)
+        take_step(run)
+        run.log.steps *= 1000  # as long a history as at the run's end
         turns = []
         for _ in range(repeats):
             start = time.perf_counter()
-            take_meta_step(parts, 1)
+            take_step(run)
             middle = time.perf_counter()
             run.save(must=True)
             turns.append((middle - start, time.perf_counter() - middle))

@@ -52,7 +52,6 @@ from datarater.data import DigitsDataRaterDataset
 
 class RestlessDigits(DigitsDataRaterDataset):
     "Digits from PyTorch's own loader, shuffled by the global generator."
-
     def make_loader(self, part, batch_size, shuffle=False, **options):
         return DataLoader(part, batch_size, shuffle=shuffle)
 
@@ -61,18 +60,18 @@ class Mortal(DigitsDataRaterDataset):
 
     def make_loader(self, part, *args, **options):
         loader = super().make_loader(part, *args, **options)
-        read = loader.dataset.read
+        plain_read = loader.dataset.read
         count = 0
 
-        def read_or_die(*indices):
+        def read(indices, keys=None):
             nonlocal count
             count += 1
-            is_first_start = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
-            if count == 12 and os.environ.get("RANK") == "1" and is_first_start:
+            is_first_start = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+            if count == 12 and os.environ["RANK"] == "1" and is_first_start:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return read(*indices)
+            return plain_read(indices, keys)
 
-        loader.dataset.read = read_or_die
+        loader.dataset.read = read
         return loader
 """
 # All runs of one number of ranks, in one start of the processes; each is named after its folder.

@@ -14,7 +14,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "config_to_yaml",
             "default_device",
         ],
-        "distributed": ["Ranks", "is_launched", "joined_ranks"],
+        "distributed": ["Ranks", "call_on_all", "is_launched", "joined_ranks"],
         "evaluate": ["EvaluationSet", "Evaluator", "MAX_EVALUATION_SAMPLES", "make_evaluation_set"],
         "folder": [
             "RunLog",
@@ -26,7 +26,14 @@ __all__, __getattr__, __dir__ = lazy_names(
             "single_figure",
             "write_figure",
         ],
-        "setup": ["RunData", "dataset_of", "get_dataset_loaders", "set_up"],
+        "setup": [
+            "RunData",
+            "dataset_of",
+            "differentiate_with",
+            "fingerprint_of_data",
+            "get_dataset_loaders",
+            "set_up",
+        ],
         "training": [
             "CheckedSteps",
             "MetaTrainingError",
