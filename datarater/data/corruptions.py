@@ -11,7 +11,6 @@ __all__ = ['CORRUPTIONS', 'DataCorruptionConfig', 'read_digits', 'tile_images', 
 
 # %% ../../nbs/data/corruptions.ipynb #34d86a3e
 import math
-import numbers
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from datarater.support import (
     SEED,
+    UNIT_INTERVAL,
     DataRaterError,
     Rule,
     check_settings,
@@ -32,72 +33,32 @@ from datarater.support import (
 )
 
 # %% ../../nbs/data/corruptions.ipynb #30bd1a1c
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+def _holds_probabilities(matrix):
+    "Whether a matrix is square, and its rows are probabilities."
+    is_square = all(len(row) == len(matrix) for row in matrix)
+    is_whole = all(min(row) >= 0 and abs(sum(row) - 1) <= 1e-6 for row in matrix if row)
+    return len(matrix) > 0 and is_square and is_whole
 
 
-def _checked_range(value: Any) -> tuple[float, float]:
-    "Two numbers with 0 ≤ low ≤ high ≤ 1."
-    pair = tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(pair) != 2 or not all(map(_is_number, pair)) or not 0 <= pair[0] <= pair[1] <= 1:
-        raise DataRaterError(
-            f"corruption_fraction_range={value!r} is not allowed: give two numbers low, high "
-            "with 0 <= low <= high <= 1"
-        )
-    return (float(pair[0]), float(pair[1]))
-
-# %% ../../nbs/data/corruptions.ipynb #90d0b95a
-def _checked_kinds(value: Any) -> tuple[str, ...]:
-    "At least one name; a single string counts as one."
-    names = (
-        (value,)
-        if isinstance(value, str)
-        else tuple(value)
-        if isinstance(value, (tuple, list))
-        else ()
-    )
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise DataRaterError(
-            f"kinds={value!r} is not allowed: give at least one name of a corruption, for "
-            "example ('pixel_noise',)"
-        )
-    return names
-
-# %% ../../nbs/data/corruptions.ipynb #d94f1820
-def _checked_matrix(value: Any) -> tuple[tuple[float, ...], ...] | None:
-    "A square matrix whose rows are probabilities, or none."
-    if value is None:
-        return None
-    rows = (
-        [tuple(row) if isinstance(row, (tuple, list)) else () for row in value]
-        if isinstance(value, (tuple, list))
-        else []
-    )
-    is_square = bool(rows) and all(len(row) == len(rows) for row in rows)
-    if (
-        not is_square
-        or not all(_is_number(p) and p >= 0 for row in rows for p in row)
-        or any(abs(sum(row) - 1) > 1e-6 for row in rows)
-    ):
-        raise DataRaterError(
-            "label_matrix is not allowed: give a square matrix of numbers >= 0 in which "
-            "every row sums to 1"
-        )
-    return tuple(tuple(float(p) for p in row) for row in rows)
+_FRACTIONS = Rule(
+    lambda pair: 0 <= pair[0] <= pair[1] <= 1, "two numbers low, high with 0 <= low <= high <= 1"
+)
+_KINDS = Rule(
+    lambda names: len(names) > 0 and all(names),
+    "at least one name of a corruption, for example ('pixel_noise',)",
+)
+_MATRIX = Rule(_holds_probabilities, "a square matrix of numbers >= 0 in which every row sums to 1")
 
 # %% ../../nbs/data/corruptions.ipynb #1459feb0
-_UNIT_INTERVAL = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
-
-
 @dataclass(frozen=True)
 class DataCorruptionConfig:
     "How the training samples are corrupted."
 
-    corruption_probability: float = setting(0.1, _UNIT_INTERVAL)
+    corruption_probability: float = setting(0.1, UNIT_INTERVAL)
     "probability that a training sample is corrupted"
-    corruption_fraction_range: tuple[float, float] = (0.1, 0.9)
+    corruption_fraction_range: tuple[float, float] = setting((0.1, 0.9), _FRACTIONS)
     "lowest and highest strength of a corruption, drawn uniformly; 0 changes nothing"
-    kinds: tuple[str, ...] | str = ("pixel_noise",)
+    kinds: tuple[str, ...] | str = setting(("pixel_noise",), _KINDS)
     """one or more corruptions to draw from, with equal chances: pixel_noise, or
     [pixel_noise,occlusion] (`datarater list` names them)
     """
@@ -107,18 +68,15 @@ class DataCorruptionConfig:
     """seed of fixed corruptions; not the run's, so that runs with different seeds can share one
     corrupted dataset
     """
-    label_matrix: tuple[tuple[float, ...], ...] | None = None
+    label_matrix: tuple[tuple[float, ...], ...] | None = setting(None, _MATRIX)
     """for label_noise: row i holds the probabilities of the new label of class i; none: any other
     class alike
     """
 
     def __post_init__(self):
+        if isinstance(self.kinds, str):  # a single name counts as one
+            object.__setattr__(self, "kinds", (self.kinds,))
         check_settings(self)
-        object.__setattr__(
-            self, "corruption_fraction_range", _checked_range(self.corruption_fraction_range)
-        )
-        object.__setattr__(self, "kinds", _checked_kinds(self.kinds))
-        object.__setattr__(self, "label_matrix", _checked_matrix(self.label_matrix))
 
 # %% ../../nbs/data/corruptions.ipynb #c11cf982
 # uint8 images (1797, 1, 28, 28) and int64 labels (1797,)
@@ -130,9 +88,7 @@ def read_digits() -> tuple[Tensor, Tensor]:
     digits = load_digits()
     # (1797, 1, 8, 8), levels 0..16 to 0..255
     images = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)
-    images = torch.nn.functional.interpolate(
-        images, size=(28, 28), mode="bilinear", align_corners=False
-    )
+    images = F.interpolate(images, size=(28, 28), mode="bilinear", align_corners=False)
     return images.round().to(torch.uint8), torch.from_numpy(digits.target).long()
 
 # %% ../../nbs/data/corruptions.ipynb #6f2ed523
@@ -149,7 +105,7 @@ def tile_images(
     # (rows, H+1, columns, W+1, C)
     canvas = canvas.unflatten(0, (num_rows, num_columns)).permute(0, 3, 1, 4, 2)
     canvas = canvas.reshape(num_rows * (height + 1), num_columns * (width + 1), channels)
-    return torch.nn.functional.pad(canvas, (0, 0, 0, 1, 0, 1), value=border)
+    return F.pad(canvas, (0, 0, 0, 1, 0, 1), value=border)
 
 # %% ../../nbs/data/corruptions.ipynb #d160e648
 def show_images(
@@ -162,27 +118,19 @@ def show_images(
     "Draw a batch of images as tiles."
     low, high = value_range
     num_columns = num_columns or len(images)
-    tiles = tile_images(
-        ((images.detach().cpu().float() - low) / (high - low)).clamp(0, 1), num_columns, border=1.0
-    )
+    images = ((images.detach().cpu().float() - low) / (high - low)).clamp(0, 1)
+    tiles = tile_images(images, num_columns, border=1.0)
     ax.imshow(tiles.squeeze(-1), cmap="gray", vmin=0, vmax=1)
     height, width = images.shape[-2] + 1, images.shape[-1] + 1
+    style = dict(color="white", fontsize=7, va="top", bbox=dict(facecolor="black", pad=1, lw=0))
     for position, label in enumerate(labels or []):
         row, column = divmod(position, num_columns)
-        ax.text(
-            column * width + 2,
-            row * height + 2,
-            str(label),
-            color="white",
-            fontsize=7,
-            va="top",
-            bbox=dict(facecolor="black", pad=1, lw=0),
-        )
+        ax.text(column * width + 2, row * height + 2, str(label), **style)
     ax.set(xticks=[], yticks=[])
     return ax
 
 # %% ../../nbs/data/corruptions.ipynb #8233c3a1
-def _signed(value: int) -> int:
+def _signed(value):
     "`value` modulo 2⁶⁴ as PyTorch's int64 holds it."
     return (value + 2**63) % 2**64 - 2**63
 
@@ -191,7 +139,7 @@ def _signed(value: int) -> int:
 _GAMMA, _MIX_1, _MIX_2 = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-def _shift_right(bits: Tensor, places: int) -> Tensor:
+def _shift_right(bits, places):
     "Logical shift: PyTorch's `>>` on int64 copies the sign bit, so mask it away."
     return (bits >> places).bitwise_and_((1 << (64 - places)) - 1)
 
@@ -312,7 +260,7 @@ def register_corruption(
     return register
 
 # %% ../../nbs/data/corruptions.ipynb #7c80ddbd
-def _sorted_rows(bits: Tensor) -> Tensor:
+def _sorted_rows(bits):
     """Each row in ascending order; by NumPy on the CPU, which is faster because it leaves out
     PyTorch's permutation.
     """
@@ -344,18 +292,13 @@ def pixel_noise(
     channels = samples.shape[1] if samples.ndim == 4 else 1
     pixels = samples.reshape(len(samples), channels, -1)  # (B, C, H·W)
     counts = (fractions.double() * pixels.shape[2]).round().long()
-    noise = (
-        key_uniform(keys, pixels[0].numel(), stream=2)
-        .view_as(pixels)
-        .to(samples.dtype)
-        .mul_(high - low)
-        .add_(low)
-    )
+    noise = key_uniform(keys, pixels[0].numel(), stream=2).view_as(pixels)
+    noise = noise.to(samples.dtype).mul_(high - low).add_(low)
     chosen = choose_exactly(counts, pixels.shape[2], keys)[:, None]  # (B, 1, H·W)
     return torch.where(chosen, noise, pixels).view_as(samples), targets
 
 # %% ../../nbs/data/corruptions.ipynb #6382e9f1
-def _over(samples: Tensor, values: Tensor) -> Tensor:
+def _over(samples, values):
     "One value per sample, (B,), shaped (B, 1, …) to broadcast over the samples."
     return values.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1))
 
@@ -387,7 +330,7 @@ def blur_matrices(
     return weights / weights.sum(2, keepdim=True)
 
 # %% ../../nbs/data/corruptions.ipynb #bf3ae5d1
-def _image_size(samples: Tensor, kind: str) -> torch.Size:
+def _image_size(samples, kind):
     "Height and width of a batch of images; an error for anything else."
     if samples.ndim != 4:
         raise DataRaterError(
@@ -412,7 +355,7 @@ def gaussian_blur(
     return torch.where(_over(samples, fractions) > 0, blurred, samples), targets
 
 # %% ../../nbs/data/corruptions.ipynb #885d4dfd
-def _covered(side_fractions: Tensor, size: int, places: Tensor) -> Tensor:
+def _covered(side_fractions, size, places):
     "(B, size) bool: the positions along one axis that the patch covers."
     lengths = (side_fractions * size).round()
     starts = (places * (size - lengths + 1)).floor()  # uniform over all places where the patch fits
@@ -493,9 +436,8 @@ def duplicate(
     is above 0.
     """
     positions = torch.arange(len(samples), device=samples.device)
-    sources = torch.where(
-        fractions > 0, duplicate_sources(positions, keys, len(samples)), positions
-    )
+    others = duplicate_sources(positions, keys, len(samples))
+    sources = torch.where(fractions > 0, others, positions)
     return samples[sources], targets[sources]
 
 # %% ../../nbs/data/corruptions.ipynb #5e91a596
@@ -517,9 +459,8 @@ def redirect(
     for code, corruption in enumerate(corruptions, start=1):
         source_indices = getattr(corruption, "source_indices", None)
         if source_indices is not None:
-            indices = torch.where(
-                plan.codes == code, source_indices(indices, plan.keys, num_samples), indices
-            )
+            sources = source_indices(indices, plan.keys, num_samples)
+            indices = torch.where(plan.codes == code, sources, indices)
     return indices
 
 # %% ../../nbs/data/corruptions.ipynb #2d2dce21
@@ -536,10 +477,8 @@ def corrupt_values_(
     for code, corruption in enumerate(corruptions, start=1):
         rows = (plan.codes == code).nonzero()[:, 0]
         if len(rows) and getattr(corruption, "source_indices", None) is None:
-            part = [
-                tensor.index_select(0, rows)
-                for tensor in (samples, targets, plan.fractions, plan.keys)
-            ]
+            whole = samples, targets, plan.fractions, plan.keys
+            part = [tensor.index_select(0, rows) for tensor in whole]
             new_samples, new_targets = corruption(*part, context)
             samples.index_copy_(0, rows, new_samples)
             targets.index_copy_(0, rows, new_targets)
@@ -553,9 +492,8 @@ def corrupt(
     context: CorruptionContext,  # what they may know about the dataset
 ) -> tuple[Tensor, Tensor]:  # new samples and targets
     "Corrupt a batch on its own; duplicates copy other members of the batch."
-    sources = redirect(
-        torch.arange(len(samples), device=samples.device), plan, len(samples), corruptions
-    )
+    positions = torch.arange(len(samples), device=samples.device)
+    sources = redirect(positions, plan, len(samples), corruptions)
     samples, targets = samples[sources], targets[sources]  # copies
     corrupt_values_(samples, targets, plan, corruptions, context)
     return samples, targets
@@ -571,20 +509,18 @@ def show_corruptions(
     seed: int = 0,  # seed of the keys
 ) -> Axes:  # `ax`
     "Draw the first sample under every kind of corruption at several strengths."
-    kinds = list(CORRUPTIONS) if kinds is None else list(kinds)
-    keys, every = (
-        fold_in(torch.arange(len(samples), device=samples.device), seed),
-        torch.ones(len(samples), device=samples.device),
-    )
-    pairs = [
-        lookup(kind, CORRUPTIONS, "corruption")(samples, targets, fraction * every, keys, context)
-        for kind in kinds
-        for fraction in fractions
-    ]
-    tiles, labels = [images[0] for images, _ in pairs], [labels[0].item() for _, labels in pairs]
-    show_images(
-        torch.stack(tiles), ax, labels, num_columns=len(fractions), value_range=context.value_range
-    )
+    kinds = list(kinds or CORRUPTIONS)
+    keys = fold_in(torch.arange(len(samples), device=samples.device), seed)
+    tiles, labels = [], []
+    for kind in kinds:
+        corruption = lookup(kind, CORRUPTIONS, "corruption")
+        for fraction in fractions:
+            strengths = torch.full(keys.shape, float(fraction), device=keys.device)
+            images, new_targets = corruption(samples, targets, strengths, keys, context)
+            tiles.append(images[0])
+            labels.append(new_targets[0].item())
+    tiles = torch.stack(tiles)
+    show_images(tiles, ax, labels, num_columns=len(fractions), value_range=context.value_range)
     height, width = samples.shape[-2] + 1, samples.shape[-1] + 1
     ax.set_xticks([(column + 0.5) * width for column in range(len(fractions))], fractions)
     ax.set_yticks([(row + 0.5) * height for row in range(len(kinds))], kinds)
@@ -592,14 +528,13 @@ def show_corruptions(
     return ax
 
 # %% ../../nbs/data/corruptions.ipynb #519f42f5
-def _checked_sample(output: Any, sample: Tensor) -> Tensor:
+def _checked_sample(output, sample):
     """The one sample that a user's function returned; an error if it is not shaped as the one it
     was given.
     """
     if not isinstance(output, Tensor) or output.shape != sample.shape:
-        got = (
-            f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        )
+        is_tensor = isinstance(output, Tensor)
+        got = f"shape {tuple(output.shape)}" if is_tensor else type(output).__name__
         raise DataRaterError(
             f"the corruption function returned {got} for samples of shape "
             f"{tuple(sample.shape)}: return a tensor of the same shape"
@@ -658,7 +593,6 @@ def draw_corruptions(
     "Draw what happens to each sample from its key."
     chance, strength, kind = key_uniform(keys, 3).unbind(1)
     low, high = config.corruption_fraction_range
-    fractions = torch.where(
-        chance < config.corruption_probability, low + (high - low) * strength, 0.0
-    )
+    is_corrupted = chance < config.corruption_probability
+    fractions = torch.where(is_corrupted, low + (high - low) * strength, 0.0)
     return make_plan(fractions, kind, keys, corruptions)

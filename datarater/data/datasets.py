@@ -122,9 +122,7 @@ class CorruptedSubset(BatchDataset):
         return _ground_truth(self, range(len(self)) if indices is None else indices)
 
 # %% ../../nbs/01_datasets.ipynb #2f3b28c5
-def _named_corruptions(
-    corruption_fn: Callable | None, config: DataCorruptionConfig
-) -> tuple[tuple[str, ...], list[Callable]]:
+def _named_corruptions(corruption_fn, config):
     "Names by code, starting with clean, and the corruptions of codes 1, 2, …."
     if not isinstance(config, DataCorruptionConfig):
         raise DataRaterError(f"config is {describe(config)}: give a DataCorruptionConfig")
@@ -142,7 +140,7 @@ def _named_corruptions(
     ]
 
 # %% ../../nbs/01_datasets.ipynb #a0ecbf55
-def _sample_keys(dataset: CorruptedSubset, indices: Tensor) -> Tensor:
+def _sample_keys(dataset, indices):
     "(B,) keys: a hash of seed and original index, or drawn anew."
     if dataset.config.fixed:
         return fold_in(dataset.indices[indices], dataset.config.seed)
@@ -151,7 +149,7 @@ def _sample_keys(dataset: CorruptedSubset, indices: Tensor) -> Tensor:
     return random_keys(len(indices), generator).to(dataset.device)
 
 # %% ../../nbs/01_datasets.ipynb #08ad9633
-def _corrupted_batch(dataset: CorruptedSubset, indices: Tensor, keys: Tensor) -> CorruptedBatch:
+def _corrupted_batch(dataset, indices, keys):
     "Draw from their keys what happens to the samples at `indices`, fetch and corrupt them."
     indices = torch.as_tensor(indices, dtype=torch.long, device=dataset.device)
     plan = draw_corruptions(keys, dataset.config, dataset.corruptions)
@@ -170,7 +168,7 @@ def _corrupted_batch(dataset: CorruptedSubset, indices: Tensor, keys: Tensor) ->
     )
 
 # %% ../../nbs/01_datasets.ipynb #a852fffb
-def _rows_to_compare(codes: Tensor, corruptions: Sequence[Callable]) -> Tensor:
+def _rows_to_compare(codes, corruptions):
     "Rows whose kind counts as fraction 1 but may, by chance, have changed nothing."
     may_do_nothing = [
         getattr(corruption, "all_or_nothing", False) and corruption.source_indices is None
@@ -179,12 +177,12 @@ def _rows_to_compare(codes: Tensor, corruptions: Sequence[Callable]) -> Tensor:
     return torch.tensor([False, *may_do_nothing], device=codes.device)[codes].nonzero()[:, 0]
 
 
-def _same(before: Tensor, after: Tensor) -> Tensor:
+def _same(before, after):
     "(B,) bool: which rows are equal in every entry."
     return (before == after)[:, None].flatten(1).all(1)
 
 # %% ../../nbs/01_datasets.ipynb #d433fa66
-def _ground_truth(dataset: CorruptedSubset, indices: Tensor | Sequence[int]) -> GroundTruth:
+def _ground_truth(dataset, indices):
     "The truth from the keys alone; only rows that must be compared are read."
     if not dataset.config.fixed:
         raise DataRaterError(
@@ -340,14 +338,12 @@ class SplitDataRaterDataset(DataRaterDataset):
         return super().corruption_names(kinds) if _has_own_corruption(self) else tuple(kinds)
 
 # %% ../../nbs/01_datasets.ipynb #81626191
-def _has_own_corruption(dataset: SplitDataRaterDataset) -> bool:
+def _has_own_corruption(dataset):
     "Whether a subclass has replaced `corrupt_samples`."
     return type(dataset).corrupt_samples is not SplitDataRaterDataset.corrupt_samples
 
 
-def _split(
-    dataset: SplitDataRaterDataset, batch_size: int, train_split_ratio: float
-) -> tuple[BatchDataset, BatchDataset]:
+def _split(dataset, batch_size, train_split_ratio):
     """Training and outer data: all candidates and the trusted data, or a split of the candidates;
     an error if one is smaller than a batch.
     """
@@ -367,12 +363,7 @@ def _split(
     return train, val
 
 # %% ../../nbs/01_datasets.ipynb #f163b7f7
-def _three_loaders(
-    dataset: SplitDataRaterDataset,
-    batch_size: int,
-    train_split_ratio: float,
-    config: DataCorruptionConfig,
-) -> tuple[Iterable, Iterable, Iterable]:
+def _three_loaders(dataset, batch_size, train_split_ratio, config):
     "Split, corrupt the training part, and wrap in loaders with a generator each."
     train, val = _split(dataset, batch_size, train_split_ratio)
     own_function = dataset.corrupt_samples if _has_own_corruption(dataset) else None
@@ -427,7 +418,7 @@ class TensorDataRaterDataset(SplitDataRaterDataset):
         (train, test), trusted = self.pairs, self.read_trusted()
         return train, None if trusted is None else self._pairs(*trusted), test
 
-    def _pairs(self, samples: Tensor, targets: Tensor) -> TensorPairs:
+    def _pairs(self, samples, targets):
         return TensorPairs(samples, targets, self.value_range, self.num_classes, self.device)
 
 # %% ../../nbs/01_datasets.ipynb #10631c6b
@@ -468,7 +459,7 @@ def absolute_if_path(name: str) -> str:
     return os.path.abspath(os.path.expanduser(name)) if is_path(name) else name
 
 # %% ../../nbs/01_datasets.ipynb #a91b7acb
-def _dataset_class(name: str) -> type:
+def _dataset_class(name):
     "The class that a name, an address or a path stands for."
     place = os.path.expanduser(name)
     if not is_path(name):

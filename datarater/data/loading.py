@@ -50,11 +50,8 @@ class BatchDataset(Dataset, ABC):
     ) -> tuple[Tensor, Tensor]:  # samples (B, …) and targets (B, …)
         "Several samples at once, in new tensors that the caller may change."
 
-    def batch(
-        self,
-        indices: Tensor | Sequence[int],  # (B,) which samples
-    ) -> tuple[Tensor, Tensor]:  # samples (B, …) and targets (B, …)
-        "Draw and read several samples at once."
+    def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
+        "Draw and read several samples at once: samples (B, …) and targets (B, …)."
         return self.read(indices, self.draw(indices))
 
     def __len__(self) -> int:
@@ -83,7 +80,7 @@ def describe(item: Any) -> str:
     return type(item).__name__
 
 # %% ../../nbs/data/loading.ipynb #a06870dc
-def _check_samples(samples: Tensor, targets: Tensor, value_range: tuple[float, float]) -> None:
+def _check_samples(samples, targets, value_range):
     "Raise unless samples and targets are finite tensors of one length in the value range."
     if not isinstance(samples, Tensor) or not isinstance(targets, Tensor):
         raise DataRaterError(
@@ -112,7 +109,7 @@ def _check_samples(samples: Tensor, targets: Tensor, value_range: tuple[float, f
         )
 
 # %% ../../nbs/data/loading.ipynb #e0476538
-def _check_targets(targets: Tensor, num_classes: int | None) -> None:
+def _check_targets(targets, num_classes):
     "Raise unless targets are int64 labels of these classes, or floats where there are none."
     if num_classes is None and not targets.is_floating_point():
         raise DataRaterError(
@@ -166,7 +163,7 @@ class TensorPairs(BatchDataset):
         part.indices = self._rows(indices)
         return part
 
-    def _rows(self, indices: Tensor | Sequence[int]) -> Tensor:
+    def _rows(self, indices):
         return self.indices[torch.as_tensor(indices, dtype=torch.long, device=self.device)]
 
 # %% ../../nbs/data/loading.ipynb #4dd8159c
@@ -301,10 +298,8 @@ def global_states() -> dict[str, Any]:
     }
 
 
-def set_global_states(
-    states: dict[str, Any],  # as `global_states` gave them
-) -> None:
-    "Put the global generators into these states."
+def set_global_states(states: dict[str, Any]) -> None:
+    "Put the global generators into states that `global_states` gave."
     _, keys, position, *_ = states["numpy"]
     if len(keys) != 624 or not 0 <= position <= 624:  # NumPy would read beyond its memory
         raise ValueError("no state of NumPy's generator")
@@ -314,17 +309,23 @@ def set_global_states(
 
 # %% ../../nbs/data/loading.ipynb #a56d8c3f
 @contextmanager
-def seeded_globally(seed: int) -> Iterator[None]:
-    "Seed all global generators inside the block, CUDA's too; put back their states at its end."
+def _globals_put_back():
     outside = global_states()
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            yield
+        yield
     finally:
         set_global_states(outside)
+
+
+@contextmanager
+def seeded_globally(seed: int) -> Iterator[None]:
+    "Seed all global generators inside the block, CUDA's too; put back their states at its end."
+    cuda = range(torch.cuda.device_count())
+    with _globals_put_back(), torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield
 
 # %% ../../nbs/data/loading.ipynb #5de83c2a
 class OwnGlobals:
@@ -346,59 +347,47 @@ class OwnGlobals:
         if self.states is None:
             yield
             return
-        outside = global_states()
-        set_global_states(self.states)
-        try:
-            yield
-        finally:
-            self.states = global_states()
-            set_global_states(outside)
+        with _globals_put_back():
+            set_global_states(self.states)
+            try:
+                yield
+            finally:
+                self.states = global_states()
 
 # %% ../../nbs/data/loading.ipynb #daed3718
-def _keeps_state(part: Any) -> bool:
+def _keeps_state(part):
     return hasattr(part, "state_dict") and hasattr(part, "load_state_dict")
 
 
-def _sources(loader: Any) -> list[Any]:
+def _sources(loader):
     "What a loader reads from."
     return [getattr(loader, name, None) for name in ("sampler", "batch_sampler", "dataset")]
 
 
-def _generators(loader: Any) -> list[torch.Generator]:
-    held = [getattr(part, "generator", None) for part in (loader, *_sources(loader))]
-    return [generator for generator in held if isinstance(generator, torch.Generator)]
-
-
-def _stateful_sources(loader: Any) -> list[Any]:
-    "Sources whose state is saved with a pass; none of our loader, which reads nothing it skips."
+def _stateful_sources(loader):
+    "Those whose state is saved; none of our loader, which does not read what it skips."
     is_ours = isinstance(loader, BatchLoader)
     return [] if is_ours else [part for part in _sources(loader) if _keeps_state(part)]
 
-# %% ../../nbs/data/loading.ipynb #364d11c8
-def _random_states(loader: Any) -> dict[str, Any]:
-    "The states of the generators that a loader draws from."
+
+def _generators(loader):
+    held = [getattr(part, "generator", None) for part in (loader, *_sources(loader))]
+    return [generator for generator in held if isinstance(generator, torch.Generator)]
+
+# %% ../../nbs/data/loading.ipynb #4f357320
+def _random_states(loader):
+    "The states of all that a loader draws from."
     return {
         "generators": [generator.get_state() for generator in _generators(loader)],
         "globals": global_states(),
+        "sources": [deepcopy(part.state_dict()) for part in _stateful_sources(loader)],
     }
 
 
-def _set_random_states(loader: Any, states: dict[str, Any]) -> None:
+def _set_generators(loader, states):
     for generator, state in zip(_generators(loader), states["generators"], strict=True):
         generator.set_state(state)
     set_global_states(states["globals"])
-
-
-def _states_to_begin(loader: Any) -> dict[str, Any]:
-    "What a pass that begins now will depend on."
-    sources = [deepcopy(part.state_dict()) for part in _stateful_sources(loader)]
-    return {**_random_states(loader), "sources": sources}
-
-
-def _set_states_to_begin(loader: Any, states: dict[str, Any]) -> None:
-    _set_random_states(loader, states)
-    for part, state in zip(_stateful_sources(loader), states["sources"], strict=True):
-        part.load_state_dict(state)
 
 # %% ../../nbs/data/loading.ipynb #e90e36bd
 def digest(*parts: Tensor | bytes) -> str:  # hexadecimal
@@ -413,7 +402,7 @@ def digest(*parts: Tensor | bytes) -> str:  # hexadecimal
     return found.hexdigest()
 
 # %% ../../nbs/data/loading.ipynb #2671cfa4
-def _index_batches(loader: BatchLoader) -> Iterator[Tensor]:
+def _index_batches(loader):
     "Index batches of full size, of one pass."
     size = len(loader.dataset)
     if size < loader.batch_size:
@@ -424,9 +413,7 @@ def _index_batches(loader: BatchLoader) -> Iterator[Tensor]:
     return (indices for indices in loader.index_batches() if len(indices) == loader.batch_size)
 
 
-def _full_batches(
-    batches: Iterator, batch_size: int | None, position: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _full_batches(batches, batch_size, position):
     "Checked batches of full size, of one pass of a foreign loader, after `position` others."
     largest = 0
     for x, y in map(checked_batch, batches):
@@ -445,7 +432,7 @@ def _full_batches(
 
 # %% ../../nbs/data/loading.ipynb #9e209f67
 @contextmanager
-def _failures_named(position: int) -> Iterator[None]:
+def _failures_named(position):
     "Turn whatever a loader raises, after so many batches, into one error."
     try:
         yield
@@ -457,7 +444,7 @@ def _failures_named(position: int) -> Iterator[None]:
             f"{one_line(error)}"
         ) from error
 
-# %% ../../nbs/data/loading.ipynb #bfac7cf8
+# %% ../../nbs/data/loading.ipynb #289501b7
 @dataclass
 class _Pass:
     "One pass over a loader: its full batches, or their indices. By default it is over."
@@ -480,55 +467,53 @@ class _Pass:
         return batch
 
 
-def _begin(
-    loader: Any,
-    is_by_index: bool,
-    number: int,
-    position: int = 0,  # where a loader begins that keeps its own place
-    batch_size: int | None = None,
-    place: Any = None,  # its state
-) -> _Pass:
-    "Begin a pass, or one that goes on from a place."
+def _begin(loader, is_by_index, number, saved=None):
+    "Begin a pass; or go on with a saved one, if the loader keeps its own place."
+    position = 0
+    batch_size = getattr(loader, "batch_size", None)
     for part in (loader, getattr(loader, "sampler", None)):
         if hasattr(part, "set_epoch"):
             part.set_epoch(number)
     if getattr(loader, "persistent_workers", False):
         loader._iterator = None  # old workers have drawn what new ones couldn't draw again
-    if place is not None:
-        loader.load_state_dict(place)
-    start = _states_to_begin(loader)
+    if saved is not None:
+        loader.load_state_dict(saved["place"])
+        position = saved["position"]
+        batch_size = saved["batch_size"]
+    start = _random_states(loader)
     with _failures_named(position):
         if is_by_index:
             rest = _index_batches(loader)
         else:
-            batch_size = batch_size or getattr(loader, "batch_size", None)
             rest = _full_batches(iter(loader), batch_size, position)
     return _Pass(rest, start, number, position, batch_size)
 
-# %% ../../nbs/data/loading.ipynb #079b38e1
-def _stream_state(loader: Any, current: _Pass) -> dict[str, Any]:
+# %% ../../nbs/data/loading.ipynb #bb380540
+def _stream_state(loader, current):
     return {
         "number": current.number,
         "position": current.position,
         "batch_size": current.batch_size,
         "place": deepcopy(loader.state_dict()) if _keeps_state(loader) else None,
         "last": digest(*current.last),
-        "start": current.start or _states_to_begin(loader),
+        "start": current.start or _random_states(loader),
         "now": _random_states(loader),
     }
 
 
-def _resumed_pass(loader: Any, is_by_index: bool, state: dict[str, Any]) -> _Pass:
+def _resumed_pass(loader, is_by_index, state):
     "The pass of a stream's state, at the same place; its generators are where that leads."
-    _set_states_to_begin(loader, state["start"])
-    if state["place"] is not None:
-        loader.load_state_dict(state["place"])
+    _set_generators(loader, state["start"])
+    for part, saved in zip(_stateful_sources(loader), state["start"]["sources"], strict=True):
+        part.load_state_dict(saved)
+    keeps_place = state["place"] is not None
     if state["number"] < 0:
+        if keeps_place:
+            loader.load_state_dict(state["place"])
         return _Pass()
-    if state["place"] is not None:
-        names = ("number", "position", "batch_size", "place")
-        return _begin(loader, is_by_index, **{name: state[name] for name in names})
-    resumed = _begin(loader, is_by_index, state["number"])
+    resumed = _begin(loader, is_by_index, state["number"], state if keeps_place else None)
+    if keeps_place:
+        return resumed
     for _ in range(state["position"]):
         if resumed.advance() is None:
             raise DataRaterError(
@@ -536,9 +521,9 @@ def _resumed_pass(loader: Any, is_by_index: bool, state: dict[str, Any]) -> _Pas
             )
     if digest(*resumed.last) != state["last"]:
         warnings.warn(
-            "the loader does not give the batch again that it gave before: it draws from "
-            "something that can't be found; the run goes on, with other batches than it would "
-            "have had. A loader with state_dict and load_state_dict goes on exactly",
+            "the loader does not give the batch again that it gave before, since it draws from "
+            "something that can't be found; the run goes on with other batches. A loader with "
+            "state_dict and load_state_dict goes on exactly",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -562,11 +547,8 @@ class BatchStream:
         self.is_by_index = isinstance(loader, BatchLoader) and loader.dataset.read_is_pure
         self.current = _Pass()
 
-    def draw(
-        self,
-        num: int,  # batches to go on by
-    ) -> list[tuple]:  # a request for each
-        "Go on by `num` batches, without reading those of a `BatchLoader`."
+    def draw(self, num: int) -> list[tuple]:
+        "Go on by `num` batches: a request for each. Those of a `BatchLoader` are not read yet."
         check_value("num", num, int, COUNT)
         with self.globals.in_use():
             batches = [self._advance() for _ in range(num)]
@@ -574,11 +556,8 @@ class BatchStream:
                 return [(indices, self.loader.dataset.draw(indices)) for indices in batches]
             return batches
 
-    def read(
-        self,
-        requests: Sequence[tuple],  # some of those that `draw` gave
-    ) -> tuple[Tensor, Tensor]:  # x (num, B, …) and y (num, B, …)
-        "The batches of these requests, stacked."
+    def read(self, requests: Sequence[tuple]) -> tuple[Tensor, Tensor]:
+        "Some of the batches that `draw` gave requests for, stacked: x (num, B, …), y (num, B, …)."
         first, second = zip(*requests)
         if self.is_by_index:
             keys = None if second[0] is None else torch.cat(second)
@@ -603,16 +582,15 @@ class BatchStream:
         with self.globals.in_use():
             return _stream_state(self.loader, self.current)
 
-    def load_state_dict(
-        self,
-        state: dict[str, Any],  # of a stream over equal data
-    ) -> None:
-        "Go on where another stream was; warns if the loader does not give its last batch again."
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another stream over equal data was; warns if the loader does not give its
+        last batch again.
+        """
         with self.globals.in_use():
             self.current = _resumed_pass(self.loader, self.is_by_index, state)
-            _set_random_states(self.loader, state["now"])
+            _set_generators(self.loader, state["now"])
 
-    def _advance(self) -> Any:
+    def _advance(self):
         batch = self.current.advance()
         while batch is None:
             self.current = _begin(self.loader, self.is_by_index, self.current.number + 1)

@@ -125,7 +125,7 @@ def parts_of(sources: dict[str, Any]) -> tuple[Any, Any, Any]:
     return train, sources.get("val"), test
 
 # %% ../../nbs/data/own_data.ipynb #0958c255
-def _read_part(path: Path, part: str, like: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+def _read_part(path, part, like=None):
     """Samples and targets of train, test or val, fit for each other and for samples `like` these;
     None where an optional part is not there.
     """
@@ -149,14 +149,14 @@ def _read_part(path: Path, part: str, like: Tensor | None = None) -> tuple[Tenso
     return samples, targets
 
 
-def _count_classes(targets: Sequence[Tensor]) -> int | None:
+def _count_classes(targets):
     "The highest label plus one, over all parts; None for real-valued targets."
     if targets[0].is_floating_point():
         return None
     return max((int(part.max()) for part in targets if part.numel()), default=0) + 1
 
 # %% ../../nbs/data/own_data.ipynb #21f66556
-def _given(path: str | os.PathLike | None, name: str, owner: str) -> Path:
+def _given(path, name, owner):
     "The path, if there is one."
     if path is None:
         raise DataRaterError(
@@ -440,7 +440,7 @@ def find_mnist(
     return None
 
 # %% ../../nbs/data/own_data.ipynb #284c85d8
-def _download_mnist(folder: Path) -> None:
+def _download_mnist(folder):
     "Let torchvision download MNIST into `folder`; an error that says what to do if it cannot."
     from torchvision.datasets import MNIST  # here, because its import takes seconds
 
@@ -454,7 +454,7 @@ def _download_mnist(folder: Path) -> None:
         ) from error
 
 # %% ../../nbs/data/own_data.ipynb #8fb0c614
-def _read_or_fetch_again(path: Path) -> Tensor:
+def _read_or_fetch_again(path):
     """Read a file of MNIST; one that is cut short or damaged is fetched again, and checked by its
     MD5 sum, if the files beside it are those that torchvision fetches.
     """
@@ -501,7 +501,7 @@ class MNISTDataRaterDataset(TensorDataRaterDataset):
         return train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
 
 # %% ../../nbs/data/own_data.ipynb #12d9d2c3
-def _read_cifar10(folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _read_cifar10(folder):
     """Train images, train labels, test images and test labels of CIFAR-10; an error that says what
     to do if there are none.
     """
