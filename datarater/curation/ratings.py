@@ -494,8 +494,7 @@ class CurateSettings:
     keep: float | None = setting(None, KEEP)
     "share of the samples to keep, above 0 and at most 1"
     threshold: float | None = setting(
-        None,
-        Rule(lambda value: abs(value) <= np.finfo(np.float32).max, "a finite rating, of float32"),
+        None, Rule(lambda value: abs(value) < 2.0**128, "a finite rating, of float32")
     )
     "of a folder, instead of keep: the lowest rating to keep"
     rule: str = setting("best")
