@@ -26,7 +26,7 @@ from datarater.support import (
 )
 
 # %% ../../nbs/evaluation/detection.ipynb #94784656
-def _finite(values: ArrayLike, name: str) -> np.ndarray:  # (N,) float64
+def _finite(values, name):  # (N,) float64
     "The values as an array of N finite numbers; raises `DataRaterError` if they are none."
     try:
         array = np.asarray(values, dtype=np.float64)
@@ -48,7 +48,7 @@ def _finite(values: ArrayLike, name: str) -> np.ndarray:  # (N,) float64
     return array
 
 # %% ../../nbs/evaluation/detection.ipynb #0cdd689f
-def _fractions(values: ArrayLike) -> np.ndarray:  # (N,) float64
+def _fractions(values):  # (N,) float64
     "Corruption fractions, from 0 (clean) to 1."
     fractions = _finite(values, "fractions")
     outside = fractions[(fractions < 0) | (fractions > 1)]
@@ -60,25 +60,25 @@ def _fractions(values: ArrayLike) -> np.ndarray:  # (N,) float64
     return fractions
 
 # %% ../../nbs/evaluation/detection.ipynb #c1e57fc4
-def _same_length(**arrays: np.ndarray) -> None:
+def _same_length(**arrays):
     "Raise `DataRaterError` unless the arrays describe the same samples, at least one."
     names = " and ".join(arrays)
-    lengths = [len(array) for array in arrays.values()]
+    lengths = [str(len(array)) for array in arrays.values()]
     if len(set(lengths)) > 1:
         raise DataRaterError(
-            f"{names} have lengths {' and '.join(map(str, lengths))}, which "
-            "must be equal: give one value per sample, in the same order"
+            f"{names} have lengths {' and '.join(lengths)}, which must be equal: give one value "
+            "per sample, in the same order"
         )
-    if lengths[0] == 0:
+    if "0" in lengths:
         raise DataRaterError(
             f"{names}: no sample at all, at least one is needed: check how they were selected"
         )
 
 # %% ../../nbs/evaluation/detection.ipynb #92601a23
 def _auroc(
-    clean_ratings: np.ndarray,  # (N,)
-    corrupted_ratings: np.ndarray,  # (M,)
-) -> float:
+    clean_ratings,  # (N,)
+    corrupted_ratings,  # (M,)
+):
     """The chance that a clean sample is rated above a corrupted one, ties half.
 
     NaN if there is no pair.
@@ -107,7 +107,7 @@ def rating_quality(
     is_corrupted = fractions > 0
     ratings, fractions = corrupted[is_corrupted], fractions[is_corrupted]
     r2 = spearman = math.nan
-    if len(fractions) and np.ptp(fractions) > 0:
+    if len(np.unique(fractions)) > 1:
         r2 = spearman = 0.0
         if np.ptp(ratings) > 0:
             r2 = float(np.corrcoef(fractions, ratings)[0, 1] ** 2)
@@ -116,28 +116,28 @@ def rating_quality(
 
 # %% ../../nbs/evaluation/detection.ipynb #d19a23bd
 def _flag_chances(
-    ratings: np.ndarray,  # (N,)
-    num_flagged: int,  # K, from 0 to N
-) -> np.ndarray:  # (N,): from 0 to 1, sums to K
+    ratings,  # (N,)
+    num_flagged,  # K, from 0 to N
+):  # (N,): from 0 to 1, sums to K
     "The chance of each sample to be among the K lowest rated, when ties are broken at random."
     if num_flagged == 0:
         return np.zeros(len(ratings))
-    threshold = np.partition(ratings, num_flagged - 1)[num_flagged - 1]
+    threshold = np.sort(ratings)[num_flagged - 1]
     below = ratings < threshold
     tied = ratings == threshold
     return np.where(tied, (num_flagged - below.sum()) / tied.sum(), below)
 
 # %% ../../nbs/evaluation/detection.ipynb #8e730e74
 def _num_flagged(
-    rate: float | None,  # share to flag; None: as many as are corrupted
-    is_corrupted: np.ndarray,  # (N,) bool
-) -> int:
+    rate,  # share to flag; None: as many as are corrupted
+    is_corrupted,  # (N,) bool
+):
     "Number of samples to flag: round(rate·N), at least 1."
     rate = check_value("rate", rate, float | None, OPEN_UNIT_INTERVAL)
     return int(is_corrupted.sum()) if rate is None else max(1, round(rate * len(is_corrupted)))
 
 # %% ../../nbs/evaluation/detection.ipynb #8867a120
-def _average_precision(is_corrupted: np.ndarray, ratings: np.ndarray) -> float:
+def _average_precision(is_corrupted, ratings):
     "Average precision with corrupted as the positive class; NaN if nothing is corrupted."
     if not is_corrupted.any():
         return math.nan
@@ -173,7 +173,7 @@ def detection_quality(
     }
 
 # %% ../../nbs/evaluation/detection.ipynb #4ebde5b3
-def _kinds(kinds: ArrayLike) -> np.ndarray:  # (N,) of strings
+def _kinds(kinds):  # (N,) of strings
     "Names of corruptions, one per sample; raises `DataRaterError` for what is no name."
     names = np.asarray(kinds, dtype=object)
     wrong = [repr(name) for name in names.ravel() if not isinstance(name, str) or name == "all"]
@@ -187,7 +187,7 @@ def _kinds(kinds: ArrayLike) -> np.ndarray:  # (N,) of strings
     return names
 
 # %% ../../nbs/evaluation/detection.ipynb #220b72a0
-def _check_agreement(kinds: np.ndarray, fractions: np.ndarray) -> None:
+def _check_agreement(kinds, fractions):
     "Raise unless the clean samples, and only they, have fraction 0."
     odd = np.flatnonzero((kinds == "clean") != (fractions == 0))
     if len(odd):
@@ -227,19 +227,19 @@ def detection_by_kind(
         }
         if fractions is not None:
             quality = rating_quality(ratings[clean], ratings[members], fractions[members])
-            rows[kind] |= {name: quality[name] for name in ("spearman", "r2")}
+            rows[kind] |= {"spearman": quality["spearman"], "r2": quality["r2"]}
     if chances.any():
         rows["all"]["precision"] = chances[~clean].sum() / chances.sum()
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("kind")
 
 # %% ../../nbs/evaluation/detection.ipynb #688b3cda
-def _bin_edges(bins: int | ArrayLike) -> np.ndarray:  # (num_bins + 1,)
+def _bin_edges(bins):  # (num_bins + 1,)
     "Edges of equal bins of (0, 1], or the given edges, checked."
     if isinstance(bins, Integral):
         edges = np.linspace(0, 1, max(bins, 0) + 1).round(12)
     else:
         edges = _finite(np.atleast_1d(bins), "bins")
-    if len(edges) < 2 or edges[0] < 0 or edges[-1] > 1 or (np.diff(edges) <= 0).any():
+    if len(edges) < 2 or not np.array_equal(edges, np.unique(edges.clip(0, 1))):
         raise DataRaterError(
             f"bins={bins!r}, allowed is a number of bins from 1, or at least two rising "
             "edges from 0 to 1: give 5 or (0, 0.1, 0.5, 1)"
@@ -261,10 +261,10 @@ def detection_by_strength(
     rows = []
     for lower, upper in zip(edges, edges[1:]):
         inside = pd.Series(ratings[(fractions > lower) & (fractions <= upper)])
-        auroc = _auroc(ratings[fractions == 0], inside)
-        rows.append((lower, upper, len(inside), auroc, inside.mean(), inside.std(ddof=0)))
-    columns = ["lower", "upper", "count", "auroc", "mean_rating", "std_rating"]
-    return pd.DataFrame(rows, columns=columns)
+        row = {"lower": lower, "upper": upper, "count": len(inside)}
+        row["auroc"] = _auroc(ratings[fractions == 0], inside)
+        rows.append(row | {"mean_rating": inside.mean(), "std_rating": inside.std(ddof=0)})
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/evaluation/detection.ipynb #9d484a44
 def plot_detection_by_strength(

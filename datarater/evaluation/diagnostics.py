@@ -45,11 +45,10 @@ def gradient_agreement(
     sums["count"] = has_direction.double().sum()
     if total is not None:
         sums = total(sums)
-    num_members = int(sums["count"])
+    num_members = int(sums.pop("count"))
     if num_members < 2:
         return math.nan
-    squares = [part.square().sum() for name, part in sums.items() if name != "count"]
-    squared_length = torch.stack(squares).sum().item()
+    squared_length = torch.stack([part.square().sum() for part in sums.values()]).sum().item()
     return (squared_length - num_members) / (num_members * (num_members - 1))
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #c24dc8de
@@ -58,9 +57,10 @@ def weight_entropy(
 ) -> Tensor:  # (...): from 0 (one sample has all the weight) to 1 (all weights equal)
     "Entropy over that of equal weights, -Σ w ln w / ln B, with 0·ln 0 = 0; 1 for a batch of one."
     entropy = torch.special.entr(weights).sum(dim=-1)
-    if weights.shape[-1] == 1:
+    batch_size = weights.shape[-1]
+    if batch_size == 1:
         return torch.ones_like(entropy)
-    return (entropy / math.log(weights.shape[-1])).clamp(0, 1)  # rounding can leave [0, 1]
+    return (entropy / math.log(batch_size)).clamp(0, 1)  # rounding can leave [0, 1]
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #4e181b82
 def rating_summary(
@@ -68,11 +68,8 @@ def rating_summary(
 ) -> dict[str, float]:  # rating_std, rating_min, rating_max
     "Standard deviation and range of the ratings."
     ratings = np.asarray(ratings, dtype=np.float64)
-    return {
-        "rating_std": float(ratings.std()),
-        "rating_min": float(ratings.min()),
-        "rating_max": float(ratings.max()),
-    }
+    numbers = ("std", "min", "max")
+    return {f"rating_{name}": float(getattr(ratings, name)()) for name in numbers}
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #4de6f25d
 def rating_autocorrelation(
@@ -87,10 +84,10 @@ def rating_autocorrelation(
     if previous is None:
         return math.nan
     pair = [np.asarray(ratings, dtype=np.float64) for ratings in (previous, current)]
-    if pair[0].shape != pair[1].shape:
+    first, second = (ratings.shape for ratings in pair)
+    if first != second:
         raise DataRaterError(
-            f"ratings of shapes {pair[0].shape} and {pair[1].shape}: give those of the same "
-            "samples, in the same order"
+            f"ratings of shapes {first} and {second}: give those of the same samples, in one order"
         )
     if not all(0 < np.ptp(ratings) < math.inf for ratings in pair):
         return math.nan
@@ -120,10 +117,9 @@ def collapse_warning(
     if rating_std / temperature < MIN_RATING_SPREAD:
         return (
             "the ratings are all equal: their std over the temperature is "
-            f"{rating_std / temperature:.1e} (below {MIN_RATING_SPREAD:.0e}), nothing is "
-            "learnt from them; "
-            "check that the corruption harms training and that the rater's input shows it, "
-            "then raise outer_lr, lower outer_weight_decay or lower softmax_temperature"
+            f"{rating_std / temperature:.1e} (below {MIN_RATING_SPREAD:.0e}), nothing is learnt "
+            "from them; check that the corruption harms training and that the rater's input shows "
+            "it, then raise outer_lr, lower outer_weight_decay or lower softmax_temperature"
         )
     return None
 
@@ -149,13 +145,11 @@ def plot_rating_against_corruption(
     return ax
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #cda12617
-def _available(table: pd.DataFrame, columns: dict[str, str]) -> dict[str, str]:
-    "Those of the columns (name -> label) that hold a number."
-    return {
-        name: label
-        for name, label in columns.items()
-        if {"meta_step", name} <= set(table.columns) and table[name].notna().any()
-    }
+def _available(table, columns):
+    "Those of the columns that hold a number."
+    return [
+        name for name in columns if {"meta_step", name} <= set(table) and table[name].notna().any()
+    ]
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #e7d972a2
 def plot_curve(
@@ -167,22 +161,14 @@ def plot_curve(
     "Columns of a table over its meta-steps; a note if none of them holds a number."
     shown = _available(table, columns)
     marker = "o" if len(table) < 30 else None
-    for (name, label), style in zip(shown.items(), cycle(("-", "--", ":", "-."))):  # without colour
-        values = table[name]
-        ax.plot(
-            table["meta_step"],
-            values,
-            style,
-            color="black",
-            marker=marker,
-            markersize=3,
-            label=label,
-        )
+    for name, style in zip(shown, cycle(("-", "--", ":", "-."))):  # without colour
+        looks = {"color": "black", "marker": marker, "markersize": 3}
+        ax.plot(table["meta_step"], table[name], style, label=columns[name], **looks)
     if not shown:
         ax.text(0.5, 0.5, "not available", transform=ax.transAxes, ha="center", color="0.4")
         ax.set_yticks([])
     ax.set(xlabel="meta-step", ylabel=ylabel)
-    if len(shown) > 1:
+    if len(ax.get_legend_handles_labels()[0]) > 1:
         ax.legend(fontsize="small")
     return ax
 
@@ -216,9 +202,9 @@ def curves(
     return drawings
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #9cc1394f
-def _plot_smoothed(table: pd.DataFrame, column: str, ax: Axes) -> Axes:
+def _plot_smoothed(table, column, ax):
     "A noisy column in grey and its running mean, over a twentieth of the run, in black."
-    if _available(table, {column: ""}):
+    if _available(table, [column]):
         ax.plot(table["meta_step"], table[column], color="0.75", linewidth=0.8)
         window = max(1, len(table) // 20)
         mean = table[column].rolling(window, min_periods=1, center=True).mean()
@@ -226,9 +212,9 @@ def _plot_smoothed(table: pd.DataFrame, column: str, ax: Axes) -> Axes:
     return plot_curve(table, {column: ""}, "", ax)
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #c1179608
-def _plot_band(table: pd.DataFrame, low: str, high: str, label: str, ax: Axes) -> bool:
+def _plot_band(table, low, high, label, ax):
     "The area between two columns, and whether both are available."
-    is_available = len(_available(table, {low: "", high: ""})) == 2
+    is_available = len(_available(table, [low, high])) == 2
     if is_available:
         ax.fill_between(
             table["meta_step"], table[low], table[high], color="0.85", linewidth=0, label=label
@@ -236,24 +222,23 @@ def _plot_band(table: pd.DataFrame, low: str, high: str, label: str, ax: Axes) -
     return is_available
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #bbd07c62
-def _plot_norms(history: pd.DataFrame, ax: Axes) -> Axes:
+def _plot_norms(history, ax):
     "Norm of the meta-gradient and range over members; logarithmic where something is above 0."
     _plot_band(history, "member_norm_min", "member_norm_max", "members, min to max", ax)
     plot_curve(history, {"meta_gradient_norm": "their mean gradient"}, "", ax)
-    if _available(history, {"meta_gradient_norm": ""}):
-        ax.legend(fontsize="small")
-        if (history["meta_gradient_norm"] > 0).any():
-            ax.set_yscale("log", nonpositive="mask")
+    column = "meta_gradient_norm"
+    if _available(history, [column]) and (history[column] > 0).any():
+        ax.set_yscale("log", nonpositive="mask")
     return ax
 
 # %% ../../nbs/evaluation/diagnostics.ipynb #1783e651
-def _plot_ratings(metrics: pd.DataFrame, ax: Axes) -> Axes:
+def _plot_ratings(metrics, ax):
     "Range of ratings; on a second axis, from -1 to 1, their autocorrelation."
     if not _plot_band(metrics, "rating_min", "rating_max", "min to max", ax):
         plot_curve(metrics, {}, "", ax)
     handles = ax.get_legend_handles_labels()[0]
     column = "rating_autocorrelation"
-    if _available(metrics, {column: ""}):
+    if _available(metrics, [column]):
         twin = ax.twinx()
         plot_curve(metrics, {column: "autocorrelation (right)"}, "", twin).set(ylim=(-1.05, 1.05))
         handles += twin.get_legend_handles_labels()[0]
@@ -276,8 +261,7 @@ def plot_dashboard(
     """
     figure.clear()
     figure.set_layout_engine("constrained")
-    axes = figure.subplots(2, 3, sharex=True)
-    quality, loss, norms, agreement, evenness, ratings = axes.flat
+    quality, loss, norms, agreement, evenness, ratings = figure.subplots(2, 3, sharex=True).flat
     plot_curve(metrics, {"auroc": "AUROC", "r2": "R²"}, "", quality).set(
         title="rating against corruption", ylim=(-0.05, 1.05)
     )
@@ -290,6 +274,6 @@ def plot_dashboard(
         title="evenness of weights", ylim=(-0.05, 1.05)
     )
     _plot_ratings(metrics, ratings).set(title="ratings of the evaluation set", xlabel="meta-step")
-    for ax in axes[0]:
+    for ax in (quality, loss, norms):
         ax.set(xlabel="")
     return figure

@@ -49,8 +49,8 @@ def fit_classifier(
         loss = F.cross_entropy(model(x), y)
         if not loss.isfinite():
             raise DataRaterError(
-                f"reference model: the loss is {loss.item()} at step {step}: check the outer "
-                "data for NaN, infinity and wrong labels"
+                f"reference model: the loss is {loss} at step {step}: check the outer data for "
+                "NaN, infinity and wrong labels"
             )
         optimizer.zero_grad()
         loss.backward()

@@ -7,7 +7,7 @@ __all__ = ['Options', 'channels_last', 'lean_layers']
 
 # %% ../../nbs/models/lean_layers.ipynb #60f653de
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ def channels_last(
     return x.contiguous().as_strided(x.shape, (math.prod(x.shape[1:]), 1, x.shape[3], 1))
 
 # %% ../../nbs/models/lean_layers.ipynb #44c762c4
-def _in_layout(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _in_layout(x, weight):
     "Image and kernel, channels last unless the kernel is the larger: a copy would not pay."
     return (channels_last(x), channels_last(weight)) if x.numel() >= weight.numel() else (x, weight)
 
@@ -46,23 +46,19 @@ class _ConvolutionBackward(Function):
     """
 
     @staticmethod
-    def forward(
-        cotangent: Tensor, x: Tensor, weight: Tensor, options: Options, wanted: list[bool]
-    ) -> tuple[Tensor | None, ...]:
+    def forward(cotangent, x, weight, options, wanted):
         return torch.ops.aten.convolution_backward(
             cotangent, *_in_layout(x, weight), [len(weight)], *options, wanted
         )
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx, inputs, output):
         cotangent, x, weight, ctx.options, _ = inputs
         ctx.save_for_backward(cotangent, x, weight)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(
-        ctx: Any, of_x: Tensor | None, of_weight: Tensor | None, of_bias: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx, of_x, of_weight, of_bias):
         cotangent, x, weight = ctx.saved_tensors
         needs_cotangent, needs_x, needs_weight, *_ = ctx.needs_input_grad
         pairs = [(of_x, weight), (x, of_weight)]  # u * W and x * V, where there is u or V
@@ -74,7 +70,7 @@ class _ConvolutionBackward(Function):
         if needs_cotangent and of_bias is not None:
             parts.append(of_bias.view(1, -1, 1, 1).expand_as(cotangent))
 
-        def back(image: Tensor, kernel: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
+        def back(image, kernel, wanted):
             return torch.ops.aten.convolution_backward(
                 cotangent, *_in_layout(image, kernel), None, *ctx.options, wanted
             )
@@ -91,34 +87,26 @@ class _Convolution(Function):
     "(x, W, b) -> x * W + b."
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
+    def forward(x, weight, bias, options):
         return torch.convolution(*_in_layout(x, weight), bias, *options)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx, inputs, output):
         x, weight, _, ctx.options = inputs
         ctx.save_for_backward(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, cotangent):
         return *_ConvolutionBackward.apply(
             cotangent, *ctx.saved_tensors, ctx.options, list(ctx.needs_input_grad[:3])
         ), None
 
 # %% ../../nbs/models/lean_layers.ipynb #6ce28949
-def _pair(value: int | Sequence[int]) -> list[int]:
+def _pair(value):
     return [value, value] if isinstance(value, int) else list(value) * (2 // len(value))
 
 
-def _conv2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
+def _conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     "`torch.conv2d`."
     if input.ndim != 4 or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
@@ -127,7 +115,7 @@ def _conv2d(
     )
 
 # %% ../../nbs/models/lean_layers.ipynb #f8ec0d79
-def _gelu_curvature(x: Tensor, *factors: Tensor) -> Tensor:
+def _gelu_curvature(x, *factors):
     "GELU''(x) times some factors; in place, unless a third derivative may be wanted."
     square = x.square()
     if torch.is_grad_enabled():
@@ -138,7 +126,7 @@ def _gelu_curvature(x: Tensor, *factors: Tensor) -> Tensor:
     return curvature
 
 # %% ../../nbs/models/lean_layers.ipynb #c8f23a9a
-def _laid_out_like(x: Tensor, cotangent: Tensor) -> Tensor:
+def _laid_out_like(x, cotangent):
     "The cotangent in the memory order of x, where that is one of the two usual ones."
     if x.ndim != 4 or cotangent.stride() == x.stride():
         return cotangent
@@ -152,15 +140,15 @@ class _GELUBackward(Function):
     "(ȳ, x) -> ȳ·GELU'(x)."
 
     @staticmethod
-    def forward(cotangent: Tensor, x: Tensor) -> Tensor:
+    def forward(cotangent, x):
         return torch.ops.aten.gelu_backward(cotangent, x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, u):
         cotangent, x = ctx.saved_tensors
         u = _laid_out_like(x, u)
         of_x = _gelu_curvature(x, cotangent, u) if ctx.needs_input_grad[1] else None
@@ -171,20 +159,20 @@ class _GELU(Function):
     "x -> x·Φ(x)."
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
+    def forward(x):
         return F.gelu(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Tensor:
+    def backward(ctx, cotangent):
         (x,) = ctx.saved_tensors
         return _GELUBackward.apply(_laid_out_like(x, cotangent), x)
 
 
-def _gelu(input: Tensor, approximate: str = "none") -> Tensor:
+def _gelu(input, approximate="none"):
     "`F.gelu`."
     return F.gelu(input, approximate=approximate) if approximate != "none" else _GELU.apply(input)
 
@@ -193,17 +181,17 @@ class _MaxPool(Function):
     "The maximum of each window of k × k."
 
     @staticmethod
-    def forward(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def forward(x, k):
         return torch.ops.aten.max_pool2d_with_indices(channels_last(x), [k, k])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx, inputs, output):
         ctx.shape = inputs[0].shape
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(output[1])
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor, _: Any) -> tuple[Tensor, None]:
+    def backward(ctx, cotangent, _):
         (places,) = ctx.saved_tensors  # (B, C, h, w), each a row-major place in H × W
         batch, channels, height, width = ctx.shape
         # (B, h·w, C)
@@ -213,14 +201,8 @@ class _MaxPool(Function):
 
 # %% ../../nbs/models/lean_layers.ipynb #3488beb0
 def _max_pool2d(
-    input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+):
     "`F.max_pool2d`."
     size = _pair(kernel_size)
     is_side_by_side = (
@@ -235,7 +217,7 @@ def _max_pool2d(
     return _MaxPool.apply(input, size[0])[0]
 
 # %% ../../nbs/models/lean_layers.ipynb #2eada9bc
-def _stands_aside(x: Any) -> bool:
+def _stands_aside(x):
     "Whether PyTorch's own layer is to be used."
     is_ours = (
         isinstance(x, Tensor) and x.device.type == "cpu" and x.is_floating_point() and x.numel() > 0

@@ -38,14 +38,14 @@ def register_model(
     if not isinstance(name, str):
         return register_model(name.__name__)(name)
 
-    def register(model_class: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def register(model_class):
         MODELS[name] = model_class
         return model_class
 
     return register
 
 # %% ../../nbs/02_models.ipynb #1c43cdfe
-def _check_arguments(name: str, model_class: Any, arguments: dict[str, Any]) -> None:
+def _check_arguments(name, model_class, arguments):
     "Raise `DataRaterError` if `model_class` makes no model or does not take the arguments."
     is_other_class = isinstance(model_class, type) and not issubclass(model_class, nn.Module)
     try:
@@ -88,7 +88,7 @@ def construct_model(
     return model
 
 # %% ../../nbs/02_models.ipynb #22d9fc77
-def _layer_problem(layer: nn.Module) -> str | None:
+def _layer_problem(layer):
     "Why `layer` cannot be part of a model, with what to use instead; None if it can."
     # the base classes: BatchNorm1d to 3d, SyncBatchNorm and the lazy ones; Dropout1d to 3d and all
     if isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -333,18 +333,18 @@ class _BlockPools(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(x, size):
         largest, places = F.max_pool2d(x, size, return_indices=True)
         return largest, F.avg_pool2d(x, size), places
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx, inputs, output):
         x, ctx.size = inputs
         ctx.mark_non_differentiable(output[2])
         ctx.save_for_backward(x, output[2])
 
     @staticmethod
-    def backward(ctx: Any, of_largest: Tensor, of_mean: Tensor, _: Any) -> tuple[Tensor, None]:
+    def backward(ctx, of_largest, of_mean, _):
         x, places = ctx.saved_tensors  # places: (B, C, h, w), row-major in H × W
         block = [ctx.size, ctx.size]
         image = torch.ops.aten.avg_pool2d_backward(

@@ -78,28 +78,26 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:  # the state
             f"{path} is no intact checkpoint ({type(error).__name__}: "
             f"{one_line(error, 100)}): give an intact one, or start a new run"
         ) from error
-    is_checkpoint = isinstance(content, dict) and content.keys() == {"format", "state"}
-    if not is_checkpoint or not isinstance(content["state"], dict):
-        raise DataRaterError(
-            f"{path} is no checkpoint of a run: give the folder that `datarater train` made"
-        )
-    if type(content["format"]) is not int or content["format"] != FORMAT:
-        raise DataRaterError(
-            f"{path} has format {content['format']!r}, this version reads {FORMAT}: use the "
-            "version of datarater that wrote it"
-        )
-    return content["state"]
+    match content:
+        case {"format": int(written), "state": dict(state)}:
+            if written == FORMAT:
+                return state
+            raise DataRaterError(
+                f"{path} has format {written}, this version reads {FORMAT}: use the version of "
+                "datarater that wrote it"
+            )
+    raise DataRaterError(
+        f"{path} is no checkpoint of a run: give the folder that `datarater train` made"
+    )
 
 # %% ../../nbs/runs/checkpoints.ipynb #e524acba
-def _difference(state: Any, like: Any) -> str | None:
+def _difference(state, like):
     "How one part of a state differs in kind from a good one, if it does."
     if type(state) is not type(like):
         return f"is a {type(state).__name__}, not a {type(like).__name__}"
     if isinstance(like, Tensor) and (state.shape, state.dtype) != (like.shape, like.dtype):
-        return (
-            f"is {state.dtype} of shape {tuple(state.shape)}, not {like.dtype} of "
-            f"{tuple(like.shape)}"
-        )
+        good = f"{like.dtype} of {tuple(like.shape)}"
+        return f"is {state.dtype} of shape {tuple(state.shape)}, not {good}"
     if isinstance(like, dict) and state.keys() != like.keys():
         return f"differs in {', '.join(sorted(map(str, state.keys() ^ like.keys()))[:3])}"
     if isinstance(like, (list, tuple)) and len(state) != len(like):
@@ -140,10 +138,10 @@ def remove_leftovers(
                 path.unlink()
 
 # %% ../../nbs/runs/checkpoints.ipynb #1eebce64
-_LOCKED: set[int] = set()  # open folders, by file descriptor
+_LOCKED = set()  # open folders, by file descriptor
 
 
-def _close_inherited_locks() -> None:
+def _close_inherited_locks():
     "In a forked process: give up the parent's locks, which would outlive a parent that is killed."
     while _LOCKED:
         os.close(_LOCKED.pop())
@@ -204,10 +202,10 @@ class Interruption:
     """
 
     def __init__(self):
-        self.signal_number: int | None = None  # of the signal that came
-        self._before: dict[int, Any] = {}
+        self.signal_number = None  # of the signal that came
+        self._before = {}  # signal -> its handler
 
-    def _note(self, number: int, frame: Any) -> None:
+    def _note(self, number, frame):
         if self.signal_number is not None:
             # its launcher sends a signal on that others had sent already
             if "TORCHELASTIC_RUN_ID" in os.environ:

@@ -9,6 +9,7 @@ __all__ = ['STEP_COLUMNS', 'EVALUATION_COLUMNS', 'RECENT_COLUMNS', 'write_config
 
 # %% ../../nbs/runs/folder.ipynb #f7865e2e
 import os
+import re
 import shlex
 import time
 import uuid
@@ -50,9 +51,9 @@ def write_config(config: DataRaterConfig, run_dir: Path) -> None:
 def make_run_dir(config: DataRaterConfig) -> Path:
     "Create the run's folder with its configuration; raises `DataRaterError` if it cannot."
     dataset = Path(os.path.abspath(config.dataset_name.rpartition(":")[2])).stem
-    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in dataset)
+    name = re.sub(r"[^\w-]", "_", dataset)
     unique = f"{name}_{datetime.now():%Y%m%d_%H%M}_{uuid.uuid4().hex[:8]}"
-    run_dir = Path(config.output_dir) / unique
+    run_dir = Path(config.output_dir, unique)
     try:
         run_dir.mkdir(parents=True)
         write_config(config, run_dir)
@@ -66,7 +67,7 @@ def make_run_dir(config: DataRaterConfig) -> Path:
     return run_dir
 
 # %% ../../nbs/runs/folder.ipynb #22bc621c
-def _save_state(state: dict[str, Tensor], path: Path) -> Path:
+def _save_state(state, path):
     save_intact({name: value.detach().cpu() for name, value in state.items()}, path)
     return path
 
@@ -133,13 +134,11 @@ _SAVED = {  # role -> its file, and the setting that names its class
 }
 
 
-def _load_from_run(
-    run_dir: Path, role: str, settings: dict[str, Any]
-) -> tuple[nn.Module, DataRaterConfig]:
+def _load_from_run(run_dir, role, settings):
     "A model of a run, and the run's configuration under these settings."
     file, setting = _SAVED[role]
     path = existing(run_dir, file)
-    settings = {**settings, "device": settings.get("device") or default_device()}
+    settings["device"] = settings.get("device") or default_device()
     config = config_from_yaml(existing(run_dir, "config.yaml"), **settings)
     return load_model(path, getattr(config, setting), config.device, role), config
 
@@ -205,7 +204,7 @@ class FigureQueue:
     def __init__(self, folder: Path):
         self.folder = folder
         # by file name: what makes the figure, and whether it cannot be drawn again later
-        self.due: dict[str, tuple[Callable[[], Figure], bool]] = {}
+        self.due = {}
         self.started = time.perf_counter()
         self.seconds = 0.0  # spent drawing
 
@@ -248,16 +247,16 @@ EVALUATION_COLUMNS = """
 RECENT_COLUMNS = [name for name in EVALUATION_COLUMNS[1:] if name in STEP_COLUMNS]
 
 # %% ../../nbs/runs/folder.ipynb #e301ea3b
-def _rows_of(table: Tensor, columns: list[str], is_complete: bool) -> list[dict[str, float]]:
+def _rows_of(table, columns, is_complete):
     """Rows of a table (rows, columns) from a checkpoint.
 
     Raises ValueError unless their meta-steps ascend, and if it is complete, none is missing.
     """
-    rows = [dict(zip(columns, row, strict=True)) for row in table.tolist()]
-    steps = [row["meta_step"] for row in rows]
+    rows = pd.DataFrame(table.numpy(), columns=columns).astype({"meta_step": int})
+    steps = rows["meta_step"].tolist()
     if steps != sorted(steps) or is_complete and steps != list(range(1, len(steps) + 1)):
         raise ValueError("rows are out of order")
-    return [{**row, "meta_step": int(row["meta_step"])} for row in rows]
+    return rows.to_dict("records")
 
 # %% ../../nbs/runs/folder.ipynb #28e46f9c
 class RunLog:
@@ -266,12 +265,13 @@ class RunLog:
     def __init__(self, folder: Path | None, batch_size: int):
         self.folder = folder
         self.batch_size = batch_size
-        self.steps: list[dict[str, float]] = []
-        self.evaluations: list[dict[str, float]] = []
+        # rows: column -> number
+        self.steps = []
+        self.evaluations = []
         # of the last evaluation
         self.by_kind = pd.DataFrame()
         self.by_strength = pd.DataFrame()
-        self.ratings: np.ndarray | None = None
+        self.ratings = None  # (N,)
         self.figures = None if folder is None else FigureQueue(folder / "plots")
 
     @property
@@ -311,8 +311,7 @@ class RunLog:
             self.by_strength = pd.DataFrame(state["by_strength"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataRaterError(
-                f"checkpoint: its tables can't be read ({error}): it is damaged, or of "
-                "another version"
+                f"checkpoint: its tables can't be read ({error}): damaged, or of another version"
             ) from error
 
     def write(self) -> None:
@@ -326,15 +325,11 @@ class RunLog:
             _write_tables(self)
             self.figures.draw()
         except OSError as error:
-            warnings.warn(
-                f"cannot write tables or figures to {self.folder} "
-                f"({error.strerror or error}); the run goes on",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            problem = f"cannot write tables or figures to {self.folder} ({error.strerror or error})"
+            warnings.warn(f"{problem}; the run goes on", RuntimeWarning, stacklevel=2)
 
 # %% ../../nbs/runs/folder.ipynb #4a2eb2f3
-def _write_tables(log: RunLog) -> None:
+def _write_tables(log):
     "Write the four tables, and put their figures into the queue."
     history, metrics = log.history, log.metrics
     for name, content in {
