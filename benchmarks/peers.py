@@ -25,7 +25,6 @@ from datarater.method import (
     lean_loss,
     make_engine,
     model_loss,
-    rate_many,
     stack_trees,
 )
 from datarater.models import construct_model

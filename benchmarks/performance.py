@@ -49,7 +49,6 @@ from datarater.data import TensorDataRaterDataset, register_dataset
 from datarater.method import (
     EXECUTIONS,
     Compiler,
-    Member,
     Recorded,
     exact_kernels,
     make_engine,

@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import replace
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from datarater.method import (
     InnerTask,
     Member,
     MetaGradient,
-    Params,
     Recorded,
     detached,
     lean_loss,

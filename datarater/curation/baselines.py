@@ -66,7 +66,7 @@ class BaselineData(NamedTuple):
     training: TrainingPlan = TrainingPlan()  # of each model that a baseline trains
 
 # %% ../../nbs/curation/baselines.ipynb #6a39b8a5
-def _check(data: BaselineData, needs_outer: bool = False) -> None:
+def _check(data, needs_outer = False):
     "Raise unless the training data, and the outer data where they are needed, can be used."
     sets = {"training": (data.x, data.y)}
     if needs_outer:
@@ -215,7 +215,7 @@ def outer_loss(
 _NUM_FOLDS = 4  # each model sees three quarters of the data
 
 
-def _out_of_sample_probabilities(data: BaselineData, generator: torch.Generator) -> Tensor:
+def _out_of_sample_probabilities(data, generator):
     "Class probabilities (N, C) of each sample by a model trained on the other folds."
     seed = int(torch.randint(2**31, (), generator=generator))
     folds = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed)

@@ -24,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from datarater.curation.downstream import (
     METHODS,
     ComparisonPlan,
-    IndexStream,
     MethodInput,
     check_runs,
     config_of,
@@ -44,7 +43,7 @@ DISCARD_FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
 KEEPS = ("best", "worst", "random")
 
 
-def _kept(given: MethodInput, keeps: str, discard_frac: float) -> IndexStream:
+def _kept(given, keeps, discard_frac):
     "The best-rated, worst-rated or a random share of the training samples."
     sign = {"best": 1, "worst": -1, "random": 0}[keeps]
     return keep_by(sign * given.ratings, given._replace(keep=1 - discard_frac))
@@ -220,8 +219,8 @@ def first_to_reach(
 
 # %% ../../nbs/curation/cost.ipynb #e4cbb21b
 def _ledger_once(
-    num_looks: int, meta_training: dict[str, int], plan: ComparisonPlan, given: MethodInput
-) -> Ledger:
+    num_looks, meta_training, plan, given
+):
     "The ledger of one repeat."
     task, training = given.task, given.training
     every = max(1, training.num_steps // num_looks)

@@ -142,7 +142,7 @@ def keep_by(ratings: np.ndarray, given: MethodInput) -> IndexStream:
     return partial(in_epochs, keep_best(ratings, given.keep, given.seed))
 
 
-def _by_baseline(name: str, given: MethodInput) -> IndexStream:
+def _by_baseline(name, given):
     data = BaselineData(*given.task[:4], given.training)
     return keep_by(BASELINES[name](data, given.seed).cpu().numpy(), given)
 
@@ -300,7 +300,7 @@ class ComparisonPlan:
             )
 
 # %% ../../nbs/07_downstream.ipynb #fe101c50
-def _given(plan: ComparisonPlan, *names: str) -> dict[str, Any]:
+def _given(plan, *names):
     "Those settings of a plan that are not None."
     return {name: value for name in names if (value := getattr(plan, name)) is not None}
 
@@ -379,7 +379,7 @@ def check_runs(plan: ComparisonPlan) -> None:
             )
 
 # %% ../../nbs/07_downstream.ipynb #707ca28c
-def _one_repeat(plan: ComparisonPlan, work: Callable[..., Any], seed: int) -> Any:
+def _one_repeat(plan, work, seed):
     "Prepare a repeat and work on it; on a CPU with one thread, since sums depend on their number."
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if plan.device == "cpu" else threads)
@@ -447,7 +447,7 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         "Everything, as JSON knows it."
 
-        def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+        def plain(table):
             # NaN becomes null
             return json.loads(table.to_json(orient="records", double_precision=10))
 
@@ -467,7 +467,7 @@ def describe_comparison(
     rows = comparison.rows
     is_accuracy = comparison.metric == "accuracy"
 
-    def text(value: float, sign: str = "") -> str:
+    def text(value, sign = ""):
         return f"{100 * value:{sign}.2f}" if is_accuracy else f"{value:{sign}.4f}"
 
     lines = []

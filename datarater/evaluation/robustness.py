@@ -75,15 +75,15 @@ class UnitRange(nn.Module):
         return logits_of(self, x).argmax(-1)
 
 # %% ../../nbs/05_adversarial.ipynb #27be2bdc
-def _to_unit(x: Tensor, value_range: tuple[float, float]) -> Tensor:
+def _to_unit(x, value_range):
     "The samples in [0, 1], float32."
     low, high = value_range
     return ((x.float() - low) / (high - low)).clamp(0, 1).contiguous()
 
 # %% ../../nbs/05_adversarial.ipynb #c57e991f
 def _prepare(
-    model: nn.Module, x: Tensor, y: Tensor, value_range: tuple[float, float]
-) -> tuple[UnitRange, int]:
+    model, x, y, value_range
+):
     """The wrapped model and its number of classes; raises `DataRaterError` for samples or models
     that cannot be attacked.
     """
@@ -181,7 +181,7 @@ def make_attack(
     return torchattacks.MultiAttack([apgd, apgdt, fab, square])
 
 # %% ../../nbs/05_adversarial.ipynb #cfe1f5df
-def _share(mask: Tensor) -> float:
+def _share(mask):
     "The share of True, in float64."
     return mask.double().mean().item()
 
@@ -229,7 +229,7 @@ class Robustness:
         return int(robust.idxmin()), float(robust.min())
 
 # %% ../../nbs/05_adversarial.ipynb #0c70cd4c
-def _attempt(attack: Any, x: Tensor, y: Tensor) -> Tensor:
+def _attempt(attack, x, y):
     "One attack by torchattacks."
     try:
         return attack(x, y).detach()
@@ -243,8 +243,8 @@ def _attempt(attack: Any, x: Tensor, y: Tensor) -> Tensor:
 
 # %% ../../nbs/05_adversarial.ipynb #c8667d68
 def _attack_batch(
-    model: UnitRange, x: Tensor, y: Tensor, plan: AttackPlan, num_classes: int, first_seed: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    model, x, y, plan, num_classes, first_seed
+):
     """Of a batch (B, C, H, W) in [0, 1]: is_right, is_robust (B,), the last attempts (B, C, H, W),
     the largest distances (B,).
     """
@@ -369,7 +369,7 @@ class Check:
     detail: str  # what was measured
 
 # %% ../../nbs/05_adversarial.ipynb #82e2e3e4
-def _exceeds(some: Tensor, others: Tensor) -> bool:
+def _exceeds(some, others):
     """Whether `some` (N,) of bool are true more often than `others`, beyond two standard errors of
     the paired difference.
     """
@@ -378,13 +378,13 @@ def _exceeds(some: Tensor, others: Tensor) -> bool:
 
 # %% ../../nbs/05_adversarial.ipynb #d57c53a8
 def _compare(
-    result: Robustness,
-    is_right: Tensor,  # (N,) bool: by the model's own answers
-    short: Robustness,
-    long: Robustness,
-    huge: Robustness,
-    vanishing: Robustness,
-) -> list[Check]:
+    result,
+    is_right,  # (N,) bool: by the model's own answers
+    short,
+    long,
+    huge,
+    vanishing,
+):
     "The checks that compare attacks of several lengths and radii."
     y, steps = result.labels, short.plan.num_steps
     commonest = torch.bincount(y).max().item() / len(y)
@@ -415,7 +415,7 @@ def _compare(
     ]
 
 # %% ../../nbs/05_adversarial.ipynb #cca6da11
-def _imitate(model: UnitRange, x: Tensor, num_classes: int) -> nn.Module:
+def _imitate(model, x, num_classes):
     """A small network that has learnt the model's predictions on samples (N, C, H, W) in [0, 1]:
     what an attacker can have without gradients.
     """
@@ -427,7 +427,7 @@ def _imitate(model: UnitRange, x: Tensor, num_classes: int) -> nn.Module:
             nn.Flatten(), nn.Linear(x[0].numel(), 128), nn.GELU(), nn.Linear(128, num_classes)
         ).to(x.device)
 
-    def next_batch() -> tuple[Tensor, Tensor]:
+    def next_batch():
         chosen = torch.randint(len(x), (min(128, len(x)),), generator=generator).to(x.device)
         return x[chosen], predicted[chosen]
 
@@ -436,8 +436,8 @@ def _imitate(model: UnitRange, x: Tensor, num_classes: int) -> nn.Module:
 
 # %% ../../nbs/05_adversarial.ipynb #1dcd5537
 def _check_transfer(
-    model: UnitRange, x: Tensor, result: Robustness, plan: AttackPlan, surrogate: nn.Module
-) -> Check:
+    model, x, result, plan, surrogate
+):
     "Samples made for another model, which must fool this one no more often than its own."
     # attacked away from its own answer, right or wrong, so that every sample is attacked
     guesses = logits_of(surrogate, x).argmax(-1)
