@@ -22,7 +22,15 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..support import SEED, DataRaterError, Rule, check_settings, lookup, setting
+from datarater.support import (
+    SEED,
+    UNIT_INTERVAL,
+    DataRaterError,
+    Rule,
+    check_settings,
+    lookup,
+    setting,
+)
 
 # %% ../../nbs/data/corruptions.ipynb #30bd1a1c
 def _holds_probabilities(matrix):
