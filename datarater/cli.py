@@ -17,7 +17,7 @@ import signal
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import fields, replace
 from functools import partial
@@ -74,7 +74,7 @@ from .scale import CorpusSettings, curate_corpus, open_corpus, score_corpus_of_r
 from .support import COUNT, DataRaterError, check_value, lookup, one_line, write_atomically
 
 # %% ../nbs/08_cli.ipynb #96c6a4d5
-def _parser(description: str, flags: Mapping[str, str], **kinds: Any) -> ArgumentParser:
+def _parser(description, flags, **kinds):
     "A parser without abbreviations that raises its errors; flags with help, types if not text."
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # help below the fields
     parser = ArgumentParser(
@@ -103,7 +103,7 @@ def train_parser() -> ArgumentParser:
     return parser
 
 # %% ../nbs/08_cli.ipynb #04f4aa23
-def _with_current_names(arguments: Sequence[str]) -> list[str]:
+def _with_current_names(arguments):
     "The arguments with the original's flag names replaced by ours."
     original, ours = r"--(inner|data_rater)_model_name(=|$)", r"--\1_model_class\2"
     return [re.sub(f"^{original}", ours, argument) for argument in arguments]
@@ -129,7 +129,7 @@ def config_of(
     return DataRaterConfig(**settings)
 
 # %% ../nbs/08_cli.ipynb #364901db
-def _about(item: Any) -> str:
+def _about(item):
     "The first line of a docstring; for a recipe its data and length."
     if isinstance(item, dict):
         shown = ("dataset_name", "meta_steps", "num_inner_models", "model_update")
@@ -183,9 +183,7 @@ def train(
     return describe_result(run_meta_training(config, sys.stderr.isatty(), resume_from=resume))
 
 # %% ../nbs/08_cli.ipynb #c11a0007
-def _plan_for(
-    config: DataRaterConfig, attack: str, num_restarts: int, given: Collection[str]
-) -> AttackPlan:
+def _plan_for(config, attack, num_restarts, given):
     "The attack of a configuration, of which the user asked for the settings in `given`."
     own_ball = config.attack and not {"attack_eps", "attack_eval_steps", "attack_norm"} & set(given)
     num_steps = config.attack_eval_steps
@@ -238,7 +236,7 @@ _OF_THE_RUN = """attack_eps attack_eval_steps attack_step_size attack_norm inner
     dataset_name data_dir train_split_ratio device seed""".split()
 
 
-def _names(settings_class: type) -> set[str]:
+def _names(settings_class):
     "Of its fields."
     return {item.name for item in fields(settings_class)}
 
@@ -295,7 +293,7 @@ def describe_ratings(ratings: Ratings) -> str:
 
 # %% ../nbs/08_cli.ipynb #9cd2a73a
 @contextmanager
-def _interruptible(place: Path) -> Iterator[None]:
+def _interruptible(place):
     "Say, if a scoring is interrupted, what of it is safe in that place."
     try:
         yield
@@ -306,7 +304,7 @@ def _interruptible(place: Path) -> Iterator[None]:
         raise KeyboardInterrupt(text) from error
 
 # %% ../nbs/08_cli.ipynb #b97528b3
-def _checked(path: str | Path, ending: str, overwrite: bool) -> Path:
+def _checked(path, ending, overwrite):
     "A file to write; raises `DataRaterError` for another ending, or if it may not be written."
     if Path(path).suffix != ending:
         raise DataRaterError(
@@ -315,7 +313,7 @@ def _checked(path: str | Path, ending: str, overwrite: bool) -> Path:
     return check_output(path, overwrite)
 
 
-def _score_corpus(run_dir: str, pattern: str, output: str, settings: dict[str, Any]) -> str:
+def _score_corpus(run_dir, pattern, output, settings):
     "Rate shards into a folder; gives what to print."
     with _interruptible(Path(output)):
         found = score_corpus_of_run(run_dir, pattern, output, sys.stderr.isatty(), **settings)
@@ -561,7 +559,7 @@ def run_command(arguments: Sequence[str]) -> None:
     print(_COMMANDS[given["subcommand"]][2](**flags))
 
 # %% ../nbs/08_cli.ipynb #5740e4e1
-def _hint(message: str) -> str:
+def _hint(message):
     "What may help with a mistaken flag."
     if "expected one argument" in message:
         return ": write --name=value, for a switch --name=True"
@@ -572,7 +570,7 @@ def _hint(message: str) -> str:
     return ""
 
 # %% ../nbs/08_cli.ipynb #adc0d59e
-def _print_warning(message: Warning | str, *details: Any) -> None:
+def _print_warning(message, *details):
     "A warning as one line, without the place in the code."
     print(f"datarater: warning: {one_line(message)}", file=sys.stderr)
 

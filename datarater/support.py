@@ -35,7 +35,7 @@ def one_line(
     return " ".join(str(error).split())[:limit]
 
 # %% ../nbs/reference/support.ipynb #bf6a5128
-def _import_object(name: str, kind: str) -> Any:
+def _import_object(name, kind):
     "Import `package.module:Name`."
     module_name, _, attribute = name.partition(":")
     try:
@@ -122,7 +122,7 @@ _PLAIN = {  # type -> (what passes for it, in words)
 }
 
 
-def _plain(value: Any, kind: Any) -> Any:
+def _plain(value, kind):
     "`value` as a plain value of type `kind`; raises `TypeError` if it is of another type."
     options = get_args(kind)
     if kind in _PLAIN:
@@ -175,7 +175,7 @@ def check_settings(
             object.__setattr__(settings, item.name, plain)
 
 # %% ../nbs/reference/support.ipynb #9fd91f29
-def _to_disk(path: Path) -> None:
+def _to_disk(path):
     "Have a file, or a folder's list of files, on disk and not only in memory."
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -224,7 +224,7 @@ def lazy_names(
     """
     where = {name: f"{package}.{module}" for module, names in modules.items() for name in names}
 
-    def get(name: str) -> Any:
+    def get(name):
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(where[name]), name)

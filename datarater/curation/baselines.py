@@ -66,7 +66,7 @@ class BaselineData(NamedTuple):
     training: TrainingPlan = TrainingPlan()  # of each model that a baseline trains
 
 # %% ../../nbs/curation/baselines.ipynb #6a39b8a5
-def _check(data, needs_outer = False):
+def _check(data, needs_outer=False):
     "Raise unless the training data, and the outer data where they are needed, can be used."
     sets = {"training": (data.x, data.y)}
     if needs_outer:

@@ -218,9 +218,7 @@ def first_to_reach(
     return int(reached[0]) if len(reached) else None
 
 # %% ../../nbs/curation/cost.ipynb #e4cbb21b
-def _ledger_once(
-    num_looks, meta_training, plan, given
-):
+def _ledger_once(num_looks, meta_training, plan, given):
     "The ledger of one repeat."
     task, training = given.task, given.training
     every = max(1, training.num_steps // num_looks)

@@ -467,7 +467,7 @@ def describe_comparison(
     rows = comparison.rows
     is_accuracy = comparison.metric == "accuracy"
 
-    def text(value, sign = ""):
+    def text(value, sign=""):
         return f"{100 * value:{sign}.2f}" if is_accuracy else f"{value:{sign}.4f}"
 
     lines = []

@@ -58,7 +58,7 @@ class Samples(NamedTuple):
     fractions: np.ndarray | None = None  # (B,): 0 for clean; None where unknown
 
 # %% ../../nbs/06_curation.ipynb #1b4babd4
-def _alone(item: Any) -> Tensor | None:
+def _alone(item):
     "A sample without a target, from a tensor or a tuple of one; None if it is anything else."
     if isinstance(item, (tuple, list)) and len(item) == 1:
         item = item[0]
@@ -101,11 +101,11 @@ def read_samples(
         ) from error
 
 # %% ../../nbs/06_curation.ipynb #b5274846
-def _hash(*parts: Any) -> str:
+def _hash(*parts):
     return hashlib.sha256("|".join(map(repr, parts)).encode()).hexdigest()[:16]
 
 # %% ../../nbs/06_curation.ipynb #e0448ac1
-def _as_bytes(dataset: Dataset, samples: Samples) -> list[Any]:
+def _as_bytes(dataset, samples):
     """Shapes and bytes of samples and targets; those in a known range to a 1020th of it, exact for
     bytes read as floats, on every device.
     """
@@ -217,9 +217,7 @@ def rate_samples(
     return ratings
 
 # %% ../../nbs/06_curation.ipynb #d8ef2efb
-def _as_rows(
-    indices: Tensor, sources: Tensor, ratings: np.ndarray, samples: Samples
-) -> pd.DataFrame:
+def _as_rows(indices, sources, ratings, samples):
     "The rows of a batch; missing values are NaN, or None in `kind`."
     has_labels = samples.y is not None and samples.y.ndim == 1
     return pd.DataFrame(
@@ -345,7 +343,7 @@ def num_to_keep(
     return round(keep * num_samples)
 
 # %% ../../nbs/06_curation.ipynb #f5d27877
-def _values(ratings: ArrayLike | Ratings) -> np.ndarray:  # (N,) float64
+def _values(ratings):  # (N,) float64
     "Ratings as numbers."
     return np.asarray(
         ratings.table["rating"] if isinstance(ratings, Ratings) else ratings, dtype=np.float64

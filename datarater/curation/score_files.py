@@ -66,7 +66,7 @@ def schema_of(
     return pa.schema([(name, types.get(name, pa.int64())) for name in columns])
 
 # %% ../../nbs/curation/score_files.ipynb #79fe6075
-def _as_arrow(table: pd.DataFrame) -> pa.Table:
+def _as_arrow(table):
     "The table for a file; NaN and None become missing values."
     schema = schema_of(COLUMNS, table["label"].dtype)
     return pa.Table.from_pandas(table[list(COLUMNS)], schema, preserve_index=False)
@@ -157,7 +157,7 @@ def write_ratings(
     return path
 
 # %% ../../nbs/curation/score_files.ipynb #21c0813c
-def _check_rows(path: str | os.PathLike, ratings: Ratings) -> None:
+def _check_rows(path, ratings):
     "Raise unless indices ascend within the dataset and ratings are finite numbers."
     index = ratings.table["index"].to_numpy()
     rating = ratings.table["rating"].to_numpy()
@@ -230,7 +230,7 @@ def digest_of(rater: nn.Module) -> str:  # 16 hexadecimal digits
     return digest.hexdigest()[:16]
 
 # %% ../../nbs/curation/score_files.ipynb #b76bd564
-def _changes(begun: Mapping[str, Any], job: Mapping[str, Any], missing: Sequence[str]) -> list[str]:
+def _changes(begun, job, missing):
     "Names of what a job has that the one begun had not; a missing shard may have been changed."
     changed = [name for name in job if name != "shards" and begun[name] != job[name]]
     old = begun.get("shards", {})
@@ -307,10 +307,10 @@ def parts_folder(path: str | os.PathLike) -> Path:
     return Path(path).with_name(f"{Path(path).name}.parts")
 
 # %% ../../nbs/curation/score_files.ipynb #3506c25a
-def _join(files: Sequence[Path], path: Path, notes: dict[bytes, bytes]) -> None:
+def _join(files, path, notes):
     "Make one file of many, with one of them in memory at a time."
 
-    def read(file: Path) -> pa.Table:
+    def read(file):
         with reading(file, "damaged", "remove this file, and repeat the scoring"):
             return pq.read_table(file)
 
@@ -458,9 +458,7 @@ def config_of_run(
     return config_from_yaml(Path(run_dir) / "config.yaml", **{"device": default_device(), **given})
 
 # %% ../../nbs/curation/score_files.ipynb #2e24a274
-def _what_to_rate(
-    config: DataRaterConfig, settings: ScoreSettings
-) -> tuple[DataRaterConfig, str]:  # with the corruption asked for; and the split
+def _what_to_rate(config, settings):  # with the corruption asked for; and the split
     "What is rated if some of it was not said."
     # corrupted on purpose; otherwise all candidates are to be rated
     is_damaged = config.corruption.corruption_probability > 0

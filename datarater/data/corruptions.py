@@ -252,7 +252,7 @@ def register_corruption(
 ) -> Callable:  # decorator that returns the function as it was
     "Make a corruption known by name."
 
-    def register(corruption: Callable) -> Callable:
+    def register(corruption):
         corruption.all_or_nothing, corruption.source_indices = all_or_nothing, source_indices
         CORRUPTIONS[name] = corruption
         return corruption

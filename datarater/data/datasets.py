@@ -433,7 +433,7 @@ def register_dataset(
 ) -> Callable[[type], type]:  # decorator that returns the class as it was
     "Make a dataset known by name."
 
-    def register(dataset_class: type) -> type:
+    def register(dataset_class):
         DATASETS[name] = dataset_class
         return dataset_class
 

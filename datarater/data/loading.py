@@ -456,7 +456,7 @@ class _Pass:
     batch_size: int | None = None  # of the last batch
     last: tuple[Tensor, ...] = ()  # what was read last
 
-    def advance(self) -> Any:
+    def advance(self):
         "The next full batch, or its indices; None at the end."
         with _failures_named(self.position):
             batch = next(self.rest, None)

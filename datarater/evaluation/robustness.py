@@ -81,9 +81,7 @@ def _to_unit(x, value_range):
     return ((x.float() - low) / (high - low)).clamp(0, 1).contiguous()
 
 # %% ../../nbs/05_adversarial.ipynb #c57e991f
-def _prepare(
-    model, x, y, value_range
-):
+def _prepare(model, x, y, value_range):
     """The wrapped model and its number of classes; raises `DataRaterError` for samples or models
     that cannot be attacked.
     """
@@ -242,9 +240,7 @@ def _attempt(attack, x, y):
         ) from error
 
 # %% ../../nbs/05_adversarial.ipynb #c8667d68
-def _attack_batch(
-    model, x, y, plan, num_classes, first_seed
-):
+def _attack_batch(model, x, y, plan, num_classes, first_seed):
     """Of a batch (B, C, H, W) in [0, 1]: is_right, is_robust (B,), the last attempts (B, C, H, W),
     the largest distances (B,).
     """
@@ -435,9 +431,7 @@ def _imitate(model, x, num_classes):
     return imitation
 
 # %% ../../nbs/05_adversarial.ipynb #1dcd5537
-def _check_transfer(
-    model, x, result, plan, surrogate
-):
+def _check_transfer(model, x, result, plan, surrogate):
     "Samples made for another model, which must fool this one no more often than its own."
     # attacked away from its own answer, right or wrong, so that every sample is attacked
     guesses = logits_of(surrogate, x).argmax(-1)

@@ -177,7 +177,7 @@ class AttackSettings:
     "size of a PGD step, pixels being in [0, 1]"
 
 # %% ../../nbs/runs/config.ipynb #441cf520
-def _check_attack_sizes(settings: AttackSettings) -> None:
+def _check_attack_sizes(settings):
     "Raise for sizes meant for pixels from 0 to 255, and for steps that can't reach attack_eps."
     for name in ("attack_eps", "attack_step_size"):
         size = getattr(settings, name)
@@ -289,7 +289,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 # %% ../../nbs/runs/config.ipynb #10bf1378
-def _check_device(device: str) -> None:
+def _check_device(device):
     "Raise unless PyTorch can compute on `device` here, and it is a CPU or a CUDA device."
     try:
         if torch.empty(0, device=device).device.type in ("cpu", "cuda"):
@@ -300,7 +300,7 @@ def _check_device(device: str) -> None:
     raise DataRaterError(f"device={device!r} is not available here: give {allowed}")
 
 # %% ../../nbs/runs/config.ipynb #c0de0002
-def _overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _overlaid(under, over):
     "The settings `over` on top of those `under`; part of a corruption replaces only that part."
     settings = {**under, **over}
     if isinstance(over.get("corruption"), Mapping) and isinstance(under.get("corruption"), Mapping):

@@ -200,10 +200,10 @@ def exact_cut(
 
 # %% ../../nbs/scale/corpus.ipynb #3e5f4091
 def _accepted_below(
-    quantiles: np.ndarray,  # u, in [0, 1]
-    batch_size: int,  # B
-    num_kept: int,  # K
-) -> np.ndarray:
+    quantiles,  # u, in [0, 1]
+    batch_size,  # B
+    num_kept,  # K
+):
     "G(u): the integral of the acceptance probability from 0 to u."
     if num_kept == batch_size:
         return quantiles  # all are accepted
@@ -350,12 +350,12 @@ def read_sketch(
 
 # %% ../../nbs/scale/corpus.ipynb #8fc96663
 def _rate_missing(
-    job: ScoreJob,
-    items: list[dict[str, str]],  # what workers get
-    arguments: tuple,  # of a worker
-    settings: CorpusSettings,
-    progress: bool,
-) -> dict[str, str]:  # shards that were left out, with the reason
+    job,
+    items,  # what workers get
+    arguments,  # of a worker
+    settings,
+    progress,
+):  # shards that were left out, with the reason
     "Have an engine rate shards; raises `DataRaterError` for the first one that cannot be rated."
     skipped = {}
     bar = tqdm(
@@ -486,7 +486,7 @@ def choose_above(cut: Cut) -> Choice:  # to be asked about all rows, in order
     "Keep what is above a cut, and as many of its ties as it says."
     left = cut.num_ties
 
-    def choose(rows: pa.RecordBatch) -> np.ndarray:
+    def choose(rows):
         nonlocal left
         keys = rating_keys(rows["rating"].to_numpy())
         ties = np.flatnonzero(keys == cut.key)[:left]
@@ -506,7 +506,7 @@ def choose_by_chance(
     "Keep each sample with its acceptance probability."
     chances = acceptance_of_bins(sketch, *imitated_batch(keep))
 
-    def choose(rows: pa.RecordBatch) -> np.ndarray:
+    def choose(rows):
         names = zip(rows["shard"].to_pylist(), rows["uid"].to_pylist(), strict=True)
         coins = uniform_of_uids([f"{shard}\0{uid}" for shard, uid in names], seed)
         return coins < chances[rating_keys(rows["rating"].to_numpy()) >> 16]
@@ -545,7 +545,7 @@ def choice_for(
     return choose_above(exact_cut(ratings.sketch, within, num_kept))
 
 # %% ../../nbs/scale/corpus.ipynb #35f2595b
-def _is_curated(folder: Path) -> bool:
+def _is_curated(folder):
     "Whether a folder is the result of `curate_corpus`."
     try:
         return "num_kept" in json.loads((folder / "summary.json").read_text())

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ from ..runs import DataRaterConfig, dataset_of
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/scale/shards.ipynb #8223526e
-def _fixed_part(pattern: str) -> Path:
+def _fixed_part(pattern):
     "The folder below which a pattern begins to vary; that of the file, where it does not."
     parts = Path(pattern).parts
     return Path(*itertools.takewhile(lambda part: not has_magic(part), parts[:-1]))
@@ -104,7 +104,7 @@ def form_of_run(config: DataRaterConfig) -> SampleForm:
     )
 
 # %% ../../nbs/scale/shards.ipynb #948a736d
-def _shaped(array: np.ndarray, form: SampleForm, first: int) -> np.ndarray:
+def _shaped(array, form, first):
     "(B, ...) in the form's shape; `first` is the row of the first sample."
     shape = array.shape[1:]
     if (
@@ -214,7 +214,7 @@ class ShardColumns:
         return found
 
 # %% ../../nbs/scale/shards.ipynb #4168fb2d
-def _numbers(texts: list[bytes | None], first: int) -> np.ndarray:
+def _numbers(texts, first):
     "Whole numbers, if all are; otherwise real ones, NaN for None."
     is_whole = all(text and text.strip().lstrip(b"+-").isdigit() for text in texts)
     numbers = []
@@ -226,7 +226,7 @@ def _numbers(texts: list[bytes | None], first: int) -> np.ndarray:
     return np.array(numbers)
 
 # %% ../../nbs/scale/shards.ipynb #aa227fb4
-def _as_labels(values: np.ndarray | list[bytes | None], first: int) -> np.ndarray:
+def _as_labels(values, first):
     "(B,) int64 or float64; raises naming the row for anything else."
     if isinstance(values, list):
         values = _numbers(values, first)
@@ -246,7 +246,7 @@ def _as_labels(values: np.ndarray | list[bytes | None], first: int) -> np.ndarra
     return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
 
 # %% ../../nbs/scale/shards.ipynb #f398f496
-def _like_before(labels: np.ndarray | None, kind: np.dtype | None, first: int) -> np.ndarray | None:
+def _like_before(labels, kind, first):
     "Labels as those of the batches before, whose type is `kind`; whole numbers are real ones too."
     if (labels is None) != (kind is None):
         raise DataRaterError(
@@ -264,7 +264,7 @@ def _like_before(labels: np.ndarray | None, kind: np.dtype | None, first: int) -
     return labels.astype(kind)
 
 # %% ../../nbs/scale/shards.ipynb #f88faa20
-def _as_uids(values: list[Any], first: int) -> list[str]:
+def _as_uids(values, first):
     "Identifiers as text; raises naming the row for null and NaN."
     for row, value in enumerate(values, first):
         if value is None or value != value:
@@ -283,7 +283,7 @@ class Rows(NamedTuple):
     uids: list[Any] | None = None  # (B,)
 
 # %% ../../nbs/scale/shards.ipynb #5dee00a9
-def _as_array(column: pa.Array, first: int) -> np.ndarray:
+def _as_array(column, first):
     "Numbers, or (nested) lists of numbers of one length, as (B, ...)."
     shape = [len(column)]
     while isinstance(column, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
@@ -300,7 +300,7 @@ def _as_array(column: pa.Array, first: int) -> np.ndarray:
     return column.to_numpy(zero_copy_only=False).reshape(shape)
 
 # %% ../../nbs/scale/shards.ipynb #82f84a39
-def _samples_of(column: pa.Array, first: int) -> np.ndarray | list[bytes]:
+def _samples_of(column, first):
     "Encoded images, or an array."
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = pc.struct_field(column, "bytes")
@@ -329,7 +329,7 @@ def read_parquet(path: Path, columns: ShardColumns, batch_size: int) -> Iterator
             first += len(batch)
 
 # %% ../../nbs/scale/shards.ipynb #1049681c
-def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
+def _members(path):
     "Key, column and content of each file in an archive."
     with open(path, "rb") as raw:
         raw.seek(-1024, os.SEEK_END)
@@ -374,7 +374,7 @@ def read_tar(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Row
         yield Rows(images, labels if has_labels else None, [key for key, _ in batch])
 
 # %% ../../nbs/scale/shards.ipynb #d23d8520
-def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(file):
     "Shape of the array in an opened .npy file, whether it is in Fortran's order, and its type."
     version = np.lib.format.read_magic(file)
     return (
@@ -385,12 +385,12 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 # %% ../../nbs/scale/shards.ipynb #aeb66808
 def _rows_of(
-    file: BinaryIO,  # behind the header
-    shape: tuple[int, ...],
-    in_columns: bool,
-    dtype: np.dtype,
-    batch_size: int,
-) -> Iterator[np.ndarray]:
+    file,  # behind the header
+    shape,
+    in_columns,
+    dtype,
+    batch_size,
+):
     "The rows of an opened .npy file in batches."
     starts = range(0, shape[0], batch_size)
     if in_columns and len(shape) > 1:
@@ -443,7 +443,7 @@ READERS: dict[str, Callable[[Path, ShardColumns, int], Iterator[Rows]]] = {
 }
 
 # %% ../../nbs/scale/shards.ipynb #2bce08e9
-def _not_read(path: Path, error: Exception) -> Exception:
+def _not_read(path, error):
     """What a failure to read a shard means: damage, a place where it cannot be read, or too little
     memory.
     """

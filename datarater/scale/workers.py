@@ -51,7 +51,7 @@ class ShardRater:
         return report
 
 # %% ../../nbs/scale/workers.ipynb #0e220b0c
-def _import_ray() -> Any:
+def _import_ray():
     "The module; raises `DataRaterError` that says how to install it."
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
@@ -89,7 +89,7 @@ def rate_locally(
 
 # %% ../../nbs/scale/workers.ipynb #35f74152
 @contextmanager
-def _silence() -> Iterator[None]:
+def _silence():
     "Send what this process prints, from Python or below it, nowhere."
     sys.stdout.flush()
     kept = {number: os.dup(number) for number in (1, 2)}
@@ -112,7 +112,7 @@ def error_output() -> TextIO:
         return sys.stderr
 
 # %% ../../nbs/scale/workers.ipynb #421cb85a
-def _silently(reports: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _silently(reports):
     "The same, in silence while each is waited for."
     while True:
         with _silence():
@@ -123,7 +123,7 @@ def _silently(reports: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 # %% ../../nbs/scale/workers.ipynb #eff631b9
 @contextmanager
-def _ray_running(ray: Any, concurrency: int | None) -> Iterator[int]:
+def _ray_running(ray, concurrency):
     "A running Ray without progress bars, yours or one that ends with the block; its CPUs."
     is_own = not ray.is_initialized()
     if is_own:
