@@ -13,7 +13,7 @@ import math
 import numbers
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import field, fields, is_dataclass
 from difflib import get_close_matches
@@ -216,13 +216,11 @@ def write_atomically(
 
 # %% ../nbs/reference/support.ipynb #5a0b0c07
 def lazy_names(
-    package: str,  # the package's `__name__`
-    modules: Mapping[str, Sequence[str]],  # module, relative to the package -> its names
+    package: str,  # its `__name__`
+    **modules: str,  # module=its names, separated by spaces
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
-    """`__all__`, `__getattr__` and `__dir__` of a package whose names are imported when they are
-    used.
-    """
-    where = {name: f"{package}.{module}" for module, names in modules.items() for name in names}
+    "`__all__`, `__getattr__` and `__dir__` of a package that imports names when they are used."
+    where = {name: f"{package}.{key}" for key, names in modules.items() for name in names.split()}
 
     def get(name):
         if name not in where:

@@ -175,9 +175,9 @@ def imports_of_module(name: str, inside_functions: bool = True) -> set[Import]:
 def listed_by(face: str) -> dict[str, str]:
     "The names that a face (`datarater`, `datarater.data`) offers, each with its module."
     tree = ast.parse(text_of(face.replace(".", "/") + "/__init__.py"))
-    dicts = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
-    by_module = ast.literal_eval(dicts[0]) if dicts else {}
-    return {name: f"{face}.{module}" for module, names in by_module.items() for name in names}
+    modules = [node for node in ast.walk(tree) if isinstance(node, ast.keyword)]
+    names_of = {module.arg: ast.literal_eval(module.value).split() for module in modules}
+    return {name: f"{face}.{module}" for module, names in names_of.items() for name in names}
 
 
 def source_of(found: Import) -> str:

@@ -4,45 +4,17 @@ from ..support import lazy_names
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
-    {
-        "checkpoints": ["Interruption", "Stopped", "load_checkpoint", "locked"],
-        "config": [
-            "AttackSettings",
-            "DataRaterConfig",
-            "RECIPES",
-            "config_from_yaml",
-            "config_to_yaml",
-            "default_device",
-        ],
-        "distributed": ["Ranks", "call_on_all", "is_launched", "joined_ranks"],
-        "evaluate": ["EvaluationSet", "Evaluator", "MAX_EVALUATION_SAMPLES", "make_evaluation_set"],
-        "folder": [
-            "RunLog",
-            "existing",
-            "load_classifier",
-            "load_inner_model",
-            "load_model",
-            "load_rater",
-            "single_figure",
-            "write_figure",
-        ],
-        "setup": [
-            "RunData",
-            "dataset_of",
-            "differentiate_with",
-            "fingerprint_of_data",
-            "get_dataset_loaders",
-            "set_up",
-        ],
-        "training": [
-            "CheckedSteps",
-            "MetaTrainingError",
-            "MetaTrainingResult",
-            "Run",
-            "config_to_resume",
-            "resume_meta_training",
-            "run_meta_training",
-            "train_rater",
-        ],
-    },
+    checkpoints="Interruption Stopped load_checkpoint locked",
+    config="AttackSettings DataRaterConfig RECIPES config_from_yaml config_to_yaml default_device",
+    distributed="Ranks call_on_all is_launched joined_ranks",
+    evaluate="EvaluationSet Evaluator MAX_EVALUATION_SAMPLES make_evaluation_set",
+    folder="""
+        RunLog existing load_classifier load_inner_model load_model load_rater single_figure
+        write_figure
+    """,
+    setup="RunData dataset_of differentiate_with fingerprint_of_data get_dataset_loaders set_up",
+    steps="CheckedSteps MetaTrainingError",
+    training="""
+        MetaTrainingResult Run config_to_resume resume_meta_training run_meta_training train_rater
+    """,
 )
