@@ -47,16 +47,15 @@ def register_model(
 # %% ../../nbs/02_models.ipynb #1c43cdfe
 def _check_arguments(name, model_class, arguments):
     "Raise `DataRaterError` if `model_class` makes no model or does not take the arguments."
-    is_other_class = isinstance(model_class, type) and not issubclass(model_class, nn.Module)
     try:
-        signature = None if is_other_class else inspect.signature(model_class)
-    except (TypeError, ValueError):  # not callable, or written in C
-        signature = None
-    if signature is None:
+        if isinstance(model_class, type) and not issubclass(model_class, nn.Module):
+            raise TypeError("a class of something else")
+        signature = inspect.signature(model_class)
+    except (TypeError, ValueError) as error:  # also what is not callable, or written in C
         raise DataRaterError(
             f"model {name!r} is {model_class!r}: give a subclass of torch.nn.Module, or a "
             "function that returns one"
-        )
+        ) from error
     try:
         signature.bind(**arguments)
     except TypeError as error:
@@ -204,9 +203,8 @@ def check_targets(
         )
     elif targets.min() < 0 or targets.max() >= num_outputs:
         raise DataRaterError(
-            f"labels go from {targets.min()} to {targets.max()}, but {model} has "
-            f"{num_outputs} outputs: give labels from 0 to {num_outputs - 1}, or a model "
-            "made for more classes"
+            f"labels go from {targets.min()} to {targets.max()}, but {model} has {num_outputs} "
+            f"outputs: give labels from 0 to {num_outputs - 1}, or a model made for more classes"
         )
 
 # %% ../../nbs/02_models.ipynb #24fb2aca
@@ -306,8 +304,7 @@ def check_ratings(
         got = f"shape {tuple(ratings.shape)}" if is_tensor else f"a {type(ratings).__name__}"
         raise DataRaterError(
             f"rater {name} returned {got} for a batch of {batch_size}: return one rating per "
-            f"sample, shape ({batch_size},); "
-            "let it end in a layer with one output and .squeeze(-1)"
+            f"sample, shape ({batch_size},); let it end in a layer with one output and .squeeze(-1)"
         )
     return ratings
 
@@ -346,7 +343,7 @@ class _BlockPools(torch.autograd.Function):
     @staticmethod
     def backward(ctx, of_largest, of_mean, _):
         x, places = ctx.saved_tensors  # places: (B, C, h, w), row-major in H × W
-        block = [ctx.size, ctx.size]
+        block = [ctx.size] * 2
         image = torch.ops.aten.avg_pool2d_backward(
             of_mean, x, block, block, [0, 0], False, True, None
         )  # (B, C, H, W), in the memory order of x: its rows can be viewed as one axis
