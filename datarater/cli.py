@@ -526,7 +526,7 @@ def compare(
     write_figure(single_figure(partial(plot_comparison, comparison)), figure)
     return "\n".join([*lines, f"written: {file}, {figure.name}"])
 
-# %% ../nbs/08_cli.ipynb #ec5ccdfd
+# %% ../nbs/08_cli.ipynb #110b61db
 _COMMANDS = {  # name -> (parser, what it does, function of its flags that returns what to print)
     "train": (train_parser, "meta-train a DataRater", train),
     "score": (score_parser, "rate a dataset with the rater of a run", score),
@@ -540,7 +540,7 @@ _COMMANDS = {  # name -> (parser, what it does, function of its flags that retur
     ),
 }
 
-# %% ../nbs/08_cli.ipynb #110b61db
+
 def run_command(arguments: Sequence[str]) -> None:
     "Parse and carry out a command; raises `DataRaterError` or `ArgumentError` for bad input."
     parser = ArgumentParser(

@@ -73,7 +73,7 @@ class Rule(NamedTuple):
     holds: Callable[[Any], bool]
     allowed: str
 
-# %% ../nbs/reference/support.ipynb #6719880b
+
 ANYTHING = Rule(lambda value: True, "any value")
 COUNT = Rule(lambda value: value >= 1, "a whole number of at least 1")
 SEED = Rule(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2**63 - 1")
@@ -174,7 +174,7 @@ def check_settings(
             plain = check_value(item.name, value, hints[item.name], item.metadata["rule"])
             object.__setattr__(settings, item.name, plain)
 
-# %% ../nbs/reference/support.ipynb #9fd91f29
+# %% ../nbs/reference/support.ipynb #5a0b0c09
 def _to_disk(path):
     "Have a file, or a folder's list of files, on disk and not only in memory."
     handle = os.open(path, os.O_RDONLY)
@@ -183,14 +183,12 @@ def _to_disk(path):
     finally:
         os.close(handle)
 
-# %% ../nbs/reference/support.ipynb #5a0b0c09
+
 @contextmanager
 def replacing(
     path: str | os.PathLike,  # the file to write or replace
 ) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place when the block ends well and is gone
-    otherwise.
-    """
+    "A temporary file that becomes `path` when the block ends well, and is gone otherwise."
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)

@@ -136,9 +136,7 @@ def fitted_model(
     y: Tensor,  # (N,)
     generator: torch.Generator,  # draws initial weights and batches
 ) -> nn.Module:  # on the device of `x`, frozen
-    """A new model trained on samples; raises `DataRaterError` if it does not fit them or its loss
-    is not finite.
-    """
+    "A new model trained on samples; raises `DataRaterError` if its loss is not finite."
     plan = data.training
     seed = int(torch.randint(2**31, (), generator=generator))
     model = construct_model(plan.model_class, seed=seed).to(x.device)

@@ -105,9 +105,7 @@ def choose_discard_frac(
 
 # %% ../../nbs/curation/cost.ipynb #2f42dd49
 def plot_sweep(rows: pd.DataFrame, ax: Axes, column: str = "accuracy") -> Axes:
-    """Mean and standard deviation of a column over ρ, a line for each end of the ratings (of one
-    model).
-    """
+    "Mean and standard deviation of a column over ρ, a line for each end of one model's ratings."
     for (end, own), style in zip(rows.groupby("keeps"), ("o-", "s--", "d:"), strict=False):
         found = own.groupby("discard_frac")[column].agg(["mean", "std"])
         ax.errorbar(
@@ -128,9 +126,7 @@ def plot_sweep(rows: pd.DataFrame, ax: Axes, column: str = "accuracy") -> Axes:
 
 # %% ../../nbs/curation/cost.ipynb #b24fc8b0
 def count_flops(function: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products and convolutions in a call (PyTorch's
-    FlopCounterMode).
-    """
+    "Floating-point operations of matrix products and convolutions in a call (FlopCounterMode)."
     with FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()
@@ -185,9 +181,7 @@ class Ledger:
 
     @property
     def runs_to_pay_back(self) -> int | None:
-        """Downstream runs after which meta-training has paid for itself; None where nothing is
-        saved.
-        """
+        "Downstream runs after which meta-training has paid for itself; None if nothing is saved."
         saved = (self.net_compute_gain or 0) * self.num_steps * self.training_step
         return math.ceil(self.meta_training / saved) if saved > 0 else None
 

@@ -76,9 +76,7 @@ def load_task(
     config: DataRaterConfig,
     damage_seed: int = 0,  # of the training data's corruption
 ) -> Task:
-    """The splits of a configuration, its corruption fixed; raises `DataRaterError` for data that
-    don't fit.
-    """
+    "A configuration's splits, corruption fixed; raises `DataRaterError` for data that don't fit."
     corruption = replace(config.corruption, fixed=True, seed=damage_seed)
     train, *held_out = get_dataset_loaders(replace(config, corruption=corruption))
     outer, test = (first_samples(loader, _EVERYTHING, config.device) for loader in held_out)
@@ -146,7 +144,7 @@ def _by_baseline(name, given):
     data = BaselineData(*given.task[:4], given.training)
     return keep_by(BASELINES[name](data, given.seed).cpu().numpy(), given)
 
-# %% ../../nbs/07_downstream.ipynb #e4660028
+
 METHODS: dict[str, Callable[[MethodInput], IndexStream]] = {
     "baseline": lambda given: partial(in_epochs, np.arange(len(given.task.x))),
     "filtered": lambda given: keep_by(given.ratings, given),

@@ -70,9 +70,7 @@ def read_samples(
     dataset: Dataset,
     indices: Tensor,  # (B,)
 ) -> Samples:
-    """Several samples at once; raises `DataRaterError` naming them if the dataset fails to give
-    them.
-    """
+    "Several samples at once; raises `DataRaterError` naming them if the dataset fails on them."
     if isinstance(dataset, DataLoader):
         raise DataRaterError(
             "got a DataLoader, whose order and batches are not the samples' own: give its "
@@ -125,9 +123,7 @@ def fingerprint(
     dataset: Dataset,  # map-style
     num_probes: int = 64,  # samples that are hashed, evenly spaced
 ) -> str:  # 16 hexadecimal digits
-    """What tells a dataset from another; raises `DataRaterError` for one that gives other samples
-    when it is read again.
-    """
+    "What tells datasets apart; raises `DataRaterError` for one that reads differently each time."
     if (
         isinstance(dataset, CorruptedSubset)
         and not dataset.config.fixed
@@ -165,9 +161,7 @@ COLUMNS = ("index", "source_index", "rating", "label", "kind", "fraction", "path
 
 # %% ../../nbs/06_curation.ipynb #562dc6ca
 def paths_of(dataset: Dataset) -> list[str] | None:
-    """The file of each sample, through any nesting of subsets; None for a dataset that has no
-    `paths`.
-    """
+    "The file of each sample, through nested subsets; None for a dataset that has no `paths`."
     if isinstance(dataset, CorruptedSubset):
         return paths_of(dataset.original_subset)
     if isinstance(dataset, Subset):
@@ -181,9 +175,7 @@ def rate_samples(
     samples: Samples,  # a batch
     first: int = 0,  # index of the batch's first sample, for the message
 ) -> np.ndarray:  # (B,) float64, finite
-    """Ratings of a batch; raises `DataRaterError` for samples that the rater cannot rate, or rates
-    NaN.
-    """
+    "Ratings of a batch; raises `DataRaterError` for samples the rater can't rate, or rates NaN."
     name = type(rater).__name__
     takes_labels = getattr(rater, "takes_labels", False)
     if samples.y is None and takes_labels:
@@ -266,9 +258,7 @@ class Ratings:
         return len(self.table)
 
     def subset(self, dataset: Dataset | tuple[Tensor, Tensor]) -> Subset:
-        """Those samples of the rated dataset, as PyTorch's `Subset`; raises `DataRaterError` for
-        another dataset.
-        """
+        "Those samples of the rated dataset, as `Subset`; raises `DataRaterError` for others."
         dataset = as_dataset(dataset)
         if len(dataset) != self.num_samples:
             raise DataRaterError(
@@ -332,9 +322,7 @@ def num_to_keep(
     keep: float,  # share to keep
     num_samples: int,  # of how many
 ) -> int:
-    """How many samples a share is; raises `DataRaterError` unless it is in (0, 1] and at least one
-    sample.
-    """
+    "How many samples a share in (0, 1] is; raises `DataRaterError` unless it is at least one."
     keep = check_value("keep", keep, float, KEEP)
     if round(keep * num_samples) == 0:
         raise DataRaterError(
@@ -422,9 +410,7 @@ def acceptance_probability(
     batch_size: int,  # B: the batch that is imitated
     num_kept: int,  # K of it
 ) -> np.ndarray:  # (N,)
-    """The probability that a sample is among the best K of a random batch of B (Calian and others
-    2025, section 3).
-    """
+    "The probability to be among the best K of a random batch of B (Calian et al. 2025, section 3)."
     if not 1 <= num_kept <= batch_size:
         raise DataRaterError(
             f"num_kept={num_kept} of batch_size={batch_size} is not allowed: keep at least 1 "
@@ -527,9 +513,7 @@ def show_best_and_worst(
     num_images: int = 24,  # at either end
     num_columns: int = 8,  # of the grids
 ) -> tuple[Axes, Axes]:
-    """Draw the best- and the worst-rated images of a dataset; raises `DataRaterError` for samples
-    that are no images.
-    """
+    "Draw the best- and the worst-rated images; raises `DataRaterError` for samples that are none."
     order = np.argsort(-ratings.table["rating"].to_numpy(), kind="stable")
     rated = ratings.subset(dataset)
     titles = ("best-rated", "worst-rated")

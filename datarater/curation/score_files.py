@@ -65,7 +65,7 @@ def schema_of(
     types["label"] = pa.int64() if np.issubdtype(label_type, np.integer) else pa.float64()
     return pa.schema([(name, types.get(name, pa.int64())) for name in columns])
 
-# %% ../../nbs/curation/score_files.ipynb #79fe6075
+
 def _as_arrow(table):
     "The table for a file; NaN and None become missing values."
     schema = schema_of(COLUMNS, table["label"].dtype)
@@ -99,9 +99,7 @@ def check_output(
     is_replaceable: bool | None = None,  # whether it ever may; None: if it is a file
     kind: str = "file",  # what it will be, for the message
 ) -> Path:
-    """Raise `DataRaterError` if the output exists and may not be replaced, or its folder does not
-    exist.
-    """
+    "Raise `DataRaterError` if the output may not be replaced, or its folder does not exist."
     path = Path(path)
     check_parent(path)
     if is_replaceable is None:
@@ -123,9 +121,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 def new_folder(
     output: Path,  # may be there already
 ) -> Iterator[Path]:
-    """A temporary folder beside `output` that takes its place when the block ends well, and is gone
-    otherwise.
-    """
+    "A temporary folder that becomes `output` when the block ends well, and is gone otherwise."
     temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     old = temporary.with_name(f"{temporary.name}.old")
     try:
@@ -198,9 +194,7 @@ def reading(
 def read_ratings(
     path: str | os.PathLike,  # a file of `write_ratings` or `score_to_file`
 ) -> Ratings:
-    """Read ratings back; raises `DataRaterError` for a file that is missing, damaged, foreign, or
-    was tampered with.
-    """
+    "Read ratings back; raises `DataRaterError` for a missing, damaged or foreign file."
     if not os.path.exists(path):
         raise DataRaterError(
             f"{path} does not exist: give a file written by datarater score or curate"
@@ -259,9 +253,7 @@ class ScoreJob:
         return self.folder / f"{piece}.parquet"
 
     def missing(self) -> list[str]:
-        """The pieces that are not rated yet; raises `DataRaterError` if the folder holds anything
-        else.
-        """
+        "The pieces not rated yet; raises `DataRaterError` if the folder holds anything else."
         missing = [piece for piece in self.pieces if not self.file(piece).exists()]
         job = self.folder / "job.json"
         if job.exists():
@@ -306,7 +298,7 @@ def parts_folder(path: str | os.PathLike) -> Path:
     "Where the parts of a file lie until it is finished."
     return Path(path).with_name(f"{Path(path).name}.parts")
 
-# %% ../../nbs/curation/score_files.ipynb #3506c25a
+
 def _join(files, path, notes):
     "Make one file of many, with one of them in memory at a time."
 
@@ -400,9 +392,7 @@ def dataset_to_rate(
     # "train": what inner models train on, corruptions fixed; "all": every candidate, uncorrupted
     split: str = "train",
 ) -> Dataset:
-    """The map-style dataset that a configuration names; raises `DataRaterError` where its loaders
-    don't show one.
-    """
+    "A configuration's map-style dataset; raises `DataRaterError` where its loaders don't show one."
     check_value("split", split, str, one_of(*SPLITS))
     if split == "all":
         return dataset_of(config).pool()
@@ -433,9 +423,7 @@ def open_rated(
     ratings: Ratings,  # read from a file of `score_run`
     **moved: str,  # data_dir or dataset_name, where the data are elsewhere now
 ) -> Dataset:
-    """The dataset that was rated, made anew from the file's notes; raises `DataRaterError` if there
-    are none.
-    """
+    "The dataset that was rated, by the file's notes; raises `DataRaterError` without any."
     settings = ratings.about.get("dataset")
     if not isinstance(settings, dict):
         raise DataRaterError(

@@ -147,9 +147,7 @@ def _shift_right(bits, places):
 def mix_bits(
     bits: Tensor,  # int64 of any shape
 ) -> Tensor:  # int64 of the same shape
-    """The SplitMix64 finaliser, element by element: a bijection of the 64-bit integers that leaves
-    no visible pattern.
-    """
+    "SplitMix64's finaliser, by element: a bijection of 64-bit integers that leaves no pattern."
     # int64 products wrap around, on CPU and CUDA alike
     bits = (bits ^ _shift_right(bits, 30)).mul_(_MIX_1)
     bits = bits.bitwise_xor_(_shift_right(bits, 27)).mul_(_MIX_2)
@@ -216,9 +214,7 @@ def seeded_generator(
 # %% ../../nbs/data/corruptions.ipynb #1cacc22e
 @dataclass(frozen=True, eq=False)
 class CorruptionContext:
-    """What a corruption may know about the dataset; raises `DataRaterError` where it contradicts
-    itself.
-    """
+    "What a corruption may know of a dataset; raises `DataRaterError` for contradictions."
 
     value_range: tuple[float, float] = (-1.0, 1.0)  # lowest and highest value of a sample's entries
     num_classes: int | None = None  # None for real-valued targets
@@ -259,16 +255,14 @@ def register_corruption(
 
     return register
 
-# %% ../../nbs/data/corruptions.ipynb #7c80ddbd
+# %% ../../nbs/data/corruptions.ipynb #acca059c
 def _sorted_rows(bits):
-    """Each row in ascending order; by NumPy on the CPU, which is faster because it leaves out
-    PyTorch's permutation.
-    """
+    "Each row in ascending order; on the CPU by NumPy, which is faster: it keeps no permutation."
     return (
         bits.sort(dim=1).values if bits.is_cuda else torch.from_numpy(np.sort(bits.numpy(), axis=1))
     )
 
-# %% ../../nbs/data/corruptions.ipynb #acca059c
+
 def choose_exactly(
     counts: Tensor,  # (B,) int64, how many positions to choose in each row
     num: int,  # positions per row
@@ -297,19 +291,17 @@ def pixel_noise(
     chosen = choose_exactly(counts, pixels.shape[2], keys)[:, None]  # (B, 1, H·W)
     return torch.where(chosen, noise, pixels).view_as(samples), targets
 
-# %% ../../nbs/data/corruptions.ipynb #6382e9f1
+# %% ../../nbs/data/corruptions.ipynb #16d06d70
 def _over(samples, values):
     "One value per sample, (B,), shaped (B, 1, …) to broadcast over the samples."
     return values.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1))
 
-# %% ../../nbs/data/corruptions.ipynb #16d06d70
+
 @register_corruption("gaussian_noise")
 def gaussian_noise(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> tuple[Tensor, Tensor]:
-    """Add normal noise of standard deviation fraction·(high - low) to every value, then clamp to
-    the value range.
-    """
+    "Add normal noise of standard deviation fraction·(high - low), then clamp to the value range."
     low, high = context.value_range
     fractions = _over(samples, fractions)
     noise = key_normal(keys, samples[0].numel(), stream=2).view_as(samples).to(samples.dtype)
@@ -329,7 +321,7 @@ def blur_matrices(
     weights = torch.exp(-(distance**2) / (2 * sigmas.clamp(min=1e-3)[:, None, None] ** 2))
     return weights / weights.sum(2, keepdim=True)
 
-# %% ../../nbs/data/corruptions.ipynb #bf3ae5d1
+# %% ../../nbs/data/corruptions.ipynb #3aa684d7
 def _image_size(samples, kind):
     "Height and width of a batch of images; an error for anything else."
     if samples.ndim != 4:
@@ -339,7 +331,7 @@ def _image_size(samples, kind):
         )
     return samples.shape[-2:]
 
-# %% ../../nbs/data/corruptions.ipynb #3aa684d7
+
 @register_corruption("gaussian_blur")
 def gaussian_blur(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
@@ -432,9 +424,7 @@ def duplicate_sources(
 def duplicate(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> tuple[Tensor, Tensor]:
-    """Replace samples and their targets by copies of other members of the batch where the fraction
-    is above 0.
-    """
+    "Replace samples and targets by copies of others of the batch where the fraction is above 0."
     positions = torch.arange(len(samples), device=samples.device)
     others = duplicate_sources(positions, keys, len(samples))
     sources = torch.where(fractions > 0, others, positions)
@@ -471,9 +461,7 @@ def corrupt_values_(
     corruptions: Sequence[Callable],  # in the order of their codes
     context: CorruptionContext,  # what they may know about the dataset
 ) -> None:
-    """Apply to each row the corruption of its code, except those that `redirect` has already
-    applied.
-    """
+    "Apply to each row the corruption of its code, except those that `redirect` has applied."
     for code, corruption in enumerate(corruptions, start=1):
         rows = (plan.codes == code).nonzero()[:, 0]
         if len(rows) and getattr(corruption, "source_indices", None) is None:
@@ -529,9 +517,7 @@ def show_corruptions(
 
 # %% ../../nbs/data/corruptions.ipynb #519f42f5
 def _checked_sample(output, sample):
-    """The one sample that a user's function returned; an error if it is not shaped as the one it
-    was given.
-    """
+    "The one sample that a user's function returned; an error if its shape is not the given one."
     if not isinstance(output, Tensor) or output.shape != sample.shape:
         is_tensor = isinstance(output, Tensor)
         got = f"shape {tuple(output.shape)}" if is_tensor else type(output).__name__

@@ -167,7 +167,7 @@ def _corrupted_batch(dataset, indices, keys):
         plan.fractions.index_fill(0, unchanged, 0.0),
     )
 
-# %% ../../nbs/01_datasets.ipynb #a852fffb
+
 def _rows_to_compare(codes, corruptions):
     "Rows whose kind counts as fraction 1 but may, by chance, have changed nothing."
     may_do_nothing = [
@@ -283,9 +283,7 @@ class SplitDataRaterDataset(DataRaterDataset):
         return self.parts[0]
 
     def make_loader(self, part: BatchDataset, batch_size: int, **options: Any) -> Iterable:
-        """A loader of one part; the options are `shuffle`, `drop_last` and `generator`, as in
-        `DataLoader`.
-        """
+        "A loader of one part; options are `shuffle`, `drop_last`, `generator`, as of `DataLoader`."
         return BatchLoader(part, batch_size, **options)
 
     def get_loaders(
@@ -294,15 +292,11 @@ class SplitDataRaterDataset(DataRaterDataset):
         train_split_ratio: float,
         train_corruption_config: DataCorruptionConfig,
     ) -> tuple[Iterable, Iterable, Iterable]:
-        """Train (shuffled, corrupted), validation (shuffled, clean) and test (in order, clean)
-        loaders.
-        """
+        "Train (shuffled, corrupted), validation (shuffled, clean) and test (clean) loaders."
         return _three_loaders(self, batch_size, train_split_ratio, train_corruption_config)
 
     def corrupt_samples(self, samples: Tensor, corruption_fraction: float) -> Tensor:
-        """Pixel noise, equally strong on all samples; keys are drawn from PyTorch's global
-        generator.
-        """
+        "Pixel noise, equally strong on all samples; keys come from PyTorch's global generator."
         fractions = torch.full((len(samples),), float(corruption_fraction), device=samples.device)
         context = CorruptionContext(self.value_range)
         return pixel_noise(
@@ -362,7 +356,7 @@ def _split(dataset, batch_size, train_split_ratio):
             )
     return train, val
 
-# %% ../../nbs/01_datasets.ipynb #f163b7f7
+
 def _three_loaders(dataset, batch_size, train_split_ratio, config):
     "Split, corrupt the training part, and wrap in loaders with a generator each."
     train, val = _split(dataset, batch_size, train_split_ratio)
@@ -378,9 +372,7 @@ def _three_loaders(dataset, batch_size, train_split_ratio, config):
 
 # %% ../../nbs/01_datasets.ipynb #3cda6ab5
 class TensorDataRaterDataset(SplitDataRaterDataset):
-    """A dataset of tensors: a subclass gives `read_tensors`, and its `value_range` and
-    `num_classes` where they differ.
-    """
+    "A dataset of tensors: a subclass gives `read_tensors`, and where they differ the attributes."
 
     def __init__(
         self,
@@ -396,9 +388,7 @@ class TensorDataRaterDataset(SplitDataRaterDataset):
         "The data, as `TensorPairs` takes them."
 
     def read_trusted(self) -> tuple[Tensor, Tensor] | None:  # samples and targets
-        """Outer data from a source of their own; None, the default: they are split off from the
-        training data.
-        """
+        "Outer data from a source of their own; None: they are split off from the training data."
         return None
 
     @cached_property

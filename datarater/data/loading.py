@@ -126,9 +126,7 @@ def _check_targets(targets, num_classes):
 
 # %% ../../nbs/data/loading.ipynb #751683e3
 class TensorPairs(BatchDataset):
-    """Samples and targets in memory, on any device; raises `DataRaterError` for data that cannot be
-    trained on.
-    """
+    "Samples and targets in memory, on any device; raises `DataRaterError` if they can't be used."
 
     def __init__(
         self,
@@ -171,9 +169,7 @@ def fetch_batch(
     dataset: Dataset,  # ours, or any map-style dataset of (sample, target)
     indices: Tensor,  # (B,)
 ) -> tuple[Tensor, Tensor]:  # samples (B, …) and targets (B, …)
-    """Read a batch from any dataset; raises `DataRaterError` unless it gives pairs with a tensor of
-    floats first.
-    """
+    "Read a batch from any dataset; raises `DataRaterError` unless it gives (tensor of floats, y)."
     if isinstance(dataset, BatchDataset):
         return dataset.batch(indices)
     rows = indices.tolist()
@@ -287,9 +283,7 @@ def first_samples(
 
 # %% ../../nbs/data/loading.ipynb #b5ab4de1
 def global_states() -> dict[str, Any]:
-    """The states of PyTorch's (CPU), Python's and NumPy's global generators, as tensors, tuples and
-    numbers.
-    """
+    "The states of PyTorch's (CPU), Python's and NumPy's global generators, in plain types."
     name, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -374,7 +368,7 @@ def _generators(loader):
     held = [getattr(part, "generator", None) for part in (loader, *_sources(loader))]
     return [generator for generator in held if isinstance(generator, torch.Generator)]
 
-# %% ../../nbs/data/loading.ipynb #4f357320
+
 def _random_states(loader):
     "The states of all that a loader draws from."
     return {
@@ -430,7 +424,7 @@ def _full_batches(batches, batch_size, position):
             "more data, a smaller batch_size, or a loader that starts anew"
         )
 
-# %% ../../nbs/data/loading.ipynb #9e209f67
+
 @contextmanager
 def _failures_named(position):
     "Turn whatever a loader raises, after so many batches, into one error."
@@ -583,9 +577,7 @@ class BatchStream:
             return _stream_state(self.loader, self.current)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another stream over equal data was; warns if the loader does not give its
-        last batch again.
-        """
+        "Go on where another stream over equal data was; warns if its last batch differs here."
         with self.globals.in_use():
             self.current = _resumed_pass(self.loader, self.is_by_index, state)
             _set_generators(self.loader, state["now"])

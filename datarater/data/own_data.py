@@ -155,7 +155,7 @@ def _count_classes(targets):
         return None
     return max((int(part.max()) for part in targets if part.numel()), default=0) + 1
 
-# %% ../../nbs/data/own_data.ipynb #21f66556
+
 def _given(path, name, owner):
     "The path, if there is one."
     if path is None:
@@ -207,9 +207,7 @@ class NpzDataRaterDataset(SplitDataRaterDataset):
         return parts_of(self.sources)
 
     def pool(self) -> TensorPairs:
-        """All of x_train (or x), in the order of the file, also those that training holds out as a
-        test set.
-        """
+        "All of x_train (or x), in the file's order, also what training holds out as a test set."
         return self.sources["train"]
 
 # %% ../../nbs/data/own_data.ipynb #2ddf5808
@@ -427,9 +425,7 @@ MNIST_FILES = (
 def find_mnist(
     folder: Path,  # the data folder
 ) -> list[Path] | None:  # paths of the four files, or None if one is missing
-    """The files of MNIST, plain or gzipped, in torchvision's layout (MNIST/raw) or right in the
-    folder.
-    """
+    "MNIST's files, plain or gzipped, in torchvision's layout (MNIST/raw) or right in the folder."
     for place in (folder / "MNIST" / "raw", folder):
         found = [
             next((path for path in (place / name, place / f"{name}.gz") if path.exists()), None)
@@ -439,7 +435,7 @@ def find_mnist(
             return found
     return None
 
-# %% ../../nbs/data/own_data.ipynb #284c85d8
+
 def _download_mnist(folder):
     "Let torchvision download MNIST into `folder`; an error that says what to do if it cannot."
     from torchvision.datasets import MNIST  # here, because its import takes seconds
@@ -500,7 +496,7 @@ class MNISTDataRaterDataset(TensorDataRaterDataset):
         )
         return train_images[:, None], train_labels.long(), test_images[:, None], test_labels.long()
 
-# %% ../../nbs/data/own_data.ipynb #12d9d2c3
+# %% ../../nbs/data/own_data.ipynb #4331c683
 def _read_cifar10(folder):
     """Train images, train labels, test images and test labels of CIFAR-10; an error that says what
     to do if there are none.
@@ -530,7 +526,7 @@ def _read_cifar10(folder):
     labels = [torch.tensor(part.targets) for part in parts]
     return images[0], labels[0], images[1], labels[1]
 
-# %% ../../nbs/data/own_data.ipynb #4331c683
+
 class CIFAR10DataRaterDataset(TensorDataRaterDataset):
     """CIFAR-10: 50,000 and 10,000 colour images of 32×32, ten classes, in [-1, 1]; downloaded if it
     is not in the data folder.

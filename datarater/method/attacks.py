@@ -69,9 +69,7 @@ def _draw_ball(like, generator):
 
 # %% ../../nbs/method/attacks.ipynb #0b6e101f
 class Norm(NamedTuple):
-    """What an attack needs to know about a norm; each function treats the samples of a batch (B,
-    ...) one by one.
-    """
+    "What an attack needs to know of a norm; each function treats samples (B, ...) one by one."
 
     measure: Callable[[Tensor], Tensor]  # (B, ...) -> (B,): the norm of each sample
     # gradient -> direction of norm 1 along which the loss rises fastest
@@ -81,7 +79,7 @@ class Norm(NamedTuple):
     # a batch for its shape -> uniform in the unit ball
     draw: Callable[[Tensor, torch.Generator], Tensor]
 
-# %% ../../nbs/method/attacks.ipynb #f98c1357
+
 NORMS: dict[str, Norm] = {
     "linf": Norm(
         _largest, torch.sign, lambda delta, radius: delta.clamp(-radius, radius), _draw_cube

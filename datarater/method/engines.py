@@ -63,7 +63,7 @@ def _judge_by_autograd(task, params, outer_batch):
     loss, parts = task.judge(variables, outer_batch)
     return loss.detach(), detached(parts), gradient_by_name(loss.sum(), variables)
 
-# %% ../../nbs/method/engines.ipynb #af65dff2
+
 def _products_by_autograd(task, params, weights, batch, kept, is_first):
     "The gradient made again, and both products by going backwards through it."
     gradient, variables = _recorded_gradient(task, params, weights, batch, create_graph=True)

@@ -23,18 +23,18 @@ from torch.func import functional_call, grad, grad_and_value, jvp, vjp
 
 from ..support import DataRaterError, lookup
 
-# %% ../../nbs/03_inner_loop.ipynb #305070ac
+# %% ../../nbs/03_inner_loop.ipynb #655260c4
 Params = dict[str, Tensor]
 OptimizerState = dict[str, Tensor]  # "buffer/parameter" -> tensor
 Batch = tuple[Tensor, ...]  # samples (B, ...), targets (B, ...), and what else a view takes
 LossFunction = Callable[[Params, Tensor, Tensor], Tensor]  # (params, x, y) -> (B,)
 
-# %% ../../nbs/03_inner_loop.ipynb #655260c4
+
 def as_it_is(params: Params, x: Tensor, y: Tensor) -> Batch:
     "The view that shows a model the batch itself."
     return x, y
 
-# %% ../../nbs/03_inner_loop.ipynb #eb4d596b
+# %% ../../nbs/03_inner_loop.ipynb #88caae11
 def _buffer(state, name):
     "The part of a flat state that belongs to one buffer, by parameter name."
     prefix = f"{name}/"
@@ -45,7 +45,7 @@ def _buffers(**buffers):
     "The flat state made of some buffers; the inverse of `_buffer`."
     return {f"{name}/{k}": value for name, buffer in buffers.items() for k, value in buffer.items()}
 
-# %% ../../nbs/03_inner_loop.ipynb #88caae11
+
 @dataclass(frozen=True)
 class SGD:
     """Stochastic gradient descent, as `torch.optim.SGD`, but as a function without side effects.
@@ -340,7 +340,7 @@ def unroll_stepwise(
             cotangents = params_cotangent, state_cotangent
     return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, parts)
 
-# %% ../../nbs/03_inner_loop.ipynb #8dee7255
+# %% ../../nbs/03_inner_loop.ipynb #bf322153
 def _kept_gradient(task, params, weights, batch):
     gradient, _ = weighted_gradient(task.loss_fn, params, weights, batch)
     return gradient, gradient
@@ -361,7 +361,7 @@ def _products_by_jvp(task, params, weights, batch, kept, is_first):
     function = losses if is_first else gradient_and_losses
     return kept, lambda v: _derivative_along(v, function, params)
 
-# %% ../../nbs/03_inner_loop.ipynb #bf322153
+
 def mixed_weight_gradient(
     task: InnerTask,
     member: Member,

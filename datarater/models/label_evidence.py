@@ -69,9 +69,7 @@ def logits_of(
 
 # %% ../../nbs/models/label_evidence.ipynb #fbcc5ff5
 class ReferenceDataRater(nn.Module):
-    """Rates pairs of an image and a class label, with the evidence of a reference model fitted on
-    the outer data.
-    """
+    "Rates pairs of image and label, with evidence from a model fitted on the outer data."
 
     takes_labels = True
 

@@ -32,9 +32,7 @@ def register_model(
     # what configurations call the model; or the class itself, when used without brackets
     name: str | type,
 ) -> Callable:  # a decorator that returns the class as it was; or that class
-    """Make a model known by name: `@register_model("name")`, or bare `@register_model` for the
-    class's own name.
-    """
+    """Make a model known by name: `@register_model("name")`, or bare for the class's own name."""
     if not isinstance(name, str):
         return register_model(name.__name__)(name)
 
@@ -71,9 +69,7 @@ def construct_model(
     seed: int | None = None,
     **arguments: Any,  # for the model's constructor
 ) -> nn.Module:  # a new model, on the CPU
-    """Make the model called `name`; raises `DataRaterError` for an unknown name or arguments it
-    does not take.
-    """
+    "Make the model called `name`; raises `DataRaterError` for an unknown one or wrong arguments."
     model_class = lookup(name, MODELS, "model")
     _check_arguments(name, model_class, arguments)
     with torch.random.fork_rng(devices=[], enabled=seed is not None), torch.device("cpu"):
@@ -211,9 +207,7 @@ def check_targets(
 def group_norm(
     num_channels: int,  # a multiple of 8
 ) -> nn.GroupNorm:
-    """GroupNorm with groups of eight channels: normalises each sample on its own and keeps no
-    statistics.
-    """
+    "GroupNorm of groups of eight channels: each sample on its own, no running statistics."
     return nn.GroupNorm(num_channels // 8, num_channels)
 
 # %% ../../nbs/02_models.ipynb #8496aff8
@@ -316,9 +310,7 @@ def rate(
     # parameters by name, to use in place of the rater's own
     params: dict[str, Tensor] | None = None,
 ) -> Tensor:  # (B,): ratings
-    """The rating of each sample; raises `DataRaterError` if the rater does not return exactly one
-    per sample.
-    """
+    "The rating of each sample; raises `DataRaterError` unless the rater gives exactly one each."
     inputs = (x, y) if getattr(rater, "takes_labels", False) else (x,)
     ratings = rater(*inputs) if params is None else functional_call(rater, params, inputs)
     return check_ratings(ratings, len(x), type(rater).__name__)
@@ -428,9 +420,7 @@ def at_label(
     values: Tensor,  # (B, C): one for each class
     y: Tensor,  # (B,) int64
 ) -> Tensor:  # (B,)
-    """Each sample's value for its own label; raises `DataRaterError` for targets that are no class
-    labels.
-    """
+    "Each sample's value for its own label; raises `DataRaterError` for other targets than labels."
     if y.is_floating_point():
         raise DataRaterError(
             f"targets are {y.dtype}, but class labels are needed here: for real targets use "
@@ -441,9 +431,7 @@ def at_label(
 # %% ../../nbs/02_models.ipynb #c60c1fbc
 @register_model
 class LabelAwareDataRater(nn.Module):
-    """Rates pairs of an image and a class label: computes a rating for every label, returns the one
-    at y.
-    """
+    "Rates pairs of image and class label: computes a rating for every label, returns that at y."
 
     takes_labels = True
 

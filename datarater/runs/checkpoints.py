@@ -110,9 +110,7 @@ def check_like(
     like: Any,  # the same part of a state known to be good
     name: str = "state",  # what to call it in the message
 ) -> None:
-    """Raise `DataRaterError` unless a state has the names, types, shapes and finite values that
-    another one has.
-    """
+    "Raise `DataRaterError` unless a state has another one's names, types and shapes, all finite."
     if difference := _difference(state, like):
         raise DataRaterError(f"checkpoint: {name} {difference}: it belongs to another run")
     if isinstance(like, Tensor):

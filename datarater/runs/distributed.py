@@ -43,9 +43,7 @@ class Ranks:
         self,
         num_models: int,  # P
     ) -> range:  # r, r + W, …
-        """The members of a population that this rank owns; raises `DataRaterError` if there are
-        more ranks than members.
-        """
+        "This rank's members of a population; raises `DataRaterError` for more ranks than members."
         if self.world_size > num_models:
             raise DataRaterError(
                 f"{self.world_size} processes can't share {num_models} inner models: start "
@@ -192,11 +190,7 @@ def call_on_first(
 class SharedPopulation(Population):
     "A population of which this process holds the members that its rank owns."
 
-    def __init__(
-        self,
-        ranks: Ranks,
-        *arguments: Any,  # of `Population`
-    ):
+    def __init__(self, ranks: Ranks, *arguments: Any):  # of `Population`
         self.ranks = ranks
         super().__init__(*arguments)
 
@@ -208,11 +202,7 @@ class SharedPopulation(Population):
 class SharedMetaOptimizer(MetaOptimizer):
     "A meta-optimiser that is given the gradients of this rank's members, and averages over all."
 
-    def __init__(
-        self,
-        ranks: Ranks,
-        *arguments: Any,  # of `MetaOptimizer`
-    ):
+    def __init__(self, ranks: Ranks, *arguments: Any):  # of `MetaOptimizer`
         self.ranks = ranks
         super().__init__(*arguments)
 
@@ -261,9 +251,7 @@ def is_launched() -> bool:
 def own_device(
     device: str,  # "cpu", "cuda", or one with a number
 ) -> str:
-    """The device of this rank: each has a GPU of its own; raises `DataRaterError` for one that has
-    none.
-    """
+    "This rank's device: each has a GPU of its own; raises `DataRaterError` where there is none."
     if torch.device(device).type != "cuda" or not is_launched():
         return device
     local, found = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
@@ -322,9 +310,7 @@ def joined_ranks(
 
 # %% ../../nbs/runs/distributed.ipynb #ccdd97c1
 def launch_name() -> str | None:
-    """A name for this torchrun, the same after each restart; None for a process that was not
-    started by it.
-    """
+    "A name for this torchrun, the same after a restart; None for a process of another origin."
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
     if run_id == "none":  # none was given; the launcher is this process's parent
         run_id = f"none_{socket.gethostname()}_{os.getppid()}"

@@ -221,9 +221,7 @@ def check_same_data(
     now: dict[str, Any],  # fingerprint of the data at hand
     is_same_machine: bool,  # whether floats must be equal to the last bit, not only close
 ) -> None:
-    """Raise `DataRaterError` unless the fingerprint of a run's data is that of the data it is
-    resumed with.
-    """
+    "Raise `DataRaterError` unless a run's data have the fingerprint they had when it was begun."
     if (
         isinstance(saved, dict)
         and isinstance(saved.get("means"), Tensor)
@@ -459,7 +457,7 @@ def differentiate_with(
 
     return differentiate
 
-# %% ../../nbs/runs/setup.ipynb #0e1c1009
+
 def _try_meta_gradient(
     config,
     rater,

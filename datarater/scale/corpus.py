@@ -186,9 +186,7 @@ def exact_cut(
     within: np.ndarray,  # `counts_within` the bin of `cut_in`, of all ratings
     num_kept: int,
 ) -> Cut:
-    """The cut that keeps exactly `num_kept`; raises `DataRaterError` if the two passes did not see
-    the same ratings.
-    """
+    "The cut that keeps `num_kept` exactly; raises `DataRaterError` if the two passes disagree."
     bin_number, left = cut_in(sketch.counts, num_kept)
     if within.sum() != sketch.counts[bin_number]:
         raise DataRaterError(
@@ -218,9 +216,7 @@ def acceptance_of_bins(
     batch_size: int,  # B: the batch that is imitated
     num_kept: int,  # K of it, from 1 to B
 ) -> np.ndarray:  # (NUM_BINS,); 0 for empty bins
-    """The mean `acceptance_probability` of the ratings of each bin; over all ratings its mean is
-    K/B.
-    """
+    "Mean `acceptance_probability` of the ratings in each bin; its mean over all of them is K/B."
     # the shares below each bin, and 1
     edges = np.concatenate([[0], sketch.counts.cumsum()]) / max(1, len(sketch))
     widths = np.diff(edges)
@@ -338,9 +334,7 @@ def read_sketch(
     name: str,  # of a shard
     rater: str,  # digest of the job's rater
 ) -> RatingSketch:
-    """The sketch of a shard's ratings; raises `DataRaterError` for a file that is damaged, or of
-    another job.
-    """
+    "The sketch of a shard's ratings; raises `DataRaterError` for damage, or a file of another job."
     file = folder / f"{name}.parquet"
     with reading(file, "damaged or no file of ratings", "remove it, and repeat the scoring"):
         notes = read_notes(pq.read_metadata(file).metadata)
@@ -427,9 +421,7 @@ def score_corpus_of_run(
     columns: ShardColumns | None = None,  # names of columns, in place of those in `settings`
     **settings: Any,  # of `CorpusSettings`
 ) -> dict[str, Any]:  # as of `score_corpus`
-    """Rate a corpus with the rater of a run; raises `DataRaterError` for bad input, before anything
-    is rated.
-    """
+    "Rate a corpus with a run's rater; raises `DataRaterError` for bad input, before it rates any."
     checked = CorpusSettings(**settings)
     config = config_of_run(run_dir, device=checked.device, data_dir=checked.data_dir)
     return score_corpus(
@@ -464,9 +456,7 @@ class CorpusRatings:
 def open_corpus(
     folder: str | os.PathLike,  # as `score_corpus` writes it
 ) -> CorpusRatings:
-    """The ratings of a corpus; raises `DataRaterError` if they are not finished, or something is
-    missing.
-    """
+    "The ratings of a corpus; raises `DataRaterError` if unfinished, or something is missing."
     folder = Path(folder)
     advice = "give one that datarater score --input has written; repeat that command to finish it"
     with reading(folder, "no finished folder of ratings", advice):

@@ -180,14 +180,14 @@ def decode_samples(
         raise DamagedShard(str(error)) from error
     return scale_bytes(torch.stack(pixels), form.value_range)
 
-# %% ../../nbs/scale/shards.ipynb #f82e0f46
+# %% ../../nbs/scale/shards.ipynb #cfea7447
 USUAL_NAMES = {
     "sample": ("x", "sample", "image", "img", "features", "png", "jpg", "jpeg", "x_train"),
     "label": ("y", "label", "labels", "target", "cls", "class", "y_train"),
     "uid": ("uid", "__key__"),
 }
 
-# %% ../../nbs/scale/shards.ipynb #cfea7447
+
 @dataclass(frozen=True)
 class ShardColumns:
     "Names of columns; None for the first of `USUAL_NAMES` that is there."
@@ -352,9 +352,7 @@ def _members(path):
 
 # %% ../../nbs/scale/shards.ipynb #835093f8
 def read_tar(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Rows]:
-    """The samples of an archive in WebDataset's layout: encoded images, with a `.cls` file each or
-    none.
-    """
+    "An archive in WebDataset's layout: encoded images, with a `.cls` file each or none."
     samples = (
         (key, {column: content for _, column, content in members})
         for key, members in itertools.groupby(_members(path), lambda member: member[0])
@@ -383,7 +381,7 @@ def _header(file):
         else np.lib.format.read_array_header_2_0
     )(file)
 
-# %% ../../nbs/scale/shards.ipynb #aeb66808
+
 def _rows_of(
     file,  # behind the header
     shape,
@@ -444,9 +442,7 @@ READERS: dict[str, Callable[[Path, ShardColumns, int], Iterator[Rows]]] = {
 
 # %% ../../nbs/scale/shards.ipynb #2bce08e9
 def _not_read(path, error):
-    """What a failure to read a shard means: damage, a place where it cannot be read, or too little
-    memory.
-    """
+    "What a failure to read a shard means: damage, a place that can't be read, or little memory."
     if isinstance(error, MemoryError) and not isinstance(error, pa.ArrowException):
         return MemoryError(f"shard {path}: {error}")
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

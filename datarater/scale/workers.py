@@ -87,7 +87,7 @@ def rate_locally(
     check_engine("local", concurrency)
     yield from map(ShardRater(*arguments), items)
 
-# %% ../../nbs/scale/workers.ipynb #35f74152
+# %% ../../nbs/scale/workers.ipynb #d629f500
 @contextmanager
 def _silence():
     "Send what this process prints, from Python or below it, nowhere."
@@ -103,7 +103,7 @@ def _silence():
                 os.dup2(output, number)
                 os.close(output)
 
-# %% ../../nbs/scale/workers.ipynb #d629f500
+
 def error_output() -> TextIO:
     "The error output, in a copy that silence does not reach."
     try:
@@ -111,7 +111,7 @@ def error_output() -> TextIO:
     except (OSError, ValueError):  # a notebook's, which is no file
         return sys.stderr
 
-# %% ../../nbs/scale/workers.ipynb #421cb85a
+
 def _silently(reports):
     "The same, in silence while each is waited for."
     while True:
