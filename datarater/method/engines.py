@@ -38,8 +38,7 @@ from datarater.method.inner_loop import (
     reverse_weight_gradient,
     unroll_stepwise,
 )
-from ..models import rate
-from ..models.lean_layers import lean_layers
+from ..models import rate, use_lean_layers
 from ..support import DataRaterError, lookup, one_line
 
 # %% ../../nbs/method/engines.ipynb #6866c581
@@ -193,7 +192,7 @@ def lean_loss(loss_fn: LossFunction) -> LossFunction:
     )
 
     def losses(params, x, y):
-        with lean_layers(), torch.autograd.graph.disable_saved_tensors_hooks(refusal):
+        with use_lean_layers(), torch.autograd.graph.disable_saved_tensors_hooks(refusal):
             return loss_fn(params, x, y)
 
     return losses
@@ -211,7 +210,7 @@ def rate_many(
     "Ratings of any number of samples: at once on a GPU, in chunks with lean layers on a CPU."
     size = _CPU_CHUNK if x.device.type == "cpu" else len(x)
     chunks = zip(x.split(size), y.split(size), strict=True)
-    with lean_layers():
+    with use_lean_layers():
         return torch.cat([rate(rater, *chunk, params) for chunk in chunks])
 
 # %% ../../nbs/method/engines.ipynb #abb08128
