@@ -38,7 +38,7 @@ from datarater.method.inner_loop import (
     reverse_weight_gradient,
     unroll_stepwise,
 )
-from ..models import rate, use_lean_layers
+from ..models import LeanLayers, rate
 from ..support import DataRaterError, lookup, one_line
 
 # %% ../../nbs/method/engines.ipynb #6866c581
@@ -192,7 +192,7 @@ def lean_loss(loss_fn: LossFunction) -> LossFunction:
     )
 
     def losses(params, x, y):
-        with use_lean_layers(), torch.autograd.graph.disable_saved_tensors_hooks(refusal):
+        with LeanLayers(), torch.autograd.graph.disable_saved_tensors_hooks(refusal):
             return loss_fn(params, x, y)
 
     return losses
@@ -210,7 +210,7 @@ def rate_many(
     "Ratings of any number of samples: at once on a GPU, in chunks with lean layers on a CPU."
     size = _CPU_CHUNK if x.device.type == "cpu" else len(x)
     chunks = zip(x.split(size), y.split(size), strict=True)
-    with use_lean_layers():
+    with LeanLayers():
         return torch.cat([rate(rater, *chunk, params) for chunk in chunks])
 
 # %% ../../nbs/method/engines.ipynb #abb08128

@@ -5,7 +5,7 @@ from ..support import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     label_evidence="ReferenceDataRater fit_classifier logits_of",
-    lean_layers="use_lean_layers",
+    lean_layers="LeanLayers",
     networks="""
         DataRater LabelAwareDataRater MODELS RegressionDataRater ToyCNN ToyMLP at_label check_model
         check_targets construct_model rate register_model
