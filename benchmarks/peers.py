@@ -183,26 +183,15 @@ PEERS = {
 }
 
 
-def task_of(problem: Problem) -> InnerTask:
-    "What the inner models share, as a run has it."
-    loss_fn = model_loss(problem.models[0], "cross_entropy")
-    return InnerTask(lean_loss(loss_fn), RULES[problem.optimizer])
-
-
-def members_of(problem: Problem) -> Member:
-    "The population and its batches."
-    return Member(problem.params, problem.state, problem.inner, problem.outer)
-
-
 def our_way(
     problem: Problem, estimator: str = "reverse", execution: str = "loop"
 ) -> Callable[[], None]:
     "Ours, as a run does it: recorded on a GPU, at the first call."
     engine = make_engine(estimator, execution)
-    differentiate = Recorded(differentiate_with(problem.rater, task_of(problem), 1.0, engine))
+    differentiate = Recorded(differentiate_with(problem.rater, problem.task, 1.0, engine))
 
     def by_us() -> None:
-        step = differentiate(members_of(problem))
+        step = differentiate(problem.members)
         for name, parameter in problem.rater.named_parameters():
             parameter.grad = step.member_gradients[name].sum(0)
 

@@ -29,17 +29,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from peers import (
-    PEERS,
-    Problem,
-    by_loop,
-    largest_difference,
-    make_problem,
-    members_of,
-    our_way,
-    task_of,
-    train_plainly,
-)
+from peers import PEERS, Problem, by_loop, largest_difference, make_problem, our_way, train_plainly
 from provenance import COMMIT, ROOT, memory_of, parser_of, write_result
 from runs import begin, take_step
 from torch import Tensor, nn
@@ -177,10 +167,10 @@ def unrolled(
     # (P, T, B)
     weights = torch.full_like(problem.inner[0][:, :, :, 0, 0, 0], 1 / problem.inner[0].shape[2])
     engine = make_engine(estimator, execution, compiler)
-    differentiate = partial(exact_kernels()(engine.weight_gradient), task_of(problem))
+    differentiate = partial(exact_kernels()(engine.weight_gradient), problem.task)
     if record:
         differentiate = Recorded(differentiate)
-    return lambda: differentiate(members_of(problem), weights)
+    return lambda: differentiate(problem.members, weights)
 
 
 def light_rater(device: str, repeats: int) -> dict[str, Any]:

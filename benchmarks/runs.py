@@ -17,15 +17,12 @@ from datarater.data import seeded_generator
 from datarater.method import detached, model_loss, pgd, random_start
 from datarater.models import construct_model
 from datarater.runs import (
-    CheckedSteps,
     DataRaterConfig,
     Evaluator,
     Interruption,
     Ranks,
     Run,
-    RunLog,
     call_on_all,
-    fingerprint_of_data,
     run_meta_training,
     set_up,
 )
@@ -60,25 +57,13 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
 
 def begin(
     config: DataRaterConfig,
-    folder: Path | None = None,  # for whatever the run writes
+    folder: Path,  # for whatever the run writes
     ranks: Ranks = Ranks(),
 ) -> Run:
     "A run before its first step, to be taken apart."
     data, learner = set_up(config, ranks)
     evaluator = Evaluator(config, data, ranks)
-    samples = evaluator.samples
-    return Run(
-        config,
-        ranks,
-        data,
-        learner,
-        evaluator,
-        CheckedSteps(config, ranks, learner),
-        RunLog(folder if config.log else None, config.batch_size),
-        folder,
-        Interruption(),
-        fingerprint_of_data(data.dataset, *data.tried, *samples.clean, *samples.corrupted),
-    )
+    return Run(config, ranks, data, learner, evaluator, folder, Interruption())
 
 
 def take_step(run: Run) -> None:

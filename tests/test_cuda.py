@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.func import stack_module_state
 
 from datarater.method import (
     ESTIMATORS,
@@ -16,19 +17,15 @@ from datarater.method import (
     Member,
     MetaGradient,
     Recorded,
-    detached,
+    exact_kernels,
     lean_loss,
     make_engine,
+    meta_gradient,
     model_loss,
-    stack_trees,
+    rate_many,
 )
 from datarater.models import construct_model
-from datarater.runs import (
-    DataRaterConfig,
-    differentiate_with,
-    resume_meta_training,
-    run_meta_training,
-)
+from datarater.runs import DataRaterConfig, resume_meta_training, run_meta_training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 P, T, B = 3, 2, 16
@@ -43,27 +40,43 @@ SETTINGS = dict(
 )
 
 
-def problem(
-    device: str, dtype: torch.dtype = torch.float32, num_samples: int = B
-) -> tuple[nn.Module, InnerTask, Member]:
+class Problem(NamedTuple):
     "A rater, what the inner models share, and a population with its batches."
+
+    rater: nn.Module
+    task: InnerTask
+    members: Member
+
+
+def problem(device: str, dtype: torch.dtype = torch.float32, num_samples: int = B) -> Problem:
+    "The same numbers on any device."
     models = [construct_model("ToyCNN", seed=p).to(device, dtype) for p in range(P)]
-    params = stack_trees([detached(dict(model.named_parameters())) for model in models])
+    params = {name: value.detach() for name, value in stack_module_state(models)[0].items()}
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(P, T + 1, num_samples, 1, 28, 28, generator=generator) * 2 - 1
-    y = torch.randint(10, (P, T + 1, num_samples), generator=generator)
+    shape = (P, T + 1, num_samples)  # the last batch is the outer one
+    x = torch.rand(*shape, 1, 28, 28, generator=generator) * 2 - 1
     x = x.to(device, dtype)
-    y = y.to(device)
-    rater = construct_model("DataRater", seed=0).to(device, dtype)
-    task = InnerTask(lean_loss(model_loss(models[0], "cross_entropy")), SGD(0.1))
-    return rater, task, Member(params, {}, (x[:, :T], y[:, :T]), (x[:, T], y[:, T]))
+    y = torch.randint(10, shape, generator=generator).to(device)
+    return Problem(
+        construct_model("DataRater", seed=0).to(device, dtype),
+        InnerTask(lean_loss(model_loss(models[0], "cross_entropy")), SGD(0.1)),
+        Member(params, {}, (x[:, :T], y[:, :T]), (x[:, T], y[:, T])),
+    )
 
 
-def recorded_gradient(
-    rater: nn.Module, task: InnerTask, *engine: str | Compiler
-) -> Recorded:  # of members
-    "The meta-gradient as a run takes it."
-    return Recorded(differentiate_with(rater, task, 1.0, make_engine(*engine)))
+def differentiate(given: Problem, *names: str, compiler: Compiler | None = None) -> Recorded:
+    "The meta-gradient as a function of the members, by an estimator and an execution."
+    engine = make_engine(*names, compiler)
+    rater_params = dict(given.rater.named_parameters())
+
+    def rate_fn(params: Params, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return rate_many(given.rater, x, y, params)
+
+    def of_members(members: Member) -> MetaGradient:
+        with exact_kernels():
+            return meta_gradient(rate_fn, rater_params, given.task, members, engine=engine)
+
+    return Recorded(of_members)
 
 
 def flat(step: MetaGradient) -> torch.Tensor:
@@ -83,28 +96,28 @@ def is_played(recorded: Recorded, num: int = 1) -> bool:
 
 @pytest.fixture(scope="module")
 def oracle() -> torch.Tensor:
-    rater, task, members = problem("cpu", torch.float64)
-    return flat(recorded_gradient(rater, task, "reverse", "loop").function(members))
+    given = problem("cpu", torch.float64)
+    return flat(differentiate(given, "reverse", "loop").function(given.members))
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_meta_gradient_equals_the_oracle(estimator, execution, oracle):
     "As it is and played back, against float64 on the CPU."
-    rater, task, members = problem("cuda")
-    recorded = recorded_gradient(rater, task, estimator, execution)
-    for step in (recorded.function(members), recorded(members), recorded(members)):
-        assert distance(flat(step), oracle) < 1e-4
+    given = problem("cuda")
+    recorded = differentiate(given, estimator, execution)
+    for function in (recorded.function, recorded, recorded):
+        assert distance(flat(function(given.members)), oracle) < 1e-4
     assert is_played(recorded)
 
 
 def test_compiled_and_recorded_equals_the_oracle(oracle):
-    rater, task, members = problem("cuda")
-    recorded = recorded_gradient(rater, task, "mixed", "vmap", Compiler())
+    given = problem("cuda")
+    recorded = differentiate(given, "mixed", "vmap", compiler=Compiler())
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "running without")  # the compiler
         for _ in range(2):
-            assert distance(flat(recorded(members)), oracle) < 1e-4
+            assert distance(flat(recorded(given.members)), oracle) < 1e-4
     assert is_played(recorded)
 
 
@@ -112,23 +125,22 @@ def test_a_recording_follows_its_arguments_and_the_rater():
     """Other batches, other inner models and a rater changed in place are seen; what was given back
     stays; another shape is recorded anew.
     """
-    rater, task, members = problem("cuda")
-    recorded = recorded_gradient(rater, task, "mixed", "vmap")
-    first = recorded(members)
+    given = problem("cuda")
+    recorded = differentiate(given, "mixed", "vmap")
+    first = recorded(given.members)
     kept = flat(first)
-    params, state, (inner_x, inner_y), (x, y) = members
-    moved = {name: value + 0.01 * torch.randn_like(value) for name, value in params.items()}
-    changed = Member(moved, state, (inner_x.flip(2), inner_y), (-x, y))
+    params, state, inner, (x, y) = given.members
+    params = {name: value + 0.01 * torch.randn_like(value) for name, value in params.items()}
+    changed = Member(params, state, (inner[0].flip(2), inner[1]), (-x, y))
     with torch.no_grad():
-        for parameter in rater.parameters():
+        for parameter in given.rater.parameters():
             parameter.mul_(1.1)
-    second = recorded(changed)
-    assert distance(flat(second), flat(recorded.function(changed))) < 1e-5
-    assert distance(flat(second), kept) > 0.01
+    second = flat(recorded(changed))
+    assert distance(second, flat(recorded.function(changed))) < 1e-5
+    assert distance(second, kept) > 0.01
     assert torch.equal(flat(first), kept)
     assert is_played(recorded)
-    _, _, others = problem("cuda", num_samples=B // 2)
-    recorded(others)
+    recorded(problem("cuda", num_samples=B // 2).members)
     assert is_played(recorded, num=2)
 
 

@@ -15,15 +15,12 @@ from datarater.curation import read_ratings, score_to_file
 from datarater.data import TensorPairs
 from datarater.models import construct_model
 from datarater.runs import (
-    CheckedSteps,
     DataRaterConfig,
     Evaluator,
     Interruption,
     Ranks,
     Run,
-    RunLog,
     config_from_yaml,
-    fingerprint_of_data,
     load_checkpoint,
     run_meta_training,
     set_up,
@@ -135,28 +132,12 @@ def spoilt(content: bytes):
     return st.lists(change, min_size=1, max_size=4).map(apply) | st.binary(max_size=200)
 
 
-def begin(config: DataRaterConfig, folder: Path) -> Run:
-    "A run before its first step."
-    data, learner = set_up(config)
-    evaluator = Evaluator(config, data)
-    samples = evaluator.samples
-    return Run(
-        config,
-        Ranks(),
-        data,
-        learner,
-        evaluator,
-        CheckedSteps(config, Ranks(), learner),
-        RunLog(None, config.batch_size),
-        folder,
-        Interruption(),
-        fingerprint_of_data(data.dataset, *data.tried, *samples.clean, *samples.corrupted),
-    )
-
-
 def test_checkpoints(run, tmp_path):
     "A spoilt checkpoint is refused, unless nothing that it says has changed."
-    resumed = begin(DataRaterConfig(**TINY), tmp_path)
+    config = DataRaterConfig(**TINY)
+    data, learner = set_up(config)
+    parts = (config, Ranks(), data, learner, Evaluator(config, data), tmp_path, Interruption())
+    resumed = Run(*parts)
     good = load_checkpoint(run / "checkpoint.pt")
 
     @CASES
@@ -166,9 +147,10 @@ def test_checkpoints(run, tmp_path):
         path.write_bytes(content)
         state = refuses_or_reads(load_checkpoint, path)
         if state is not None:
-            rater = state["learner"]["rater"]
-            like = good["learner"]["rater"]
-            assert all(torch.equal(value, like[name]) for name, value in rater.items())
+            assert all(
+                torch.equal(value, good["learner"]["rater"][name])
+                for name, value in state["learner"]["rater"].items()
+            )
             refuses_or_reads(resumed.load_state_dict, state)
 
     check()

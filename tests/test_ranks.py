@@ -52,6 +52,7 @@ from datarater.data import DigitsDataRaterDataset
 
 class RestlessDigits(DigitsDataRaterDataset):
     "Digits from PyTorch's own loader, shuffled by the global generator."
+
     def make_loader(self, part, batch_size, shuffle=False, **options):
         return DataLoader(part, batch_size, shuffle=shuffle)
 
@@ -60,18 +61,18 @@ class Mortal(DigitsDataRaterDataset):
 
     def make_loader(self, part, *args, **options):
         loader = super().make_loader(part, *args, **options)
-        plain_read = loader.dataset.read
+        read = loader.dataset.read
         count = 0
 
-        def read(indices, keys=None):
+        def read_or_die(*indices):
             nonlocal count
             count += 1
-            is_first_start = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-            if count == 12 and os.environ["RANK"] == "1" and is_first_start:
+            is_first_start = os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
+            if count == 12 and os.environ.get("RANK") == "1" and is_first_start:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return plain_read(indices, keys)
+            return read(*indices)
 
-        loader.dataset.read = read
+        loader.dataset.read = read_or_die
         return loader
 """
 # All runs of one number of ranks, in one start of the processes; each is named after its folder.
