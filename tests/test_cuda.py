@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from datarater.method import (
     InnerTask,
     Member,
     MetaGradient,
+    Params,
     Recorded,
     exact_kernels,
     lean_loss,

@@ -12,7 +12,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         RunLog existing load_classifier load_inner_model load_model load_rater single_figure
         write_figure
     """,
-    setup="RunData dataset_of differentiate_with fingerprint_of_data get_dataset_loaders set_up",
+    setup="RunData dataset_of differentiate_with get_dataset_loaders set_up",
     steps="CheckedSteps MetaTrainingError",
     training="""
         MetaTrainingResult Run config_to_resume resume_meta_training run_meta_training train_rater
