@@ -279,8 +279,9 @@ def choose_exactly(
 def pixel_noise(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> tuple[Tensor, Tensor]:
-    """Replace exactly round(fraction·H·W) pixels of (B, C, H, W), all their channels, or as many of
-    F features of (B, F), by uniform noise in the value range.
+    """Replace a fraction of the pixels of images by uniform noise in the value range.
+
+    Exactly round(fraction·H·W) pixels of (B, C, H, W), all their channels; or of (B, F) features.
     """
     low, high = context.value_range
     channels = samples.shape[1] if samples.ndim == 4 else 1
@@ -336,8 +337,9 @@ def _image_size(samples, kind):
 def gaussian_blur(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> tuple[Tensor, Tensor]:
-    """Blur images (B, C, H, W) with a Gaussian of fraction·min(H, W)/8 pixels; not random; raises
-    `DataRaterError` for samples that are no images.
+    """Blur images (B, C, H, W) with a Gaussian of fraction·min(H, W)/8 pixels; not random.
+
+    Raises `DataRaterError` for samples that are no images.
     """
     height, width = _image_size(samples, "gaussian_blur")
     sigmas = fractions.to(samples.dtype) * (min(height, width) / 8)
@@ -359,8 +361,9 @@ def _covered(side_fractions, size, places):
 def occlusion(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> tuple[Tensor, Tensor]:
-    """Cover the given fraction of the area of images (B, C, H, W) by a patch in the middle of the
-    value range; raises `DataRaterError` for samples that are no images.
+    """Cover a fraction of the area of images (B, C, H, W) by a patch of the middle value.
+
+    Raises `DataRaterError` for samples that are no images.
     """
     places = key_uniform(keys, 2, stream=1).double()
     side_fractions = fractions.double().sqrt()
@@ -385,8 +388,9 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
 def label_noise(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> tuple[Tensor, Tensor]:
-    """Draw another label where the fraction is above 0; samples stay; raises `DataRaterError`
-    unless the targets are int64 labels of known classes.
+    """Draw another label where the fraction is above 0; samples stay.
+
+    Raises `DataRaterError` unless the targets are int64 labels of known classes.
     """
     num_classes, matrix = context.num_classes, context.label_matrix
     if targets.is_floating_point() or num_classes is None:

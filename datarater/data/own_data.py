@@ -481,9 +481,7 @@ def _read_or_fetch_again(path):
 
 # %% ../../nbs/data/own_data.ipynb #155a93db
 class MNISTDataRaterDataset(TensorDataRaterDataset):
-    """MNIST: 60,000 and 10,000 handwritten digits of 28×28, ten classes, in [-1, 1]; downloaded if
-    it is not in the data folder.
-    """
+    "MNIST: 60,000 and 10,000 digits of 28×28, ten classes, in [-1, 1]; downloaded if missing."
 
     num_classes = 10
 
@@ -528,9 +526,7 @@ def _read_cifar10(folder):
 
 
 class CIFAR10DataRaterDataset(TensorDataRaterDataset):
-    """CIFAR-10: 50,000 and 10,000 colour images of 32×32, ten classes, in [-1, 1]; downloaded if it
-    is not in the data folder.
-    """
+    "CIFAR-10: 50,000 and 10,000 colour images of 32×32, ten classes; downloaded if missing."
 
     num_classes = 10
 
