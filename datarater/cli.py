@@ -316,7 +316,8 @@ def _checked(path, ending, overwrite):
 def _score_corpus(run_dir, pattern, output, settings):
     "Rate shards into a folder; gives what to print."
     with _interruptible(Path(output)):
-        found = score_corpus_of_run(run_dir, pattern, output, sys.stderr.isatty(), **settings)
+        shown = {"progress": sys.stderr.isatty()}
+        found = score_corpus_of_run(run_dir, pattern, output, **shown, **settings)
     sketch = open_corpus(output).sketch
     num_rated = found["num_shards"] - len(found["skipped"])
     text = f"rated {len(sketch):,} samples in {num_rated:,} of {found['num_shards']:,} shards"
@@ -352,7 +353,7 @@ def score(
     if figure is not None:
         _checked(figure, ".png", overwrite)
     with _interruptible(parts_folder(output)):
-        ratings = score_run(run_dir, output, sys.stderr.isatty(), **settings)
+        ratings = score_run(run_dir, output, progress=sys.stderr.isatty(), **settings)
     text = f"{describe_ratings(ratings)}\nwritten: {output}"
     if figure is None:
         return text

@@ -26,9 +26,9 @@ CODE = re.compile(r"(?ms)^ *```.*?^ *```|`[^`\n]*`")
 SHAPE = {
     "words": 2300,
     "cells": 130,
-    "lines of its longest exported cell": 60,
-    "lines of the median exported cell": 20,
-    "public definitions in a cell": 1,
+    "lines of its longest exported cell": 150,  # a class; functions have a bound of their own
+    "lines of the median exported cell": 30,
+    "public definitions in a cell": 2,
 }
 # As nbdev's commands see it: the console scripts' folder is on the path, the current one is not.
 PROCESS = """
@@ -293,7 +293,7 @@ def shape_of(name: str) -> dict[str, float]:
 
 def test_shape_of_the_notebooks():
     """None is a container for code: cells, words and exported cells stay within bounds, and a cell
-    defines one public thing, so that the page shows its parameters just above it.
+    defines few public things, so that the page shows its parameters just above it.
     """
     report(
         [

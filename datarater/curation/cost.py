@@ -187,9 +187,7 @@ class Ledger:
 
     @property
     def gain_of_noise(self) -> float:
-        """What the baseline seems to gain over itself, because a first time is compared with a
-        last: to be taken off any gain.
-        """
+        "What the baseline seems to gain over itself, as a first time is held against a last."
         return 0.0 if self.baseline_reaches is None else 1 - self.baseline_reaches / self.num_steps
 
     def as_dict(self) -> dict[str, Any]:

@@ -435,12 +435,12 @@ class Comparison:
         that after Holm's correction.
         """
         values = self.values
-        table = pd.DataFrame({"mean": values.mean(), "std": values.std()})
+        columns = ["mean", "std", "difference", "ci_low", "ci_high", "p_value"]
+        table = pd.DataFrame({"mean": values.mean(), "std": values.std()}, columns=columns)
         for method in values.columns.drop(reference):
             found = paired_difference(values[method].to_numpy(), values[reference].to_numpy())
             table.loc[method, list(found)] = found
-        p_values = table.get("p_value", np.full(len(table), math.nan))
-        return table.assign(p_holm=holm(p_values))
+        return table.assign(p_holm=holm(table["p_value"]))
 
     def as_dict(self) -> dict[str, Any]:
         "Everything, as JSON knows it."

@@ -467,12 +467,11 @@ def _what_to_rate(config, settings):  # with the corruption asked for; and the s
 def score_run(
     run_dir: str | os.PathLike,  # a run's folder, with its rater
     output: str | os.PathLike,  # the Parquet file to write
+    *,
     progress: bool = False,  # show a progress bar
     **settings: Any,  # of `ScoreSettings`
 ) -> Ratings:
-    """Rate a dataset with the rater of a run, into a file; raises `DataRaterError` for bad input,
-    before anything is rated.
-    """
+    "Rate a dataset with a run's rater, into a file; raises `DataRaterError` before it rates any."
     settings = ScoreSettings(**settings)
     check_output(output, settings.overwrite)
     config = config_of_run(

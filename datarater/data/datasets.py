@@ -478,9 +478,7 @@ def construct_dataset(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> DataRaterDataset:  # an instance
-    """Make the dataset of a name; raises `DataRaterError` for an unknown name, a missing path, or a
-    class that is no dataset.
-    """
+    "Make a dataset by name or path; raises `DataRaterError` for what is unknown or missing."
     dataset_class = _dataset_class(name)
     if not callable(getattr(dataset_class, "get_loaders", None)):
         raise DataRaterError(

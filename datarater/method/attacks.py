@@ -234,6 +234,8 @@ def fgsm(
 
     Cost: one forward and one backward pass.
     """
+    if others := ball.keys() - {"norm", "value_range"}:
+        raise TypeError(f"fgsm does not take {', '.join(sorted(others))}: give it to pgd")
     one_step = {"eps": eps, "step_size": eps or 1.0, "num_steps": 1, "keep_best": False, **ball}
     if eps == 0:
         PGDSettings(**one_step)

@@ -115,9 +115,7 @@ class Evaluator:
 
     @torch.no_grad()
     def inner_quality(self, population: Population) -> dict[str, float]:
-        """Mean loss, for class labels accuracy, and with an attack robust accuracy of the inner
-        models on clean test samples.
-        """
+        "Mean loss, accuracy and robust accuracy (where they apply) of inner models on clean data."
         x, y = (tensor[:MAX_INNER_SAMPLES] for tensor in self.samples.clean)
         robust = self._robust_accuracies(population, x, y)
         rows = []

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,8 @@ class Run:
             self.learner.load_state_dict(state["learner"])
             self.data.adversary.generator.set_state(state["attack"])
             self.steps.last_good = state["last_good"]
+            before = reversed([step["skipped"] for step in self.log.steps])
+            self.steps.skipped = len(list(takewhile(bool, before)))  # in a row
             self.data.inner_stream.load_state_dict(state["inner_stream"])
             self.data.outer_stream.load_state_dict(state["outer_stream"])
         except DataRaterError:
@@ -229,22 +232,25 @@ class Run:
         call_on_first(self.ranks, lambda: self._write_checkpoint(state, must))
         self.saved = broadcast(self.ranks, self.saved)
 
+    def _way_on(self):
+        "What to do where the disk refuses."
+        if not self.checkpoint.exists():
+            return "make room, and start a new run; there is none to go on from"
+        command = resume_command(self.config, self.folder)
+        return f"make room, then go on from that of meta-step {self.saved}: {command}"
+
     def _write_checkpoint(self, state, must):
         "Write a state, and where there are models beside it, those too."
-        how = "make room, and start a new run; there is none to go on from"
-        if self.checkpoint.exists():
-            command = resume_command(self.config, self.folder)
-            how = f"make room, then go on from that of meta-step {self.saved}: {command}"
         try:
-            with disk_needed(self.checkpoint, how):
+            with disk_needed(self.checkpoint, self._way_on()):
                 save_checkpoint(self.checkpoint, state)
             self.saved = self.learner.num_steps
             self.saved_at = time.monotonic()
-            with disk_needed(f"the models beside {self.checkpoint}", how):
+            with disk_needed(f"the models beside {self.checkpoint}", self._way_on()):
                 self.save_models(state, only_again=True)
         except DataRaterError as error:
             if not must:
-                message = str(error).replace(how, "the run goes on")
+                message = str(error).replace(self._way_on(), "the run goes on")
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
                 return
             if self.config.save_data_rater_checkpoint:

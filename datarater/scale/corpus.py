@@ -245,9 +245,7 @@ def rate_shard(
     columns: ShardColumns = ShardColumns(),
     batch_size: int = 1_000,  # samples read at a time
 ) -> int:  # number of samples
-    """Rate a shard into `output/name.parquet`, whole or not at all; raises `DataRaterError` for
-    samples that cannot be rated.
-    """
+    "Rate a shard into a file, whole or not at all; raises `DataRaterError` where it can't be."
     batches = read_shard(name, path, form, columns, batch_size)
     head = next(batches, ShardBatch(torch.empty(0), None, []))
     has_labels = head.labels is not None
@@ -379,6 +377,7 @@ def score_corpus(
     form: SampleForm,  # of the samples that it was trained on
     pattern: str,  # such as corpus/*.parquet, or a folder
     output: str | os.PathLike,  # folder for the ratings; made if it is not there
+    *,
     progress: bool = False,  # show a progress bar
     columns: ShardColumns | None = None,  # names of columns, in place of those in `settings`
     **settings: Any,  # of `CorpusSettings`; the device is "cpu" unless one is given
@@ -417,6 +416,7 @@ def score_corpus_of_run(
     run_dir: str | os.PathLike,  # a run's folder, with its rater
     pattern: str,  # such as corpus/*.parquet, or a folder
     output: str | os.PathLike,  # folder for the ratings
+    *,
     progress: bool = False,  # show a progress bar
     columns: ShardColumns | None = None,  # names of columns, in place of those in `settings`
     **settings: Any,  # of `CorpusSettings`
@@ -429,8 +429,8 @@ def score_corpus_of_run(
         form_of_run(config),
         pattern,
         output,
-        progress,
-        columns,
+        progress=progress,
+        columns=columns,
         **{**settings, "device": config.device},
     )
 
