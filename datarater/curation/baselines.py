@@ -109,9 +109,7 @@ def check_fits(
     targets: Sequence[Tensor],  # those of `x`, and others that it must have outputs for
     loss_type: str = "cross_entropy",
 ) -> None:
-    """Raise `DataRaterError` unless a model takes these samples, needs no batch statistics or
-    draws, and has outputs for the targets.
-    """
+    "Raise `DataRaterError` unless a model takes these samples one by one and fits the targets."
     check_model(model, name)
     try:
         shape = logits_of(model, x[:2]).shape[1:]

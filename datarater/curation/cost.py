@@ -139,9 +139,7 @@ def training_step_flops(model_class: str, x: torch.Tensor, y: torch.Tensor, loss
 
 # %% ../../nbs/curation/cost.ipynb #6298ebf0
 def meta_training_flops(plan: ComparisonPlan, run: str) -> int:
-    """Of the whole meta-training of a run, evaluations left out: set-up and one meta-step are
-    counted, and the latter multiplied.
-    """
+    "Of a run's whole meta-training, evaluations left out: a meta-step is counted and multiplied."
     elsewhere = {"data_dir": plan.data_dir} if plan.data_dir else {}
     # the run's own settings, not the plan's
     config = config_from_yaml(

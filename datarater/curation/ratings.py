@@ -232,9 +232,7 @@ def rate_batches(
     stop: int | None = None,  # one past the last; None: to the end
     batch_size: int = 1_000,  # samples read at a time
 ) -> Iterator[pd.DataFrame]:  # rows with COLUMNS, `path` still missing
-    """Rate a dataset, or a stretch of it, holding one batch at a time; raises `DataRaterError` for
-    samples that cannot be rated.
-    """
+    "Rate a dataset by batches; raises `DataRaterError` for samples that cannot be rated."
     check_value("batch_size", batch_size, int, COUNT)
     sources = original_indices(dataset).cpu()
     stop = len(dataset) if stop is None else min(stop, len(dataset))
@@ -355,9 +353,7 @@ def keep_best_of_each_class(
     labels: ArrayLike | None = None,  # (N,); None: those of `Ratings`
     seed: int = 0,  # breaks ties
 ) -> np.ndarray:  # positions, ascending
-    """The best-rated share of each class; raises `DataRaterError` if there are no class labels, or
-    nothing is left of a class.
-    """
+    "The best-rated share of each class; raises `DataRaterError` without labels or for none left."
     labels = np.asarray(ratings.table["label"] if labels is None else labels)
     ratings = _values(ratings)
     if not np.issubdtype(labels.dtype, np.integer):
@@ -370,9 +366,7 @@ def keep_best_of_each_class(
 
 # %% ../../nbs/06_curation.ipynb #2db5f3a8
 class BestOfBatchSampler(Sampler[list[int]]):
-    """Batches of the best-rated of a larger random draw, for `DataLoader(…, batch_sampler=…)`
-    (Calian and others 2025, section 3).
-    """
+    "Batches of the best-rated of larger random draws, as `batch_sampler` (Calian et al. 2025)."
 
     def __init__(
         self,
@@ -496,9 +490,7 @@ def curate(
     rule: str = CurateSettings.rule,  # a key of KEEP_RULES
     seed: int = CurateSettings.seed,  # of what is left to chance
 ) -> Ratings:  # of the samples that were kept
-    """Choose samples by their ratings; raises `DataRaterError` for a share, rule or seed that is
-    not allowed, or an empty choice.
-    """
+    "Choose samples by their ratings; raises `DataRaterError` for bad settings or an empty choice."
     CurateSettings(keep=keep, rule=rule, seed=seed)
     choose = lookup(rule, KEEP_RULES, "keep rule", importable=False)
     kept = choose(ratings, keep, seed=seed)

@@ -79,7 +79,7 @@ def as_notes(**entries: Any) -> dict[bytes, bytes]:  # for the metadata of a Par
     "Notes for a file, and the version that wrote them."
     return {_KEY: json.dumps({"datarater_version": __version__, **entries}).encode()}
 
-
+# %% ../../nbs/curation/score_files.ipynb #5dd5be71
 def read_notes(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     "The notes in the metadata of a file."
     return json.loads(metadata[_KEY])

@@ -291,7 +291,7 @@ def global_states() -> dict[str, Any]:
         "numpy": (name, keys.tolist(), *rest),
     }
 
-
+# %% ../../nbs/data/loading.ipynb #a5b62454
 def set_global_states(states: dict[str, Any]) -> None:
     "Put the global generators into states that `global_states` gave."
     _, keys, position, *_ = states["numpy"]
@@ -310,7 +310,7 @@ def _globals_put_back():
     finally:
         set_global_states(outside)
 
-
+# %% ../../nbs/data/loading.ipynb #cbe22dfb
 @contextmanager
 def seeded_globally(seed: int) -> Iterator[None]:
     "Seed all global generators inside the block, CUDA's too; put back their states at its end."
@@ -352,23 +352,23 @@ class OwnGlobals:
 def _keeps_state(part):
     return hasattr(part, "state_dict") and hasattr(part, "load_state_dict")
 
-
+# %% ../../nbs/data/loading.ipynb #c9475f2f
 def _sources(loader):
     "What a loader reads from."
     return [getattr(loader, name, None) for name in ("sampler", "batch_sampler", "dataset")]
 
-
+# %% ../../nbs/data/loading.ipynb #5b64f202
 def _stateful_sources(loader):
     "Those whose state is saved; none of our loader, which does not read what it skips."
     is_ours = isinstance(loader, BatchLoader)
     return [] if is_ours else [part for part in _sources(loader) if _keeps_state(part)]
 
-
+# %% ../../nbs/data/loading.ipynb #f88a1d22
 def _generators(loader):
     held = [getattr(part, "generator", None) for part in (loader, *_sources(loader))]
     return [generator for generator in held if isinstance(generator, torch.Generator)]
 
-
+# %% ../../nbs/data/loading.ipynb #cc9226fc
 def _random_states(loader):
     "The states of all that a loader draws from."
     return {
@@ -377,7 +377,7 @@ def _random_states(loader):
         "sources": [deepcopy(part.state_dict()) for part in _stateful_sources(loader)],
     }
 
-
+# %% ../../nbs/data/loading.ipynb #74e8396e
 def _set_generators(loader, states):
     for generator, state in zip(_generators(loader), states["generators"], strict=True):
         generator.set_state(state)
@@ -406,7 +406,7 @@ def _index_batches(loader):
         )
     return (indices for indices in loader.index_batches() if len(indices) == loader.batch_size)
 
-
+# %% ../../nbs/data/loading.ipynb #ff133003
 def _full_batches(batches, batch_size, position):
     "Checked batches of full size, of one pass of a foreign loader, after `position` others."
     largest = 0
@@ -424,7 +424,7 @@ def _full_batches(batches, batch_size, position):
             "more data, a smaller batch_size, or a loader that starts anew"
         )
 
-
+# %% ../../nbs/data/loading.ipynb #a7361fba
 @contextmanager
 def _failures_named(position):
     "Turn whatever a loader raises, after so many batches, into one error."
@@ -460,7 +460,7 @@ class _Pass:
             self.batch_size = len(self.last[0])
         return batch
 
-
+# %% ../../nbs/data/loading.ipynb #31183cb7
 def _begin(loader, is_by_index, number, saved=None):
     "Begin a pass; or go on with a saved one, if the loader keeps its own place."
     position = 0
@@ -494,7 +494,7 @@ def _stream_state(loader, current):
         "now": _random_states(loader),
     }
 
-
+# %% ../../nbs/data/loading.ipynb #831c1e9a
 def _resumed_pass(loader, is_by_index, state):
     "The pass of a stream's state, at the same place; its generators are where that leads."
     _set_generators(loader, state["start"])

@@ -148,14 +148,14 @@ def _read_part(path, part, like=None):
         )
     return samples, targets
 
-
+# %% ../../nbs/data/own_data.ipynb #e81e0f4f
 def _count_classes(targets):
     "The highest label plus one, over all parts; None for real-valued targets."
     if targets[0].is_floating_point():
         return None
     return max((int(part.max()) for part in targets if part.numel()), default=0) + 1
 
-
+# %% ../../nbs/data/own_data.ipynb #609fcc78
 def _given(path, name, owner):
     "The path, if there is one."
     if path is None:
@@ -214,9 +214,7 @@ class NpzDataRaterDataset(SplitDataRaterDataset):
 def find_parts(
     root: Path,  # a folder in one of the two layouts
 ) -> dict[str, Path]:  # train, and val and test where they are
-    """Where the class folders of each part lie; raises `DataRaterError` for a missing folder, or
-    trusted data under another name.
-    """
+    "Where each part's class folders lie; raises `DataRaterError` for a folder that is missing."
     try:
         folders = {entry.name for entry in root.iterdir() if entry.is_dir()}
         nested = "train" in folders and any(entry.is_dir() for entry in (root / "train").iterdir())
@@ -435,7 +433,7 @@ def find_mnist(
             return found
     return None
 
-
+# %% ../../nbs/data/own_data.ipynb #fd3a9b43
 def _download_mnist(folder):
     "Let torchvision download MNIST into `folder`; an error that says what to do if it cannot."
     from torchvision.datasets import MNIST  # here, because its import takes seconds
@@ -496,9 +494,7 @@ class MNISTDataRaterDataset(TensorDataRaterDataset):
 
 # %% ../../nbs/data/own_data.ipynb #4331c683
 def _read_cifar10(folder):
-    """Train images, train labels, test images and test labels of CIFAR-10; an error that says what
-    to do if there are none.
-    """
+    "CIFAR-10's images and labels, train and test; an error that says what to do without them."
     from torchvision.datasets import CIFAR10  # here, because its import takes seconds
     from torchvision.datasets.utils import check_integrity, extract_archive
 
@@ -524,7 +520,7 @@ def _read_cifar10(folder):
     labels = [torch.tensor(part.targets) for part in parts]
     return images[0], labels[0], images[1], labels[1]
 
-
+# %% ../../nbs/data/own_data.ipynb #94bebd8f
 class CIFAR10DataRaterDataset(TensorDataRaterDataset):
     "CIFAR-10: 50,000 and 10,000 colour images of 32×32, ten classes; downloaded if missing."
 

@@ -366,9 +366,7 @@ class Check:
 
 # %% ../../nbs/05_adversarial.ipynb #82e2e3e4
 def _exceeds(some, others):
-    """Whether `some` (N,) of bool are true more often than `others`, beyond two standard errors of
-    the paired difference.
-    """
+    "Whether `some` (N,) are true more often than `others`, beyond two standard errors."
     surplus = (some.double() - others.double()).sum().item()
     return surplus > 2 * math.sqrt((some != others).sum().item())
 

@@ -133,7 +133,7 @@ def check_attack(
     check_value("num_steps", num_steps, int, COUNT)
     check_value("value_range", value_range, tuple[float, float], _RANGE)
 
-
+# %% ../../nbs/method/attacks.ipynb #6b5e5b86
 @dataclass(frozen=True, kw_only=True)
 class PGDSettings:
     "How far and how an attack by projected gradient descent goes; checked when made."

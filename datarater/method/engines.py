@@ -154,9 +154,7 @@ def make_engine(
 # %% ../../nbs/method/engines.ipynb #8fe03ede
 @contextmanager
 def exact_kernels() -> Iterator[None]:
-    """Context of a meta-gradient: attention in the form that has a second derivative, convolutions
-    in all 24 bits of a float32.
-    """
+    "Context of a meta-gradient: attention with a second derivative, float32 convolutions in full."
     with (
         sdpa_kernel(SDPBackend.MATH),
         _switched(torch.backends.cudnn, "allow_tf32", True, False),

@@ -273,7 +273,7 @@ class MetaStep(NamedTuple):
     gradient: MetaGradient
     update_norms: Tensor  # (P,) or (1,): as `MetaOptimizer.step` returns them
 
-
+# %% ../../nbs/04_meta_training.ipynb #bbbe5ab2
 def take_meta_step(
     learner: Learner,
     inner_batches: Batch,  # (P, T, B, ...) each
@@ -307,7 +307,7 @@ class Callback:
     def on_end(self, learner: Learner) -> None:
         "After the last step."
 
-
+# %% ../../nbs/04_meta_training.ipynb #56ae0e1b
 def meta_train(
     learner: Learner,
     next_batches: Callable[[], tuple[Batch, Batch]],  # gives inner and outer batches of a step

@@ -378,7 +378,7 @@ def rating_head(num_features: int) -> nn.Sequential:
     "(B, num_features) -> (B, 1): a hidden layer of 64 units, and one number."
     return nn.Sequential(nn.Linear(num_features, 64), nn.GELU(), nn.Linear(64, 1))
 
-
+# %% ../../nbs/02_models.ipynb #827671d9
 @register_model
 class DataRater(nn.Module):
     "Rates images of any size by their texture; about 14,000 parameters."

@@ -248,6 +248,7 @@ _MNIST = dict(
     eval_frequency=50,
 )
 
+# %% ../../nbs/runs/config.ipynb #73706b8b
 RECIPES: dict[str, dict[str, Any]] = {
     "mnist_v1": dict(
         dataset_name="mnist",

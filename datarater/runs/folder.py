@@ -150,7 +150,7 @@ def load_rater(
     "The trained rater of a run, in evaluation mode; raises `DataRaterError` if none fits."
     return _load_from_run(Path(run_dir), "rater", {"device": device})[0]
 
-
+# %% ../../nbs/runs/folder.ipynb #588d1b02
 def load_inner_model(
     run_dir: str | os.PathLike,  # a run's folder
     device: str | None = None,  # where to put it; None: cuda where there is one, else cpu
@@ -187,7 +187,7 @@ def single_figure(draw: Callable[[Axes], Axes]) -> Figure:
     draw(figure.subplots())
     return figure
 
-
+# %% ../../nbs/runs/folder.ipynb #9a7fb5f6
 def write_figure(figure: Figure, path: Path) -> None:
     "Write a figure as PNG."
     path.parent.mkdir(exist_ok=True)

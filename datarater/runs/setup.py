@@ -96,9 +96,7 @@ def attempt(what: str, function: Callable[[], Any], hint: str = "") -> Any:
 
 # %% ../../nbs/runs/setup.ipynb #e76b34ad
 def _check_is_function(role, function, x, y, hint):
-    """The output of a model for a batch, if it is a tensor of finite floats and each row a function
-    of its sample alone.
-    """
+    "The output for a batch, if it is finite floats and each row a function of its sample alone."
     called = f"{role}, given samples of shape {tuple(x.shape[1:])},"
     with seeded_globally(0):
         output = attempt(called, lambda: function(x, y), hint)
@@ -194,9 +192,7 @@ def try_models(
 
 # %% ../../nbs/runs/setup.ipynb #3aa8bfed
 def fingerprint_of_data(dataset: DataRaterDataset, *batches: Tensor) -> dict[str, Any]:
-    """What tells these data from others: hashes of whole numbers, of floats, of files' names and
-    sizes; and, for other machines, whose last bits differ, means of the floats (num_means,).
-    """
+    "What tells data from others: hashes; for other machines also means of floats (num_means,)."
     parts = dataset.parts if isinstance(dataset, SplitDataRaterDataset) else ()
     tensors, files = list(batches), []
     for part in parts:
@@ -457,7 +453,7 @@ def differentiate_with(
 
     return differentiate
 
-
+# %% ../../nbs/runs/setup.ipynb #96913e14
 def _try_meta_gradient(
     config,
     rater,

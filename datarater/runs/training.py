@@ -339,7 +339,7 @@ class Record(Callback):
 class RequestedStop(KeyboardInterrupt):
     "A stop between two steps, after a checkpoint."
 
-
+# %% ../../nbs/runs/training.ipynb #cb643012
 class SaveCheckpoints(Callback):
     "Writes checkpoints when they are due, and heeds a signal that asks the run to stop."
 

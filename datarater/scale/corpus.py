@@ -553,9 +553,7 @@ def curate_corpus(
     seed: int = CurateSettings.seed,  # of what is left to chance
     overwrite: bool = False,  # replace the folder of another curation
 ) -> dict[str, Any]:  # what `summary.json` says
-    """Choose from the ratings of a corpus, in two passes over them; raises `DataRaterError` for bad
-    input, or an empty choice.
-    """
+    "Choose from a corpus in two passes; raises `DataRaterError` for bad input or an empty choice."
     settings = CurateSettings(keep, threshold, rule, seed)
     output = Path(output).absolute()
     check_output(output, overwrite, _is_curated(output), "folder")

@@ -103,7 +103,7 @@ def _silence():
                 os.dup2(output, number)
                 os.close(output)
 
-
+# %% ../../nbs/scale/workers.ipynb #043794bb
 def error_output() -> TextIO:
     "The error output, in a copy that silence does not reach."
     try:
@@ -111,7 +111,7 @@ def error_output() -> TextIO:
     except (OSError, ValueError):  # a notebook's, which is no file
         return sys.stderr
 
-
+# %% ../../nbs/scale/workers.ipynb #97f3b403
 def _silently(reports):
     "The same, in silence while each is waited for."
     while True:
