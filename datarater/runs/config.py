@@ -44,7 +44,7 @@ from datarater.support import (
 # %% ../../nbs/runs/config.ipynb #db18a714
 _CORRUPTION = Rule(ANYTHING.holds, "a DataCorruptionConfig, or its settings by name")
 
-
+# %% ../../nbs/runs/config.ipynb #60c82a4a
 @dataclass(frozen=True, kw_only=True)
 class TaskSettings:
     "The data, the two kinds of model, and the loss."
@@ -230,7 +230,6 @@ _MNIST = dict(
     train_split_ratio=0.8,
     batch_size=128,
     num_inner_models=4,
-    inner_steps=2,
     inner_optimizer="adam",
     inner_lr=3e-4,
     model_update=True,
