@@ -47,7 +47,7 @@ from datarater.method import (
     resolve_engine,
     work_per_tensor,
 )
-from datarater.runs import DataRaterConfig, Run, run_meta_training
+from datarater.runs import DataRaterConfig, Run, evaluate, run_meta_training
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
 GRID = [  # along each axis from one corner; the whole product would take days
@@ -379,7 +379,7 @@ def plain_run(run: Run) -> tuple[Callable[[], None], Callable[[], None]]:
     num_models = config.num_inner_models
     train = run.data.inner_stream.loader.dataset.original_subset
     val = run.data.outer_stream.loader.dataset
-    test = run.evaluator.samples.clean
+    test = run.samples.clean
     models = [run.learner.population.make_model(p) for p in range(num_models)]
     optimizer = torch.optim.Adam(rater.parameters(), lr=config.outer_lr)
 
@@ -455,9 +455,8 @@ def whole_run(device: str, repeats: int) -> dict[str, Any]:
             run.data.outer_stream.next(num_models)
 
         def evaluation() -> None:
-            run.evaluator.evaluate(run.learner, run.log)
-            # all figures each time, which a run puts off where it would take too long
-            run.log.figures.draw(everything=True)
+            run.log.drawing = 0.0  # all figures each time, which a run may put off
+            evaluate(run.data, run.samples, run.steps, run.log)
 
         ways = {
             "bare": our_way(fixed, *engine_of(fixed, device)),

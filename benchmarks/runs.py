@@ -18,11 +18,11 @@ from datarater.method import detached, model_loss, pgd, random_start
 from datarater.models import construct_model
 from datarater.runs import (
     DataRaterConfig,
-    Evaluator,
     Interruption,
     Ranks,
     Run,
     call_on_all,
+    evaluation_set_of,
     run_meta_training,
     set_up,
 )
@@ -62,8 +62,7 @@ def begin(
 ) -> Run:
     "A run before its first step, to be taken apart."
     data, learner = set_up(config, ranks)
-    evaluator = Evaluator(config, data, ranks)
-    return Run(config, ranks, data, learner, evaluator, folder, Interruption())
+    return Run(data, learner, evaluation_set_of(data), folder, Interruption())
 
 
 def take_step(run: Run) -> None:

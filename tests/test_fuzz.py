@@ -16,11 +16,10 @@ from datarater.data import TensorPairs
 from datarater.models import construct_model
 from datarater.runs import (
     DataRaterConfig,
-    Evaluator,
     Interruption,
-    Ranks,
     Run,
     config_from_yaml,
+    evaluation_set_of,
     load_checkpoint,
     run_meta_training,
     set_up,
@@ -136,8 +135,7 @@ def test_checkpoints(run, tmp_path):
     "A spoilt checkpoint is refused, unless nothing that it says has changed."
     config = DataRaterConfig(**TINY)
     data, learner = set_up(config)
-    parts = (config, Ranks(), data, learner, Evaluator(config, data), tmp_path, Interruption())
-    resumed = Run(*parts)
+    resumed = Run(data, learner, evaluation_set_of(data), tmp_path, Interruption())
     good = load_checkpoint(run / "checkpoint.pt")
 
     @CASES

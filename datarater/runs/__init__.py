@@ -7,7 +7,9 @@ __all__, __getattr__, __dir__ = lazy_names(
     checkpoints="Interruption Stopped load_checkpoint locked",
     config="AttackSettings DataRaterConfig RECIPES config_from_yaml config_to_yaml default_device",
     distributed="Ranks call_on_all is_launched joined_ranks",
-    evaluate="EvaluationSet Evaluator MAX_EVALUATION_SAMPLES make_evaluation_set",
+    evaluate="""
+        EvaluationSet MAX_EVALUATION_SAMPLES evaluate evaluation_set_of make_evaluation_set
+    """,
     folder="""
         RunLog existing load_classifier load_inner_model load_model load_rater single_figure
         write_figure

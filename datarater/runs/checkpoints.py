@@ -100,8 +100,6 @@ def _difference(state, like):
         return f"is {state.dtype} of shape {tuple(state.shape)}, not {good}"
     if isinstance(like, dict) and state.keys() != like.keys():
         return f"differs in {', '.join(sorted(map(str, state.keys() ^ like.keys()))[:3])}"
-    if isinstance(like, (list, tuple)) and len(state) != len(like):
-        return f"has {len(state)} parts, not {len(like)}"
     return None
 
 # %% ../../nbs/runs/checkpoints.ipynb #68bb29be
@@ -111,14 +109,16 @@ def check_like(
     name: str = "state",  # what to call it in the message
 ) -> None:
     "Raise `DataRaterError` unless a state has another one's names, types and shapes, all finite."
+    if isinstance(state, (list, tuple)) and type(state) is type(like):
+        state, like = dict(enumerate(state)), dict(enumerate(like))
     if difference := _difference(state, like):
         raise DataRaterError(f"checkpoint: {name} {difference}: it belongs to another run")
     if isinstance(like, Tensor):
         # a mask may hold -inf
         if not (state.isfinite() | ~like.isfinite().to(state.device)).all():
             raise DataRaterError(f"checkpoint: {name} holds NaN or infinity: it is damaged")
-    elif isinstance(like, (dict, list, tuple)):
-        for key in like if isinstance(like, dict) else range(len(like)):
+    elif isinstance(like, dict):
+        for key in like:
             check_like(state[key], like[key], f"{name}/{key}")
 
 # %% ../../nbs/runs/checkpoints.ipynb #ab1b8de3

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'EvaluationSet', 'make_evaluation_set',
-           'RatingsNotFinite', 'Evaluator']
+           'evaluation_set_of', 'rate_together', 'inner_quality', 'evaluate']
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1004
 import math
@@ -29,12 +29,13 @@ from datarater.evaluation import (
     rating_quality,
     rating_summary,
 )
-from ..method import LOSSES, Batch, Learner, Population, rate_many
+from ..method import EXECUTIONS, LOSSES, Batch, Population, rate_many
 from ..models import check_targets
 from .config import DataRaterConfig
-from .distributed import Ranks, gather, gather_rows
-from .folder import RECENT_COLUMNS, RunLog, single_figure
-from .setup import RunData
+from .distributed import gather
+from .folder import RunLog, single_figure
+from .setup import RunData, check_attackable, robust_accuracies
+from .steps import CheckedSteps
 from ..support import DataRaterError
 
 # %% ../../nbs/runs/evaluate.ipynb #8c376cf0
@@ -87,133 +88,119 @@ def make_evaluation_set(
     )
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1006
-class RatingsNotFinite(Exception):
-    "A rater gives ratings that are no numbers."
+def evaluation_set_of(data: RunData) -> EvaluationSet:
+    "The test data of a run; raises `DataRaterError` for data that the run can't use."
+    samples = make_evaluation_set(data.dataset, data.test_loader, data.config)
+    check_attackable(data.adversary, samples.clean[0], data.loss_type)
+    for _, targets in (samples.clean, samples.corrupted):
+        check_targets(targets, data.num_outputs, data.loss_type)
+    return samples
+
+# %% ../../nbs/runs/evaluate.ipynb #0f1c1010
+def _precision(config):
+    "Context of the forward passes of an evaluation: bfloat16 with `autocast`."
+    kind = torch.device(config.device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=config.autocast)
+
+# %% ../../nbs/runs/evaluate.ipynb #0f1c1011
+@torch.no_grad()
+def rate_together(
+    data: RunData,
+    rater: torch.nn.Module,
+    batch: Batch,  # (N, ...) each
+) -> np.ndarray:  # (N,)
+    "Ratings of data, of which each rank rates a share."
+    ranks = data.ranks
+    with _precision(data.config):
+        own = rate_many(rater, *(tensor[ranks.rank :: ranks.world_size] for tensor in batch))
+    return gather(ranks, own.double(), len(batch[0])).cpu().numpy()
+
+# %% ../../nbs/runs/evaluate.ipynb #0f1c1012
+def _quality(corruption, fractions, clean, corrupted):
+    "How well ratings follow corruption, overall and in the range of the training data."
+    trained_on = is_trained_on(fractions, corruption.corruption_fraction_range)
+    in_range = rating_quality(clean, corrupted[trained_on], fractions[trained_on])
+    damaged, share = corrupted[fractions > 0], corruption.corruption_probability
+    return {
+        **rating_quality(clean, corrupted, fractions),
+        "auroc_in_range": in_range["auroc"],
+        **precision_at_known_rate(clean, damaged, share),
+    }
+
+# %% ../../nbs/runs/evaluate.ipynb #0f1c1014
+@torch.no_grad()
+def inner_quality(
+    data: RunData,
+    batch: Batch,  # clean samples (N, ...) and targets (N, ...)
+    population: Population,
+) -> dict[str, float]:
+    "Mean loss, accuracy and robust accuracy (where they apply) of inner models."
+    x, y = (tensor[:MAX_INNER_SAMPLES] for tensor in batch)
+
+    def measure(params):
+        with _precision(data.config):
+            outputs = functional_call(data.inner_model, params, (x,))
+        if data.config.autocast:
+            outputs = outputs.float()
+        loss = LOSSES[data.loss_type](outputs, y).double().mean()
+        if y.is_floating_point():
+            return torch.stack([loss, torch.full_like(loss, math.nan)])
+        return torch.stack([loss, (outputs.argmax(-1) == y).double().mean()])
+
+    measured = EXECUTIONS["loop"](measure)(population.params)  # (P, 2)
+    robust = torch.full_like(measured[:, 0], math.nan)
+    if data.adversary.is_active:
+        few = x[:MAX_ATTACKED_SAMPLES], y[:MAX_ATTACKED_SAMPLES]
+        attacked = data.inner_model, population.params, few, data.execution
+        robust = robust_accuracies(data.adversary, *attacked)
+    table = gather(data.ranks, torch.column_stack([measured, robust]), len(population.ages))
+    names = ("inner_loss", "inner_accuracy", "inner_robust_accuracy")
+    return dict(zip(names, table.mean(0).tolist(), strict=True))
 
 # %% ../../nbs/runs/evaluate.ipynb #35f449fa
-class Evaluator:
-    "Looks at a run; makes its test data once."
+def _picture(samples, corrupted, row):
+    "Ratings against corruption."
+    title = f"meta-step {row['meta_step']}: R² {row['r2']:.2f}, AUROC {row['auroc']:.3f}"
 
-    def __init__(
-        self,
-        config: DataRaterConfig,
-        data: RunData,
-        ranks: Ranks = Ranks(),  # the processes that share the run
-    ):
-        self.config = config
-        self.data = data
-        self.ranks = ranks
-        self.samples = make_evaluation_set(data.dataset, data.test_loader, config)
-        data.adversary.check(self.samples.clean[0], data.loss_type)
-        for _, targets in (self.samples.clean, self.samples.corrupted):
-            check_targets(targets, data.num_outputs, data.loss_type)
+    def draw(ax):
+        return plot_rating_against_corruption(samples.fractions, corrupted, ax).set_title(title)
 
-    def precision(self) -> torch.autocast:
-        "Context of the forward passes of an evaluation: bfloat16 with `autocast`."
-        kind = torch.device(self.config.device).type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.config.autocast)
+    return single_figure(draw)
 
-    @torch.no_grad()
-    def inner_quality(self, population: Population) -> dict[str, float]:
-        "Mean loss, accuracy and robust accuracy (where they apply) of inner models on clean data."
-        x, y = (tensor[:MAX_INNER_SAMPLES] for tensor in self.samples.clean)
-        robust = self._robust_accuracies(population, x, y)
-        rows = []
-        for i in range(len(population.rows)):
-            params = {name: value[i] for name, value in population.params.items()}
-            with self.precision():
-                outputs = functional_call(self.data.inner_model, params, (x,))
-            if self.config.autocast:
-                outputs = outputs.float()
-            loss = LOSSES[self.data.loss_type](outputs, y).double().mean()
-            is_right = (
-                torch.full_like(y, math.nan) if y.is_floating_point() else outputs.argmax(-1) == y
-            )
-            rows.append(torch.stack([loss, is_right.double().mean(), robust[i].double()]))
-        table = gather(self.ranks, torch.stack(rows), self.data.num_models)  # (P, 3)
-        names = ("inner_loss", "inner_accuracy", "inner_robust_accuracy")
-        return dict(zip(names, table.mean(0).tolist(), strict=True))
 
-    def _robust_accuracies(self, population, x, y):
-        "Robust accuracy of each inner model that is here; NaN where a run attacks nothing."
-        if not self.data.adversary.is_active:
-            return torch.full((len(population.rows),), math.nan, device=x.device)
-        few = x[:MAX_ATTACKED_SAMPLES], y[:MAX_ATTACKED_SAMPLES]
-        attacked = self.data.inner_model, population.params, *few, self.data.execution
-        return self.data.adversary.robust_accuracy(*attacked)
+def evaluate(data: RunData, samples: EvaluationSet, steps: CheckedSteps, log: RunLog) -> None:
+    """Rate the test data, look at the inner models, log both, and warn of collapse.
 
-    @torch.no_grad()
-    def rate(
-        self,
-        rater: torch.nn.Module,
-        batch: Batch,  # (N, ...) each
-    ) -> np.ndarray:  # (N,)
-        "Ratings of a batch; raises `RatingsNotFinite` for ratings that are no numbers."
-        num_rows = len(batch[0])
-        rows = self.ranks.rows(num_rows)
-        with self.precision():
-            own = rate_many(rater, *(tensor[rows] for tensor in batch))
-        ratings = gather_rows(self.ranks, own.double(), num_rows).cpu().numpy()
-        if not np.isfinite(ratings).all():
-            raise RatingsNotFinite
-        return ratings
-
-    def evaluate(self, learner: Learner, log: RunLog) -> None:
-        "Rate the test data, look at the inner models, log both, and warn of collapse."
-        rater, samples = learner.averaged.module, self.samples
-        clean, corrupted = (self.rate(rater, batch) for batch in (samples.clean, samples.corrupted))
-        quality = self._quality(clean, corrupted)
-        ratings = np.concatenate([clean, corrupted])
-        summary = rating_summary(ratings)
-        log.evaluations.append(
-            {
-                "meta_step": learner.num_steps,
-                **quality,
-                **self.inner_quality(learner.population),
-                **log.recent(RECENT_COLUMNS),
-                **summary,
-                "rating_autocorrelation": rating_autocorrelation(log.ratings, ratings),
-            }
-        )
-        log.ratings = ratings
-        fractions = np.concatenate([np.zeros(len(clean)), samples.fractions])
-        kinds = np.concatenate([np.full(len(clean), "clean"), samples.kinds])
-        log.by_kind = detection_by_kind(ratings, kinds, fractions)
-        log.by_strength = detection_by_strength(ratings, fractions)
-        if learner.num_steps > 0:
-            self._warn_of_collapse(log, summary["rating_std"])
-        self._add_figure(log, corrupted, quality)
-        log.write()
-
-    def _quality(self, clean, corrupted):
-        "How well ratings follow corruption, overall and in the range of the training data."
-        fractions, corruption = self.samples.fractions, self.config.corruption
-        trained_on = is_trained_on(fractions, corruption.corruption_fraction_range)
-        in_range = rating_quality(clean, corrupted[trained_on], fractions[trained_on])
-        damaged, share = corrupted[fractions > 0], corruption.corruption_probability
-        return {
-            **rating_quality(clean, corrupted, fractions),
-            "auroc_in_range": in_range["auroc"],
-            **precision_at_known_rate(clean, damaged, share),
-        }
-
-    def _warn_of_collapse(self, log, rating_std):
-        ess, config = log.steps[-1].get("ess", math.nan), self.config
-        shape = config.batch_size, rating_std, config.softmax_temperature
-        if collapse := collapse_warning(ess, *shape):
-            message = f"meta-step {log.evaluations[-1]['meta_step']}: {collapse}"
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
-
-    def _add_figure(self, log, corrupted, quality):
-        "The picture of ratings against corruption; kinds without degrees have none."
-        if log.folder is None or math.isnan(quality["r2"]):
-            return
-        meta_step, fractions = log.evaluations[-1]["meta_step"], self.samples.fractions
-        r2, auroc = quality["r2"], quality["auroc"]
-        title = f"meta-step {meta_step}: R² {r2:.2f}, AUROC {auroc:.3f}"
-
-        def draw(ax):
-            return plot_rating_against_corruption(fractions, corrupted, ax).set_title(title)
-
-        picture = partial(single_figure, draw)
-        log.figures.add(f"regression_step_{meta_step:06d}", picture, must=True)
+    Raises `MetaTrainingError` for a rater that gives no numbers.
+    """
+    config, learner = data.config, steps.learner
+    rater = learner.averaged.module
+    clean = rate_together(data, rater, samples.clean)
+    corrupted = rate_together(data, rater, samples.corrupted)
+    ratings = np.concatenate([clean, corrupted])
+    if not np.isfinite(ratings).all():
+        raise steps.rater_breakdown()
+    row = {
+        "meta_step": learner.num_steps,
+        **_quality(config.corruption, samples.fractions, clean, corrupted),
+        **inner_quality(data, samples.clean, learner.population),
+        **log.recent(),
+        **rating_summary(ratings),
+        "rating_autocorrelation": rating_autocorrelation(log.ratings, ratings),
+    }
+    log.evaluations.append(row)
+    log.ratings = ratings
+    fractions = np.concatenate([np.zeros(len(clean)), samples.fractions])
+    kinds = np.concatenate([np.full(len(clean), "clean"), samples.kinds])
+    log.by_kind = detection_by_kind(ratings, kinds, fractions)
+    log.by_strength = detection_by_strength(ratings, fractions)
+    if log.steps:
+        ess, spread = log.steps[-1].get("ess", math.nan), row["rating_std"]
+        collapse = collapse_warning(ess, config.batch_size, spread, config.softmax_temperature)
+        if collapse:
+            message = f"meta-step {learner.num_steps}: {collapse}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+    if log.folder is not None and not math.isnan(row["r2"]):  # kinds without degrees have none
+        name = f"regression_step_{learner.num_steps:06d}"
+        log.pictures[name] = partial(_picture, samples, corrupted, row)
+    log.write()

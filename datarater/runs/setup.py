@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['dataset_of', 'get_dataset_loaders', 'attempt', 'try_models', 'fingerprint_of_data', 'check_same_data', 'Adversary',
-           'RunData', 'choose_engine', 'differentiate_with', 'set_up']
+           'robust_accuracies', 'check_attackable', 'RunData', 'differentiate_with', 'choose_engine', 'set_up']
 
 # %% ../../nbs/runs/setup.ipynb #e11e444d
 import inspect
@@ -40,6 +40,7 @@ from datarater.method import (
     Engine,
     InnerTask,
     Learner,
+    LossFunction,
     Member,
     MetaGradient,
     Params,
@@ -62,7 +63,6 @@ from datarater.method import (
     work_per_tensor,
 )
 from ..models import check_model, check_targets, construct_model, rate
-from .checkpoints import check_like
 from .config import AttackSettings, DataRaterConfig
 from .distributed import Ranks, SharedMetaOptimizer, SharedPopulation
 from ..support import DataRaterError, one_line
@@ -97,31 +97,32 @@ def attempt(what: str, function: Callable[[], Any], hint: str = "") -> Any:
 # %% ../../nbs/runs/setup.ipynb #e76b34ad
 def _check_is_function(role, function, x, y, hint):
     "The output for a batch, if it is finite floats and each row a function of its sample alone."
-    called = f"{role}, given samples of shape {tuple(x.shape[1:])},"
-    with seeded_globally(0):
-        output = attempt(called, lambda: function(x, y), hint)
+
+    def ask(seed, x, y):
+        called = f"{role}, given samples of shape {tuple(x.shape[1:])},"
+        with seeded_globally(seed):
+            return attempt(called, lambda: function(x, y), hint)
+
+    output = ask(0, x, y)
     if (
         not isinstance(output, Tensor)
         or len(output) != len(x)
         or not output.is_floating_point()
         or not output.isfinite().all()
     ):
-        got = (
-            f"{output.dtype} {tuple(output.shape)}"
-            if isinstance(output, Tensor)
-            else type(output).__name__
-        )
+        got = type(output).__name__
+        if isinstance(output, Tensor):
+            got = f"{output.dtype} {tuple(output.shape)}"
         raise DataRaterError(
             f"{role} gives {got} for a batch of {len(x)}: return finite floats, a row for "
             "each sample"
         )
-    with seeded_globally(1):
-        if not torch.equal(output, attempt(called, lambda: function(x, y), hint)):
-            raise DataRaterError(
-                f"{role} gives another output when asked again: remove what draws random "
-                "numbers in forward, such as dropout"
-            )
-    alone = attempt(called, lambda: function(x[:1], y[:1]), hint)
+    if not torch.equal(output, ask(1, x, y)):
+        raise DataRaterError(
+            f"{role} gives another output when asked again: remove what draws random "
+            "numbers in forward, such as dropout"
+        )
+    alone = ask(1, x[:1], y[:1])
     if not torch.allclose(output[:1], alone, rtol=1e-3, atol=1e-3 * output.abs().max().item()):
         raise DataRaterError(
             f"{role} gives another output for a sample on its own: remove what ties a batch "
@@ -133,16 +134,13 @@ def _check_is_function(role, function, x, y, hint):
 def _size_hint(model, x):
     "How to have a model made for other images, where its class can be."
     sizes = {"in_channels": x.shape[1], "image_size": x.shape[-1]} if x.ndim == 4 else {}
-    wanted = ", ".join(
-        f"{name}={size}"
-        for name, size in sizes.items()
-        if name in inspect.signature(type(model)).parameters
-    )
+    known = inspect.signature(type(model)).parameters
+    wanted = ", ".join(f"{name}={size}" for name, size in sizes.items() if name in known)
+    if not wanted:
+        return ""
     return (
         ": models are made with their default arguments, so register a subclass whose "
         f"__init__ calls super().__init__({wanted})"
-        if wanted
-        else ""
     )
 
 # %% ../../nbs/runs/setup.ipynb #e8ab842e
@@ -172,10 +170,9 @@ def try_models(
         for _, targets in batches:
             check_targets(targets, rater.num_classes, loss_type, of_rater)
     with torch.no_grad():
-        _check_is_function(of_rater, lambda x, y: rate(rater, x, y), x, y, _size_hint(rater, x))
-        outputs = _check_is_function(
-            role, lambda x, y: inner_model(x), x, y, _size_hint(inner_model, x)
-        )
+        _check_is_function(of_rater, partial(rate, rater), x, y, _size_hint(rater, x))
+        hint = _size_hint(inner_model, x)
+        outputs = _check_is_function(role, lambda x, y: inner_model(x), x, y, hint)
     if loss_type == "cross_entropy" and outputs.ndim != 2:
         raise DataRaterError(
             f"{role} gives {tuple(outputs.shape)} for a batch of {len(x)}: for class labels "
@@ -193,9 +190,8 @@ def try_models(
 # %% ../../nbs/runs/setup.ipynb #3aa8bfed
 def fingerprint_of_data(dataset: DataRaterDataset, *batches: Tensor) -> dict[str, Any]:
     "What tells data from others: hashes; for other machines also means of floats (num_means,)."
-    parts = dataset.parts if isinstance(dataset, SplitDataRaterDataset) else ()
     tensors, files = list(batches), []
-    for part in parts:
+    for part in dataset.parts if isinstance(dataset, SplitDataRaterDataset) else ():
         if isinstance(part, TensorPairs):
             tensors += [part.samples, part.targets]
         for path in getattr(part, "paths", ()):
@@ -203,33 +199,26 @@ def fingerprint_of_data(dataset: DataRaterDataset, *batches: Tensor) -> dict[str
             files.append(f"{name} {os.path.getsize(path)}".encode())
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
     exact = [tensor for tensor in tensors if not tensor.is_floating_point()]
-    pieces = [tensor.flatten().tensor_split(min(64, tensor.numel())) for tensor in floats]
-    means = [piece.double().mean() for part in pieces for piece in part]
-    return {
-        "exact": digest(*exact, *files),
-        "floats": digest(*floats),
-        "means": torch.stack(means).cpu(),
-    }
+    means = []
+    for tensor in floats:
+        pieces = tensor.flatten().tensor_split(min(64, tensor.numel()))
+        means += [piece.double().mean() for piece in pieces]
+    means = torch.stack(means).cpu()
+    return {"exact": digest(*exact, *files), "floats": digest(*floats), "means": means}
 
 # %% ../../nbs/runs/setup.ipynb #fa505333
 def check_same_data(
-    saved: Any,  # fingerprint in a checkpoint
+    saved: dict[str, Any],  # fingerprint in a checkpoint
     now: dict[str, Any],  # fingerprint of the data at hand
     is_same_machine: bool,  # whether floats must be equal to the last bit, not only close
 ) -> None:
     "Raise `DataRaterError` unless a run's data have the fingerprint they had when it was begun."
-    if (
-        isinstance(saved, dict)
-        and isinstance(saved.get("means"), Tensor)
-        and saved["means"].shape != now["means"].shape
-    ):
-        # other data, not a damaged checkpoint
-        saved = {**saved, "exact": "", "means": now["means"]}
-    check_like(saved, now, "data")
+    means, means_now = saved["means"], now["means"]
     floats_are_same = (
         saved["floats"] == now["floats"]
         if is_same_machine
-        else torch.allclose(saved["means"], now["means"], rtol=1e-4, atol=1e-4)
+        else means.shape == means_now.shape
+        and torch.allclose(means, means_now, rtol=1e-4, atol=1e-4)
     )
     if saved["exact"] != now["exact"] or not floats_are_same:
         raise DataRaterError(
@@ -237,10 +226,100 @@ def check_same_data(
             "start a new run"
         )
 
+# %% ../../nbs/runs/setup.ipynb #47ed1811
+class Adversary:
+    "The attacks that a run's settings ask for; where they ask for none, it changes nothing."
+
+    def __init__(
+        self,
+        settings: AttackSettings,
+        value_range: tuple[float, float],  # of the samples
+        seed: int,
+    ):
+        self.settings = settings
+        self.seed = seed
+        self.generator = seeded_generator(seed, "attack")
+        self.ball = {
+            "eps": settings.attack_eps,
+            "norm": settings.attack_norm,
+            "value_range": value_range,
+        }
+        self.attacks_inner = settings.inner_attack != "none"
+        self.is_active = self.attacks_inner or settings.attack
+
+    def pgd(self, num_steps: int) -> Callable[..., Tensor]:
+        "PGD with the run's settings."
+        step_size = self.settings.attack_step_size
+        return partial(pgd, **self.ball, step_size=step_size, num_steps=num_steps)
+
+    def arm(self, task: InnerTask) -> InnerTask:
+        "The task with the view and the outer loss that the settings ask for."
+        by_pgd = self.pgd(self.settings.attack_steps)
+        lean = lean_loss(task.loss_fn)
+        if self.attacks_inner:
+            by_fgsm = partial(fgsm, **self.ball)
+            perturb = by_fgsm if self.settings.inner_attack == "fgsm" else by_pgd
+            task = task._replace(view=adversarial_view(task.loss_fn, perturb))
+        if self.settings.attack:
+            outer_loss = adversarial_loss(lean, by_pgd, self.settings.adversarial_frac)
+            task = task._replace(outer_loss_fn=outer_loss)
+        return task._replace(loss_fn=lean)
+
+    def draw_seeds(self, num_models: int) -> Tensor:  # (2, P): inner and outer, one for each member
+        "Seeds of the random starts of a meta-step."
+        return torch.randint(2**62, (2, num_models), generator=self.generator)
+
+    def add_starts(
+        self,
+        inner_batches: Batch,  # (P, T, B, ...) each
+        outer_batches: Batch,  # (P, B, ...) each
+        seeds: Tensor,  # (2, P), of the members whose batches these are
+    ) -> tuple[Batch, Batch]:
+        "The batches, each with random starts where it will be attacked."
+        inner_seeds, outer_seeds = seeds.tolist()
+        if self.attacks_inner:
+            starts = member_starts(inner_batches[0], 3, inner_seeds, **self.ball)
+            inner_batches = (*inner_batches, starts)
+        if self.settings.attack:
+            starts = member_starts(outer_batches[0], 2, outer_seeds, **self.ball)
+            outer_batches = (*outer_batches, starts)
+        return inner_batches, outer_batches
+
+# %% ../../nbs/runs/setup.ipynb #47ed1812
+def robust_accuracies(
+    adversary: Adversary,
+    model: nn.Module,  # the architecture
+    params: Params,  # (P, ...) each
+    batch: Batch,  # samples (N, ...) and labels (N,)
+    execution: str = "loop",  # a key of EXECUTIONS
+) -> Tensor:  # (P,)
+    "Share of samples that members get right both as they are and under PGD from the same starts."
+    x, y = batch
+    generator = seeded_generator(adversary.seed, "attack evaluation")
+    start = random_start(x, **adversary.ball, generator=generator)
+    perturb = adversary.pgd(adversary.settings.attack_eval_steps)
+
+    def share_right(params):
+        worst = perturb(model_loss(model, "cross_entropy"), params, x, y, start)
+        right = [functional_call(model, params, (shown,)).argmax(-1) == y for shown in (x, worst)]
+        return (right[0] & right[1]).double().mean()
+
+    with exact_kernels():
+        return EXECUTIONS[execution](share_right)(detached(params))
+
 # %% ../../nbs/runs/setup.ipynb #6b2a4d85
-def _check_samples(asked, x, loss_type, value_range):
-    "Raise for data that cannot be attacked; warn of a range of which they fill at most half."
-    low, high = value_range
+def check_attackable(
+    adversary: Adversary,
+    x: Tensor,  # (N, ...)
+    loss_type: str,  # "cross_entropy" or "mse"
+) -> None:
+    """Raise `DataRaterError` for data that are to be attacked and cannot be; warn of a value range
+    of which they fill at most half.
+    """
+    if not adversary.is_active:
+        return
+    settings, (low, high) = adversary.settings, adversary.ball["value_range"]
+    asked = "attack=True" if settings.attack else f"inner_attack={settings.inner_attack!r}"
     span = f"{asked}: samples span {x.min():.4g} to {x.max():.4g}"
     if loss_type != "cross_entropy":
         raise DataRaterError(
@@ -261,181 +340,41 @@ def _check_samples(asked, x, loss_type, value_range):
             f"{span} of value_range=({low:g}, {high:g}); if that is all they ever span, give the "
             "dataset class that range, for eps is measured in it",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
-
-# %% ../../nbs/runs/setup.ipynb #47ed1811
-class Adversary:
-    "The attacks that a run's settings ask for; where they ask for none, it changes nothing."
-
-    def __init__(
-        self,
-        settings: AttackSettings,
-        value_range: tuple[float, float],  # of the samples
-        seed: int,
-    ):
-        self.settings = settings
-        self.value_range = value_range
-        self.seed = seed
-        self.attacks_inner = settings.inner_attack != "none"
-        self.attacks_outer = settings.attack
-        self.is_active = self.attacks_inner or self.attacks_outer
-        self.generator = seeded_generator(seed, "attack")
-        self.ball = {
-            "eps": settings.attack_eps,
-            "norm": settings.attack_norm,
-            "value_range": value_range,
-        }
-
-    def pgd(self, num_steps: int) -> Callable[..., Tensor]:
-        "PGD with the run's settings."
-        step_size = self.settings.attack_step_size
-        return partial(pgd, **self.ball, step_size=step_size, num_steps=num_steps)
-
-    def arm(self, task: InnerTask) -> InnerTask:
-        "The task with the view and the outer loss that the settings ask for."
-        by_pgd = self.pgd(self.settings.attack_steps)
-        by_fgsm = partial(fgsm, **self.ball)
-        lean = lean_loss(task.loss_fn)
-        if self.attacks_inner:
-            perturb = by_fgsm if self.settings.inner_attack == "fgsm" else by_pgd
-            task = task._replace(view=adversarial_view(task.loss_fn, perturb))
-        if self.attacks_outer:
-            outer_loss = adversarial_loss(lean, by_pgd, self.settings.adversarial_frac)
-            task = task._replace(outer_loss_fn=outer_loss)
-        return task._replace(loss_fn=lean)
-
-    def draw_seeds(self, num_models: int) -> Tensor:  # (2, P): inner and outer, one for each member
-        "Seeds of the random starts of a meta-step."
-        if not self.is_active:
-            return torch.zeros(2, num_models, dtype=torch.int64)
-        return torch.randint(2**62, (2, num_models), generator=self.generator)
-
-    def add_starts(
-        self,
-        inner_batches: Batch,  # (P, T, B, ...) each
-        outer_batches: Batch,  # (P, B, ...) each
-        seeds: Tensor,  # (2, P), of the members whose batches these are
-    ) -> tuple[Batch, Batch]:
-        "The batches, each with random starts where it will be attacked."
-        inner_seeds, outer_seeds = seeds.tolist()
-        if self.attacks_inner:
-            starts = member_starts(inner_batches[0], 3, inner_seeds, **self.ball)
-            inner_batches = (*inner_batches, starts)
-        if self.attacks_outer:
-            starts = member_starts(outer_batches[0], 2, outer_seeds, **self.ball)
-            outer_batches = (*outer_batches, starts)
-        return inner_batches, outer_batches
-
-    def robust_accuracy(
-        self,
-        model: nn.Module,  # the architecture
-        params: Params,  # (P, ...) each
-        x: Tensor,  # (N, ...)
-        y: Tensor,  # (N,)
-        execution: str = "loop",  # a key of EXECUTIONS
-    ) -> Tensor:  # (P,)
-        """Share of samples that each member gets right both as they are and attacked with
-        `attack_eval_steps`; the same starts each time.
-        """
-        generator = seeded_generator(self.seed, "attack evaluation")
-        start = random_start(x, **self.ball, generator=generator)
-        loss_fn = model_loss(model, "cross_entropy")
-        perturb = self.pgd(self.settings.attack_eval_steps)
-
-        def share_right(params):
-            worst = perturb(loss_fn, params, x, y, start)
-            right = [
-                functional_call(model, params, (shown,)).argmax(-1) == y for shown in (x, worst)
-            ]
-            return (right[0] & right[1]).double().mean()
-
-        with exact_kernels():
-            return EXECUTIONS[execution](share_right)(detached(params))
-
-    def check(self, x: Tensor, loss_type: str) -> None:
-        "Raise `DataRaterError` for data that cannot be attacked, if they are to be."
-        asked = (
-            "attack=True" if self.attacks_outer else f"inner_attack={self.settings.inner_attack!r}"
-        )
-        if self.is_active:
-            _check_samples(asked, x, loss_type, self.value_range)
 
 # %% ../../nbs/runs/setup.ipynb #47344446
-@dataclass
+@dataclass(frozen=True)
 class RunData:
     "What a run reads, and what is known about it."
 
+    config: DataRaterConfig  # with the device of this process
+    ranks: Ranks  # the processes that share the run
+    dataset: DataRaterDataset  # knows how to damage test data
     inner_stream: BatchStream  # corrupted training data
     outer_stream: BatchStream  # clean, trusted data
     test_loader: Iterable  # of (x, y)
-    dataset: DataRaterDataset  # knows how to damage test data
+    tried: Sequence[Batch]  # one of each stream, as first read
     adversary: Adversary
     inner_model: nn.Module  # the architecture that is trained on it
     loss_type: str  # "cross_entropy" or "mse"
     num_outputs: int  # classes, or parts of a real target
     execution: str  # "loop" or "vmap": how inner models are mapped
-    num_models: int  # P
-    inner_steps: int  # T
-    members: Sequence[int]  # of the population, those of this process
-    tried: Sequence[Tensor] = ()  # samples and targets of a batch of each kind, as first read
 
     def next_batches(self) -> tuple[Batch, Batch]:
         "T inner batches (P, T, B, ...) and an outer one (P, B, ...) for every member that is here."
-        num_steps = self.inner_steps
-        inner = self.inner_stream.draw(self.num_models * num_steps)
-        outer = self.outer_stream.draw(self.num_models)
-        seeds = self.adversary.draw_seeds(self.num_models)
-        own = [inner[p * num_steps + t] for p in self.members for t in range(num_steps)]
+        num_models, num_steps = self.config.num_inner_models, self.config.inner_steps
+        inner = self.inner_stream.draw(num_models * num_steps)
+        outer = self.outer_stream.draw(num_models)
+        seeds = self.adversary.draw_seeds(num_models)
+        members = list(self.ranks.members(num_models))
+        own = [inner[p * num_steps + t] for p in members for t in range(num_steps)]
         inner_pair = self.inner_stream.read(own)
-        outer_pair = self.outer_stream.read([outer[p] for p in self.members])
+        outer_pair = self.outer_stream.read([outer[p] for p in members])
         for _, targets in (inner_pair, outer_pair):  # (num, B, …) -> (num·B, …)
             check_targets(targets.flatten(0, 1), self.num_outputs, self.loss_type)
         shaped = tuple(value.unflatten(0, (-1, num_steps)) for value in inner_pair)
-        return self.adversary.add_starts(shaped, outer_pair, seeds[:, list(self.members)])
-
-# %% ../../nbs/runs/setup.ipynb #0e1c1006
-def _read_data(config, members):
-    "The data of a run, and a batch of each kind; the number of outputs is not known yet."
-    dataset = dataset_of(config)
-    train_loader, val_loader, test_loader = make_loaders(
-        dataset, config.batch_size, config.train_split_ratio, config.corruption
-    )
-    streams = []
-    for loader, name in ((train_loader, "inner stream"), (val_loader, "outer stream")):
-        generator = seeded_generator(config.seed, name)
-        streams.append(BatchStream(loader, device=config.device, generator=generator))
-    batches = [stream.one() for stream in streams]  # to try the models on
-    data = RunData(
-        *streams,
-        test_loader=test_loader,
-        dataset=dataset,
-        adversary=Adversary(config, dataset.value_range, config.seed),
-        inner_model=None,
-        loss_type=resolve_loss_type(config.loss_type, batches[1][1]),
-        num_outputs=0,
-        execution="loop",
-        num_models=config.num_inner_models,
-        inner_steps=config.inner_steps,
-        members=members,
-    )
-    for x, _ in batches:
-        data.adversary.check(x, data.loss_type)
-    return data, batches
-
-# %% ../../nbs/runs/setup.ipynb #f39687b2
-def choose_engine(
-    config: DataRaterConfig,  # its `meta_gradient`, `execution`, `device`, `compile` and P
-    task: InnerTask,
-    batch: Batch,  # of training data, to count the work of a step
-    params: Params,  # of one inner model
-) -> tuple[str, str]:  # estimator and execution
-    "Those asked for, or those that suit device, inner model and batch."
-    what = f"inner model {config.inner_model_class}, given a training batch,"
-    work = attempt(what, lambda: work_per_tensor(task.loss_fn, params, batch))
-    asked = config.meta_gradient, config.execution, config.device
-    options = {"num_models": config.num_inner_models, "compiled": config.compile}
-    return resolve_engine(*asked, work=work, **options)
+        return self.adversary.add_starts(shaped, outer_pair, seeds[:, members])
 
 # %% ../../nbs/runs/setup.ipynb #0e1c1008
 def differentiate_with(
@@ -454,54 +393,43 @@ def differentiate_with(
     return differentiate
 
 # %% ../../nbs/runs/setup.ipynb #96913e14
-def _try_meta_gradient(
-    config,
-    rater,
-    loss_fn,
-    params,  # of one inner model
-    batches,  # of training data and of outer data, (B, …) each
-    names,  # of the engine
-):
-    "Raise `DataRaterError` unless the models can do a meta-gradient."
-    inner, outer = batches
-    one = {name: p.detach()[None] for name, p in params.items()}  # P = T = 1
-    member = Member(one, {}, tuple(v[None, None] for v in inner), tuple(v[None] for v in outer))
+def choose_engine(
+    config: DataRaterConfig,  # its `meta_gradient`, `execution`, `device`, `compile` and P
+    rater: nn.Module,
+    inner_model: nn.Module,
+    loss_fn: LossFunction,  # of the inner model
+    batches: Sequence[Batch],  # of training data and of outer data, (B, …) each
+) -> tuple[str, str]:  # estimator and execution
+    """Those asked for, or those that suit device, inner model and batch.
+
+    Raises `DataRaterError` unless the models can do a meta-gradient.
+    """
+    params = {name: p.detach() for name, p in inner_model.named_parameters() if p.requires_grad}
+    what = f"inner model {config.inner_model_class}, given a training batch,"
+    names = resolve_engine(
+        config.meta_gradient,
+        config.execution,
+        config.device,
+        num_models=config.num_inner_models,
+        work=attempt(what, lambda: work_per_tensor(loss_fn, params, batches[0])),
+        compiled=config.compile,
+    )
+    one = {name: p[None] for name, p in params.items()}  # P = T = 1
+    inner = tuple(value[None, None] for value in batches[0])  # (1, 1, B, ...)
+    member = Member(one, {}, inner, tuple(value[None] for value in batches[1]))
     task = InnerTask(lean_loss(loss_fn), SGD(1.0))
     differentiate = differentiate_with(rater, task, 1.0, make_engine(*names))
     may_help = " (execution=loop may help)" if names[1] == "vmap" else ""
     models = f"{config.inner_model_class} and {config.data_rater_model_class}"
     attempt(f"a meta-step with {models}{may_help}", lambda: differentiate(member))
+    return names
 
 # %% ../../nbs/runs/setup.ipynb #3d44690e
-def set_up(
-    config: DataRaterConfig,  # of the run
-    ranks: Ranks = Ranks(),  # the processes that share it
-) -> tuple[RunData, Learner]:
-    "Build and try a run's data and learner; raises `DataRaterError` for whatever is wrong."
-    members = ranks.members(config.num_inner_models)
-    data, batches = _read_data(config, members)
-    rater_seed = int(torch.randint(2**31, (), generator=seeded_generator(config.seed, "rater")))
-    rater = _build_model(config.data_rater_model_class, "rater", rater_seed, config.device)
-    inner_model = _build_model(config.inner_model_class, "inner model", rater_seed, config.device)
-    data.inner_model = inner_model
-    data.num_outputs = try_models(config, rater, inner_model, batches, data.loss_type)
-    optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
-    plain = InnerTask(model_loss(inner_model, data.loss_type), optimizer)
-    params = {name: p for name, p in inner_model.named_parameters() if p.requires_grad}
-    names = choose_engine(config, plain, batches[0], params)
-    data.execution = names[1]
-    _try_meta_gradient(config, rater, plain.loss_fn, params, batches, names)
-    engine = make_engine(*names, Compiler() if config.compile else None)
-    task = data.adversary.arm(plain)
-    differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
-    if config.cuda_graph:
-        differentiate = Recorded(differentiate)
-    if hasattr(rater, "fit_reference"):
-        what = f"fitting the reference of rater {config.data_rater_model_class}"
-        one_batch = data.outer_stream.one
-        attempt(what, lambda: rater.fit_reference(one_batch, config.reference_steps))
+def _learner_of(config, ranks, rater, optimizer, differentiate):
+    "What meta-training changes, as it is before the first step."
+    what = f"copying rater {config.data_rater_model_class}"
     average = partial(AveragedModel, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
-    learner = Learner(
+    return Learner(
         rater,
         SharedPopulation(
             ranks,
@@ -523,8 +451,56 @@ def set_up(
             config.grad_clip_norm,
         ),
         differentiate,
-        attempt(f"copying rater {config.data_rater_model_class}", lambda: average(rater)),
+        attempt(what, lambda: average(rater)),
         config.model_update,
     )
-    data.tried = [tensor for batch in batches for tensor in batch]
+
+# %% ../../nbs/runs/setup.ipynb #3d44690f
+def set_up(
+    config: DataRaterConfig,  # of the run
+    ranks: Ranks = Ranks(),  # the processes that share it
+) -> tuple[RunData, Learner]:
+    "Build and try a run's data and learner; raises `DataRaterError` for whatever is wrong."
+    dataset = dataset_of(config)
+    train_loader, val_loader, test_loader = make_loaders(
+        dataset, config.batch_size, config.train_split_ratio, config.corruption
+    )
+    streams = []
+    for loader, name in ((train_loader, "inner stream"), (val_loader, "outer stream")):
+        generator = seeded_generator(config.seed, name)
+        streams.append(BatchStream(loader, device=config.device, generator=generator))
+    batches = [stream.one() for stream in streams]  # to try the models on
+    loss_type = resolve_loss_type(config.loss_type, batches[1][1])
+    adversary = Adversary(config, dataset.value_range, config.seed)
+    for x, _ in batches:
+        check_attackable(adversary, x, loss_type)
+    seed = int(torch.randint(2**31, (), generator=seeded_generator(config.seed, "rater")))
+    rater = _build_model(config.data_rater_model_class, "rater", seed, config.device)
+    inner_model = _build_model(config.inner_model_class, "inner model", seed, config.device)
+    num_outputs = try_models(config, rater, inner_model, batches, loss_type)
+    loss_fn = model_loss(inner_model, loss_type)
+    names = choose_engine(config, rater, inner_model, loss_fn, batches)
+    engine = make_engine(*names, Compiler() if config.compile else None)
+    optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
+    task = adversary.arm(InnerTask(loss_fn, optimizer))
+    differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
+    if config.cuda_graph:
+        differentiate = Recorded(differentiate)
+    if hasattr(rater, "fit_reference"):
+        what = f"fitting the reference of rater {config.data_rater_model_class}"
+        attempt(what, lambda: rater.fit_reference(streams[1].one, config.reference_steps))
+    learner = _learner_of(config, ranks, rater, optimizer, differentiate)
+    data = RunData(
+        config,
+        ranks,
+        dataset,
+        *streams,
+        test_loader,
+        batches,
+        adversary,
+        inner_model,
+        loss_type,
+        num_outputs,
+        names[1],
+    )
     return data, learner

@@ -9,6 +9,7 @@ __all__ = ['MAX_SKIPPED', 'MetaTrainingError', 'NotFinite', 'CheckedSteps']
 import math
 import warnings
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 from ..evaluation import gradient_agreement, weight_entropy
 from ..method import Batch, Learner, effective_sample_size, global_norms, take_meta_step
 from .config import DataRaterConfig
-from .distributed import Ranks, all_reduce, gather, mean_over_members
+from .distributed import Ranks, all_reduce, gather
 from ..support import DataRaterError
 
 # %% ../../nbs/runs/steps.ipynb #25e04a1d
@@ -46,24 +47,65 @@ class NotFinite(Exception):
 
 MAX_SKIPPED = 3  # meta-steps in a row; or all of a run's, if it has fewer
 
+# %% ../../nbs/runs/steps.ipynb #0d5c1010
+def _member_numbers(ranks, gradient, num_models):
+    "Numbers about each member, on whichever rank, (P,) each; and whether all weights are finite."
+    columns = {
+        "outer_loss": gradient.outer_loss,
+        **{f"{name}_outer_loss": loss for name, loss in gradient.outer_parts.items()},
+        "norm": global_norms(gradient.member_gradients),
+        "ess": effective_sample_size(gradient.weights).mean(1),
+        "entropy": weight_entropy(gradient.weights).mean(1),
+        "is_finite": gradient.weights.flatten(1).isfinite().all(1),
+    }
+    table = torch.stack([column.double() for column in columns.values()], 1)  # (P, columns)
+    table = gather(ranks, table, num_models).cpu()
+    numbers = dict(zip(columns, table.unbind(1), strict=True))
+    return numbers, bool(numbers.pop("is_finite").all())
+
+# %% ../../nbs/runs/steps.ipynb #0d5c1011
+def _member_row(numbers):
+    "What is logged about the members; raises `NotFinite` if a loss or meta-gradient is no number."
+    for what, name in (("outer loss", "outer_loss"), ("norm of the meta-gradient", "norm")):
+        for p, value in enumerate(numbers[name].tolist()):
+            if not math.isfinite(value):
+                raise NotFinite(
+                    f"the {what} of inner model {p} is {value}; a lower inner_lr or outer_lr "
+                    "may help"
+                )
+    norms = numbers.pop("norm")
+    return {
+        **{name: values.mean().item() for name, values in numbers.items()},
+        "member_norm_min": norms.min().item(),
+        "member_norm_max": norms.max().item(),
+    }
+
+# %% ../../nbs/runs/steps.ipynb #0d5c1012
+def _update_numbers(ranks, optimizer, gradient, update_norms):
+    "Numbers about an update of the rater."
+    mean = optimizer.average(gradient.member_gradients)
+    mean_norm = global_norms({name: g[None] for name, g in mean.items()})[0]
+    if not optimizer.is_shared:
+        update_norms = gather(ranks, update_norms, optimizer.num_models)
+    found = [mean_norm, update_norms.mean(), update_norms.min(), update_norms.max()]
+    names = ("meta_gradient_norm", "update_norm", "update_norm_min", "update_norm_max")
+    agreement = gradient_agreement(gradient.member_gradients, partial(all_reduce, ranks))
+    return {**dict(zip(names, torch.stack(found).tolist(), strict=True)), "agreement": agreement}
+
 # %% ../../nbs/runs/steps.ipynb #0d5c1001
+@dataclass
 class CheckedSteps:
     "Takes meta-steps, skips those whose numbers are not finite, and keeps the way back."
 
-    def __init__(
-        self,
-        config: DataRaterConfig,
-        ranks: Ranks,  # the processes that share the run
-        learner: Learner,  # its `differentiate` is wrapped
-    ):
-        self.config = config
-        self.ranks = ranks
-        self.learner = learner
-        self.skipped = 0  # meta-steps in a row
-        self.members: dict[str, torch.Tensor] = {}  # numbers about each member, (P,) each
-        self.last_good = deepcopy(learner.averaged.module.state_dict())  # before the last update
-        self.differentiate = learner.differentiate
-        learner.differentiate = self._checked
+    config: DataRaterConfig
+    ranks: Ranks  # the processes that share the run
+    learner: Learner  # its `differentiate` is wrapped
+    skipped: int = 0  # meta-steps in a row
+
+    def __post_init__(self):
+        self.last_good = deepcopy(self.learner.averaged.module.state_dict())  # a way back
+        self.differentiate = self.learner.differentiate
+        self.learner.differentiate = self._checked
 
     def __call__(
         self, learner: Learner, inner_batches: Batch, outer_batches: Batch
@@ -74,89 +116,50 @@ class CheckedSteps:
         except NotFinite as trouble:
             return self._skip(trouble)
         self.skipped = 0
-        return {"skipped": 0.0, **self._numbers(step.gradient, step.update_norms)}
+        update = _update_numbers(self.ranks, learner.meta_optimizer, *step)
+        if not math.isfinite(update["update_norm"]):
+            raise self.rater_breakdown("has parameters that are not finite")
+        return {"skipped": 0.0, **self.row, **update}
 
     def _checked(self, members):
         "The meta-gradient, if it is finite for all members, on whichever rank."
         gradient = self.differentiate(members)
-        columns = {
-            "outer_loss": gradient.outer_loss,
-            **{f"{name}_outer_loss": loss for name, loss in gradient.outer_parts.items()},
-            "norm": global_norms(gradient.member_gradients),
-            "ess": effective_sample_size(gradient.weights).mean(1),
-            "entropy": weight_entropy(gradient.weights).mean(1),
-            "is_finite": gradient.weights.flatten(1).isfinite().all(1),
-        }
-        table = torch.stack([column.double() for column in columns.values()], 1)  # (P, columns)
-        table = gather(self.ranks, table, self.config.num_inner_models)
-        self.members = dict(zip(columns, table.cpu().unbind(1), strict=True))
-        if not self.members.pop("is_finite").all():
-            raise self.rater_breakdown(self.learner.num_steps)
-        for what, name in (("outer loss", "outer_loss"), ("norm of the meta-gradient", "norm")):
-            for p, value in enumerate(self.members[name].tolist()):
-                if not math.isfinite(value):
-                    raise NotFinite(
-                        f"the {what} of inner model {p} is {value}; a lower inner_lr or outer_lr "
-                        "may help"
-                    )
+        num_models = self.config.num_inner_models
+        numbers, has_weights = _member_numbers(self.ranks, gradient, num_models)
+        if not has_weights:
+            raise self.rater_breakdown()
+        self.row = _member_row(numbers)
         self.last_good = deepcopy(self.learner.averaged.module.state_dict())
         return gradient
 
     def _skip(self, trouble):
         "Let the step pass without an update, unless too many before it were skipped."
-        meta_step = self.learner.num_steps + 1
         self.skipped += 1
         if self.skipped >= min(MAX_SKIPPED, self.config.meta_steps):
             what = f"{trouble} ({self.skipped} meta-steps in a row)"
-            raise self.breakdown(meta_step, what, meta_step - self.skipped) from trouble
-        warnings.warn(f"meta-step {meta_step} is skipped: {trouble}", RuntimeWarning, stacklevel=2)
+            raise self.breakdown(self.learner.num_steps + 1, what) from trouble
         self.learner.population.grow_older()
         self.learner.num_steps += 1
+        message = f"meta-step {self.learner.num_steps} is skipped: {trouble}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
         return {"skipped": 1.0}
 
-    def _numbers(self, gradient, update_norms):
-        "What is logged about a step; raises if the update broke the rater."
-        ranks, num_models = self.ranks, self.config.num_inner_models
-        mean = mean_over_members(ranks, gradient.member_gradients, num_models)
-        if not self.learner.meta_optimizer.is_shared:
-            update_norms = gather(ranks, update_norms, num_models)
-        mean_norm = global_norms({name: g[None] for name, g in mean.items()})[0]
-        found = [mean_norm, update_norms.mean(), update_norms.min(), update_norms.max()]
-        names = ("meta_gradient_norm", "update_norm", "update_norm_min", "update_norm_max")
-        update = dict(zip(names, torch.stack(found).tolist(), strict=True))
-        agreement = gradient_agreement(gradient.member_gradients, partial(all_reduce, ranks))
-        if not math.isfinite(update["update_norm"]):
-            trouble = "has parameters that are not finite"
-            raise self.rater_breakdown(self.learner.num_steps, trouble)
-        norms = self.members.pop("norm")
-        return {
-            **{name: values.mean().item() for name, values in self.members.items()},
-            "member_norm_min": norms.min().item(),
-            "member_norm_max": norms.max().item(),
-            **update,
-            "agreement": agreement,
-        }
-
-    def breakdown(
-        self,
-        meta_step: int,
-        what: str,  # went wrong
-        good_steps: int | None = None,  # that came before the trouble; None: all
-    ) -> MetaTrainingError:
-        "The error that ends a run at a meta-step."
-        kept = meta_step - 1 if good_steps is None else good_steps
+    def breakdown(self, meta_step: int, what: str) -> MetaTrainingError:
+        "The error that ends a run at a meta-step, and says what went wrong there."
+        kept = meta_step - max(1, self.skipped)
         message = (
             f"meta-step {meta_step}: {what}; the rater is kept as it was after meta-step {kept}"
         )
         return MetaTrainingError(message, meta_step, self.learner.averaged.module)
 
     def rater_breakdown(
-        self, meta_step: int, trouble: str = "gives ratings that are not finite"
+        self, trouble: str = "gives ratings that are not finite"
     ) -> MetaTrainingError:
-        "The same for a meta-step whose update broke the rater; takes the update back."
+        "The same for the latest meta-step, whose update broke the rater; takes the update back."
         rater, name = self.learner.averaged.module, self.config.data_rater_model_class
-        if meta_step == 0:  # the untrained rater
+        if self.learner.num_steps == 0:  # the untrained rater
             message = f"rater {name} {trouble} before any training: repair the rater"
             return MetaTrainingError(message, 0, rater)
         rater.load_state_dict(self.last_good)
-        return self.breakdown(meta_step, f"rater {name} {trouble}; a lower outer_lr may help")
+        what = f"rater {name} {trouble}; a lower outer_lr may help"
+        return self.breakdown(self.learner.num_steps, what)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FREE_SETTINGS', 'CHECKPOINT_SECONDS', 'check_same_past', 'check_state', 'resume_command', 'disk_needed', 'Run',
-           'Record', 'RequestedStop', 'SaveCheckpoints', 'ShowProgress', 'train_rater', 'MetaTrainingResult',
+           'save_models', 'save', 'restore', 'finish', 'BetweenSteps', 'train_rater', 'MetaTrainingResult',
            'run_meta_training', 'config_to_resume', 'resume_meta_training']
 
 # %% ../../nbs/runs/training.ipynb #d681012f
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,7 @@ from datarater.runs.checkpoints import (
 )
 from .config import DataRaterConfig, config_from_yaml
 from datarater.runs.distributed import (
-    Ranks,
     any_rank,
-    broadcast,
     broadcast_model,
     call_on_all,
     call_on_first,
@@ -55,8 +53,8 @@ from datarater.runs.distributed import (
     num_restarts,
     own_device,
 )
-from .evaluate import Evaluator, RatingsNotFinite
-from .folder import RunLog, make_run_dir, save_inner_model, save_rater, write_config
+from .evaluate import EvaluationSet, evaluate, evaluation_set_of
+from .folder import RunLog, make_run_dir, save_model, write_config
 from .setup import RunData, check_same_data, fingerprint_of_data, set_up
 from .steps import CheckedSteps, MetaTrainingError
 from ..support import DataRaterError, one_line, write_atomically
@@ -73,26 +71,14 @@ FREE_SETTINGS = {
 # %% ../../nbs/runs/training.ipynb #7b576e1e
 def check_same_past(saved: str, now: str) -> None:
     "Raise `DataRaterError` if settings, as JSON, differ in what has shaped the steps taken."
-    try:
-        old, new = json.loads(saved), json.loads(now)
-        changed = [name for name in new if name not in FREE_SETTINGS and old[name] != new[name]]
-        if (
-            "dataset_name" in changed
-            and is_path(old["dataset_name"])
-            and is_path(new["dataset_name"])
-        ):
-            changed.remove("dataset_name")  # the data may have moved
-    except (AttributeError, TypeError, ValueError, KeyError, RecursionError) as error:
-        raise DataRaterError(
-            f"checkpoint: its settings can't be read ({error}): it is damaged, or of another "
-            "version"
-        ) from error
-    if changed:
-        name = changed[0]
-        raise DataRaterError(
-            f"{name}={new[name]!r} is not allowed: the run was begun with {old[name]!r}, and "
-            "its past would be another; leave it, or start a new run"
-        )
+    old, new = json.loads(saved), json.loads(now)
+    for name in new:
+        has_moved = name == "dataset_name" and is_path(old[name]) and is_path(new[name])
+        if name not in FREE_SETTINGS and old[name] != new[name] and not has_moved:
+            raise DataRaterError(
+                f"{name}={new[name]!r} is not allowed: the run was begun with {old[name]!r}, and "
+                "its past would be another; leave it, or start a new run"
+            )
 
 # %% ../../nbs/runs/training.ipynb #488cba4b
 def _machine(device):
@@ -106,11 +92,10 @@ def _machine(device):
 
 # %% ../../nbs/runs/training.ipynb #f41b238c
 def check_state(state: dict[str, Any], like: dict[str, Any]) -> None:
-    "Raise `DataRaterError` unless a state can take the place of that of a run just set up."
-    if state.keys() != like.keys():
-        raise DataRaterError("checkpoint: it is not that of a run of this version")
+    """Raise `DataRaterError` unless a state can take the place of that of a run just set up; some
+    other exception where it is damaged.
+    """
     check_same_past(state["settings"], like["settings"])
-    check_like(state["machine"], like["machine"], "machine")
     is_same_machine = state["machine"] == like["machine"]
     check_same_data(state["data"], like["data"], is_same_machine)
     if not is_same_machine:
@@ -131,9 +116,9 @@ def check_state(state: dict[str, Any], like: dict[str, Any]) -> None:
 def resume_command(config: DataRaterConfig, folder: Path) -> str:
     "What continues a run: from a shell, or from Python where data or models are known there alone."
     path = str(folder.absolute())
-    names = (config.inner_model_class, config.data_rater_model_class)
-    registered = [DATASETS.get(config.dataset_name), *(MODELS.get(name) for name in names)]
-    modules = [getattr(item, "__module__", "datarater.") for item in registered if item is not None]
+    known = {**DATASETS, **MODELS}
+    names = (config.dataset_name, config.inner_model_class, config.data_rater_model_class)
+    modules = [getattr(known.get(name), "__module__", "datarater.") for name in names]
     if all(module.startswith("datarater.") for module in modules):
         return f"datarater train --resume={shlex.quote(path)}"
     return f"resume_meta_training({path!r})"
@@ -152,45 +137,38 @@ def disk_needed(
         raise DataRaterError(message) from error
 
 # %% ../../nbs/runs/training.ipynb #18a90423
-CHECKPOINT_SECONDS = 10  # between checkpoints at most; writing one takes a hundredth of a second
-
-
 @dataclass
 class Run:
     "A run in its folder."
 
-    config: DataRaterConfig  # with the device of this process
-    ranks: Ranks  # the processes that share it
     data: RunData
     learner: Learner
-    evaluator: Evaluator
+    samples: EvaluationSet
     folder: Path
     interruption: Interruption
     saved: int = 0  # meta-steps in the last checkpoint
     saved_at: float = field(default_factory=time.monotonic)  # when, in seconds of a clock
 
     def __post_init__(self):
+        self.config = self.data.config
+        self.ranks = self.data.ranks
         has_tables = self.config.log and self.ranks.is_first
         self.log = RunLog(self.folder if has_tables else None, self.config.batch_size)
         self.steps = CheckedSteps(self.config, self.ranks, self.learner)
-        samples = self.evaluator.samples
-        tensors = (*self.data.tried, *samples.clean, *samples.corrupted)
-        self.fingerprint = fingerprint_of_data(self.data.dataset, *tensors)
+        batches = (*self.data.tried, self.samples.clean, self.samples.corrupted)
+        self.fingerprint = fingerprint_of_data(self.data.dataset, *chain(*batches))
         self.checkpoint = self.folder / "checkpoint.pt"
 
     def state_dict(self) -> dict[str, Any]:
         """All of a run that changes from step to step, and its settings, on rank 0; the others have
         the members that are theirs. Every rank must call it.
         """
-        config, data = self.config, self.data
-        settings = replace(config, dataset_name=absolute_if_path(config.dataset_name))
-        is_shared = self.learner.meta_optimizer.is_shared
-        learner = self.learner.state_dict()
+        data, dataset_name = self.data, absolute_if_path(self.config.dataset_name)
         return {
-            "settings": json.dumps(asdict(settings)),
-            "machine": _machine(config.device),
+            "settings": json.dumps(asdict(replace(self.config, dataset_name=dataset_name))),
+            "machine": _machine(self.config.device),
             "data": self.fingerprint,
-            "learner": gather_state(self.ranks, learner, config.num_inner_models, is_shared),
+            "learner": gather_state(self.ranks, self.learner),
             "last_good": self.steps.last_good,
             "attack": data.adversary.generator.get_state(),
             "inner_stream": data.inner_stream.state_dict(),
@@ -198,15 +176,11 @@ class Run:
             "log": self.log.state_dict(),
         }
 
-    def load_state_dict(
-        self,
-        state: dict[str, Any] | None,  # that of rank 0 is used
-    ) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         "Go on where another run was; raises `DataRaterError` for a state that does not fit."
         like = self.state_dict()
-        call_on_first(self.ranks, lambda: check_state(state, like))
-        state = broadcast(self.ranks, state)
         try:
+            call_on_first(self.ranks, lambda: check_state(state, like))
             self.log.load_state_dict(state["log"])
             self.learner.load_state_dict(state["learner"])
             self.data.adversary.generator.set_state(state["attack"])
@@ -220,162 +194,139 @@ class Run:
         except Exception as error:  # noqa: BLE001 - a spoilt state can fail anywhere
             raise DataRaterError(
                 f"checkpoint: it can't be put in place ({type(error).__name__}: "
-                f"{one_line(error, 200)}): it is damaged, or the loader has changed"
+                f"{one_line(error, 200)}): it is damaged, of another version, or the loader has "
+                "changed"
             ) from error
 
-    def save(
-        self,
-        must: bool,  # raise `DataRaterError` where the disk refuses, instead of a warning
-    ) -> None:
-        "Write a checkpoint; the one before stays until it is whole."
-        state = self.state_dict()
-        call_on_first(self.ranks, lambda: self._write_checkpoint(state, must))
-        self.saved = broadcast(self.ranks, self.saved)
-
-    def _way_on(self):
-        "What to do where the disk refuses."
-        if not self.checkpoint.exists():
-            return "make room, and start a new run; there is none to go on from"
-        command = resume_command(self.config, self.folder)
-        return f"make room, then go on from that of meta-step {self.saved}: {command}"
-
-    def _write_checkpoint(self, state, must):
-        "Write a state, and where there are models beside it, those too."
-        try:
-            with disk_needed(self.checkpoint, self._way_on()):
-                save_checkpoint(self.checkpoint, state)
-            self.saved = self.learner.num_steps
-            self.saved_at = time.monotonic()
-            with disk_needed(f"the models beside {self.checkpoint}", self._way_on()):
-                self.save_models(state, only_again=True)
-        except DataRaterError as error:
-            if not must:
-                message = str(error).replace(self._way_on(), "the run goes on")
-                warnings.warn(message, RuntimeWarning, stacklevel=2)
-                return
-            if self.config.save_data_rater_checkpoint:
-                with suppress(OSError):  # it is smaller, and may fit
-                    self.save_models(state)
-            raise
-
-    def restore(self) -> None:
-        "Go on from the folder's checkpoint, and bring the folder's other files to where it is."
-        state = call_on_first(self.ranks, lambda: load_checkpoint(self.checkpoint))
-        self.load_state_dict(state)
-        self.saved = taken = self.learner.num_steps
-        config = self.config
-        if self.ranks.world_size > 1:
-            config = replace(config, device=torch.device(config.device).type)
-
-        def write():
-            if taken > config.meta_steps:
-                raise DataRaterError(
-                    f"meta_steps={config.meta_steps} is not allowed: the run has taken {taken} "
-                    "already; give at least as many"
-                )
-            with disk_needed(f"to {self.folder}", "make room, or let it be one you may write to"):
-                write_config(config, self.folder)
-                self.save_models(state, only_again=True)
-
-        call_on_first(self.ranks, write)
-
-    def finish(self) -> None:
-        "Write what a finished run leaves; raises `DataRaterError` where the disk refuses."
-        state = self.state_dict()
-        how = f"make room, then: {resume_command(self.config, self.folder)}"
-
-        def write():
-            with disk_needed(f"the results to {self.folder}", how):
-                self.save_models(state, not self.config.save_data_rater_checkpoint)
-                self.log.write()
-                if self.log.figures is not None:
-                    self.log.figures.draw(everything=True)
-
-        call_on_first(self.ranks, write)
-
-    def save_models(
-        self,
-        state: dict[str, Any],  # as `state_dict` gives it to rank 0
-        only_again: bool = False,  # only where there are models of an earlier time
-    ) -> None:
-        "Write the rater and the oldest inner model."
-        if only_again and not (self.folder / "data_rater.pt").exists():
-            return
-        save_rater(self.learner.averaged.module, self.folder)
-        population = state["learner"]["population"]
+# %% ../../nbs/runs/training.ipynb #0d5c1012
+def save_models(
+    run: Run,
+    state: dict[str, Any] | None,  # of the learner, with all members; None: save the rater alone
+    only_again: bool = False,  # only where there are models of an earlier time
+) -> None:
+    "Write the rater and the oldest inner model."
+    rater_file = run.folder / "data_rater.pt"
+    if only_again and not rater_file.exists():
+        return
+    save_model(run.learner.averaged.module.state_dict(), rater_file)
+    if state is not None:
+        population = state["population"]
         oldest = int(np.argmax(population["ages"]))
         params = {name: value[oldest] for name, value in population["params"].items()}
-        save_inner_model(self.data.inner_model, params, self.folder)
+        model = {**run.data.inner_model.state_dict(), **params}
+        save_model(model, run.folder / "inner_model.pt")
 
-# %% ../../nbs/runs/training.ipynb #0d5c1002
-class Record(Callback):
-    "Keeps a run's tables: a row for each meta-step, and evaluations."
+# %% ../../nbs/runs/training.ipynb #0d5c1013
+CHECKPOINT_SECONDS = 10  # between checkpoints at most; writing one takes a hundredth of a second
 
-    def __init__(self, run: Run):
-        self.run = run
 
-    def evaluate(self) -> None:
-        "Evaluate now; raises `MetaTrainingError` for a rater that gives no numbers."
+def save(
+    run: Run,
+    must: bool,  # raise `DataRaterError` where the disk refuses, instead of a warning
+) -> None:
+    "Write a checkpoint; the one before stays until it is whole."
+    state = run.state_dict()
+
+    def write():
         try:
-            self.run.evaluator.evaluate(self.run.learner, self.run.log)
-        except RatingsNotFinite as error:
-            raise self.run.steps.rater_breakdown(self.run.learner.num_steps) from error
+            save_checkpoint(run.checkpoint, state)
+            run.saved = run.learner.num_steps
+            save_models(run, state["learner"], only_again=True)
+        except OSError as error:
+            problem = f"cannot write a checkpoint to {run.folder} ({error.strerror or error})"
+            if not must:
+                warnings.warn(f"{problem}; the run goes on", RuntimeWarning, stacklevel=2)
+                return run.saved
+            if run.config.save_data_rater_checkpoint:
+                with suppress(OSError):  # it is smaller, and may fit
+                    save_models(run, state["learner"])
+            how = "start a new run; there is none to go on from"
+            if run.saved:
+                command = resume_command(run.config, run.folder)
+                how = f"go on from that of meta-step {run.saved}: {command}"
+            raise DataRaterError(f"{problem}: make room, then {how}") from error
+        return run.saved
+
+    run.saved = call_on_first(run.ranks, write)
+    run.saved_at = time.monotonic()
+
+# %% ../../nbs/runs/training.ipynb #0d5c1014
+def restore(
+    run: Run,
+    config: DataRaterConfig,  # as it was given, to be written
+) -> None:
+    "Go on from the folder's checkpoint, and bring the folder's other files to where it is."
+    state = call_on_first(run.ranks, lambda: load_checkpoint(run.checkpoint))
+    run.load_state_dict(state)
+    run.saved = run.learner.num_steps
+
+    def write():
+        if run.saved > config.meta_steps:
+            raise DataRaterError(
+                f"meta_steps={config.meta_steps} is not allowed: the run has taken {run.saved} "
+                "already; give at least as many"
+            )
+        with disk_needed(f"to {run.folder}", "make room, or let it be one you may write to"):
+            write_config(config, run.folder)
+            save_models(run, state["learner"], only_again=True)
+
+    call_on_first(run.ranks, write)
+
+# %% ../../nbs/runs/training.ipynb #0d5c1015
+def finish(run: Run) -> None:
+    "Write what a finished run leaves; raises `DataRaterError` where the disk refuses."
+    state = run.state_dict()
+
+    def write():
+        how = f"make room, then: {resume_command(run.config, run.folder)}"
+        with disk_needed(f"the results to {run.folder}", how):
+            save_models(run, state["learner"], not run.config.save_data_rater_checkpoint)
+            run.log.write(at_end=True)
+
+    call_on_first(run.ranks, write)
+
+# %% ../../nbs/runs/training.ipynb #cb643012
+def _evaluate(run):
+    evaluate(run.data, run.samples, run.steps, run.log)
+
+
+def _save_if_due(run, is_last):
+    "Write a checkpoint when it is time for one, and heed a signal that asks the run to stop."
+    is_nth = run.learner.num_steps % run.config.checkpoint_frequency == 0
+    is_due = is_nth or time.monotonic() - run.saved_at > CHECKPOINT_SECONDS
+    is_asked = run.interruption.signal_number is not None
+    must_stop, is_due = any_rank(run.ranks, is_asked, is_due)
+    if is_due or is_last or must_stop:
+        save(run, must=is_last or must_stop)
+    if must_stop and not is_last:
+        raise KeyboardInterrupt  # the checkpoint is that of this step
+
+# %% ../../nbs/runs/training.ipynb #0d5c1003
+@dataclass
+class BetweenSteps(Callback):
+    "What a run does between two meta-steps: it logs, evaluates, saves, and shows where it is."
+
+    run: Run
+    bar: tqdm
 
     def on_begin(self, learner: Learner) -> None:
         if not self.run.log.evaluations:
-            self.evaluate()
+            _evaluate(self.run)
 
     def on_step(self, learner: Learner, step: dict[str, float]) -> None:
-        self.run.log.steps.append({"meta_step": learner.num_steps, **step})
-        is_last = learner.num_steps == self.run.config.meta_steps
-        if is_last or learner.num_steps % self.run.config.eval_frequency == 0:
-            self.evaluate()
+        run, log = self.run, self.run.log
+        log.steps.append({"meta_step": learner.num_steps, **step})
+        is_last = learner.num_steps == run.config.meta_steps
+        if is_last or learner.num_steps % run.config.eval_frequency == 0:
+            _evaluate(run)
+        _save_if_due(run, is_last)
+        loss, auroc = step.get("outer_loss", math.nan), log.evaluations[-1]["auroc"]
+        self.bar.set_postfix(outer_loss=f"{loss:.4f}", auroc=f"{auroc:.3f}", refresh=False)
+        self.bar.update()
 
     def on_end(self, learner: Learner) -> None:
         if self.run.log.evaluations[-1]["meta_step"] != learner.num_steps:
-            self.evaluate()  # stopped at what is now the end
-
-# %% ../../nbs/runs/training.ipynb #8e5a5db1
-class RequestedStop(KeyboardInterrupt):
-    "A stop between two steps, after a checkpoint."
-
-# %% ../../nbs/runs/training.ipynb #cb643012
-class SaveCheckpoints(Callback):
-    "Writes checkpoints when they are due, and heeds a signal that asks the run to stop."
-
-    def __init__(self, run: Run):
-        self.run = run
-
-    def is_due(self, meta_step: int) -> bool:
-        "Whether it is time for a checkpoint."
-        seconds = time.monotonic() - self.run.saved_at
-        is_nth = meta_step % self.run.config.checkpoint_frequency == 0
-        return is_nth or seconds > CHECKPOINT_SECONDS
-
-    def on_step(self, learner: Learner, step: Any) -> None:
-        run, ranks = self.run, self.run.ranks
-        is_last = learner.num_steps == run.config.meta_steps
-        is_asked = run.interruption.signal_number is not None
-        is_due = ranks.is_first and self.is_due(learner.num_steps)
-        must_stop, is_due = any_rank(ranks, is_asked, is_due)
-        if is_due or is_last or must_stop:
-            run.save(must=is_last or must_stop)
-        if must_stop and not is_last:
-            raise RequestedStop
-
-# %% ../../nbs/runs/training.ipynb #0d5c1003
-class ShowProgress(Callback):
-    "A progress bar."
-
-    def __init__(self, run: Run, bar: tqdm):
-        self.run = run
-        self.bar = bar
-
-    def on_step(self, learner: Learner, step: dict[str, float]) -> None:
-        loss = step.get("outer_loss", math.nan)
-        auroc = self.run.log.evaluations[-1]["auroc"]
-        self.bar.set_postfix(outer_loss=f"{loss:.4f}", auroc=f"{auroc:.3f}", refresh=False)
-        self.bar.update()
+            _evaluate(self.run)  # stopped at what is now the end
 
 # %% ../../nbs/runs/training.ipynb #cf9b4c91
 def train_rater(run: Run, progress: bool = False) -> None:
@@ -391,7 +342,7 @@ def train_rater(run: Run, progress: bool = False) -> None:
     hidden = not (progress and run.ranks.is_first)
     options = {"desc": "meta-training", "initial": learner.num_steps, "disable": hidden}
     with tqdm(total=config.meta_steps, **options) as bar:
-        callbacks = [Record(run), SaveCheckpoints(run), ShowProgress(run, bar)]
+        callbacks = [BetweenSteps(run, bar)]
         meta_train(learner, next_batches, config.meta_steps, callbacks, run.steps)
 
 # %% ../../nbs/runs/training.ipynb #c426c49d
@@ -410,33 +361,28 @@ class MetaTrainingResult:
 # %% ../../nbs/runs/training.ipynb #4afe561a
 def _rescue(run, error):
     "Write what can still be written when a run ends early; raises the error that says where it is."
+    is_breakdown = isinstance(error, MetaTrainingError)
     with suppress(OSError):  # what comes now must not hide what went wrong
-        if isinstance(error, MetaTrainingError) and run.ranks.world_size == 1:
-            run.save_models({"learner": run.learner.state_dict()})
-        elif isinstance(error, MetaTrainingError) and run.ranks.is_first:
-            save_rater(run.learner.averaged.module, run.folder)  # the oldest model may be elsewhere
+        if is_breakdown and run.ranks.is_first:
+            # on several ranks the oldest model may be elsewhere
+            save_models(run, run.learner.state_dict() if run.ranks.world_size == 1 else None)
     with suppress(Exception):
         run.log.write()
+    if is_breakdown:
+        message = f"{error}, in {run.folder}"
+        raise MetaTrainingError(message, error.meta_step, error.rater) from error
     if isinstance(error, KeyboardInterrupt):
         where, how = "", "before its first checkpoint, so there is nothing to go on from"
         if run.saved:
             how = f"to go on: {resume_command(run.config, run.folder)}"
-            if not isinstance(error, RequestedStop):
+            if run.saved < run.learner.num_steps:
                 where = (
                     f", in the middle of the next; the checkpoint is that of meta-step {run.saved}"
                 )
         message = f"stopped after meta-step {run.learner.num_steps}{where}; {how}"
         raise Stopped(message, run.interruption.signal_number or signal.SIGINT) from None
-    if isinstance(error, MetaTrainingError):
-        message = f"{error}, in {run.folder}"
-        raise MetaTrainingError(message, error.meta_step, error.rater) from error
 
 # %% ../../nbs/runs/training.ipynb #311c9a2a
-def _set_up(config, ranks):
-    data, learner = set_up(config, ranks)
-    return data, learner, Evaluator(config, data, ranks)
-
-
 def _start_alike(ranks, learner):
     "Give all ranks the rater of rank 0."
     for model in (learner.rater, learner.averaged):
@@ -448,10 +394,10 @@ def _start_alike(ranks, learner):
 
 def _open_folder(config, resume_from, is_restarted, stack):
     "The run's folder, and whether there is a checkpoint in it to go on from."
-    # a program may have several runs
-    settings = digest(json.dumps(asdict(config), sort_keys=True).encode())[:8]
     note = None
     if resume_from is None and launch_name() is not None:
+        # a program may have several runs
+        settings = digest(json.dumps(asdict(config), sort_keys=True).encode())[:8]
         note = Path(config.output_dir) / f".{launch_name()}_{settings}"
         if is_restarted and note.exists():
             begun = Path(note.read_text())
@@ -482,22 +428,22 @@ def run_meta_training(
     device = own_device(config.device)
     with joined_ranks(device) as ranks, ExitStack() as stack, seeded_globally(config.seed):
         own = replace(config, device=device)
-        data, learner, evaluator = call_on_all(ranks, partial(_set_up, own, ranks))
+        data, learner = call_on_all(ranks, partial(set_up, own, ranks))
+        samples = call_on_all(ranks, partial(evaluation_set_of, data))
         _start_alike(ranks, learner)
         # of several machines one may not have counted the restart
         (is_restarted,) = any_rank(ranks, num_restarts() > 0)
         open_folder = partial(_open_folder, config, resume_from, is_restarted, stack)
-        folder, begun = broadcast(ranks, call_on_first(ranks, open_folder))
-        interruption = stack.enter_context(Interruption())
-        run = Run(own, ranks, data, learner, evaluator, folder, interruption)
+        folder, begun = call_on_first(ranks, open_folder)
+        run = Run(data, learner, samples, folder, stack.enter_context(Interruption()))
         if begun:
-            run.restore()
+            restore(run, config)
         try:
             train_rater(run, progress)
         except BaseException as error:
             _rescue(run, error)
             raise
-        run.finish()
+        finish(run)
     if run.interruption.signal_number:  # it came in the last step, and is its caller's too
         message = f"the run is finished, in {run.folder}"
         raise Stopped(message, run.interruption.signal_number)
