@@ -36,7 +36,7 @@ from datarater.method import (
     INNER_OPTIMIZERS,
     SGD,
     Batch,
-    Compiler,
+    Compiled,
     Engine,
     InnerTask,
     Learner,
@@ -320,10 +320,10 @@ class Adversary:
         "The batches, each with random starts where it will be attacked."
         inner_seeds, outer_seeds = seeds.tolist()
         if self.attacks_inner:
-            starts = member_starts(inner_batches[0], 3, inner_seeds, **self.ball)
+            starts = member_starts(inner_batches[0], inner_seeds, **self.ball)
             inner_batches = (*inner_batches, starts)
         if self.attacks_outer:
-            starts = member_starts(outer_batches[0], 2, outer_seeds, **self.ball)
+            starts = member_starts(outer_batches[0], outer_seeds, **self.ball)
             outer_batches = (*outer_batches, starts)
         return inner_batches, outer_batches
 
@@ -491,7 +491,7 @@ def set_up(
     names = choose_engine(config, plain, batches[0], params)
     data.execution = names[1]
     _try_meta_gradient(config, rater, plain.loss_fn, params, batches, names)
-    engine = make_engine(*names, Compiler() if config.compile else None)
+    engine = make_engine(*names, Compiled if config.compile else None)
     task = data.adversary.arm(plain)
     differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
     if config.cuda_graph:
