@@ -136,10 +136,9 @@ class AttackPlan:
 
     def __post_init__(self):
         check_settings(self)
-        sizes = {"eps": self.eps, "step_size": self.step_size or 1.0}
-        PGDSettings(
-            **sizes, num_steps=self.num_steps, norm=self.norm
-        )  # raises for what is no attack
+        PGDSettings(  # raises for what is no attack
+            eps=self.eps, step_size=self.step_size or 1.0, num_steps=self.num_steps, norm=self.norm
+        )
         if self.attack == "fgsm" and self.norm != "linf":
             raise DataRaterError("attack='fgsm' is there for norm='linf' only: give attack='pgd'")
         if self.attack == "pgd":

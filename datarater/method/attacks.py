@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
+from torch.func import vjp
 
 from .inner_loop import Batch, LossFunction, Params, detached
 from datarater.support import (
@@ -110,11 +110,10 @@ def member_starts(
 ) -> Tensor:  # like x
     "Random starts for the images of each member, each member's from a seed of its own."
     starts = []
-    for member, seed in zip(x, seeds, strict=True):
+    for images, seed in zip(x.flatten(1, -4), seeds, strict=True):  # (N, C, H, W)
         generator = torch.Generator().manual_seed(seed)
-        drawn = random_start(member.flatten(0, -4), generator=generator, **ball)  # (N, C, H, W)
-        starts.append(drawn.view_as(member))
-    return torch.stack(starts)
+        starts.append(random_start(images, generator=generator, **ball))
+    return torch.stack(starts).view_as(x)
 
 # %% ../../nbs/method/attacks.ipynb #39b3b532
 _UNIT = "in units of pixels in [0, 1] (8/255, not 8)"
@@ -163,13 +162,8 @@ def check_reach(
 # %% ../../nbs/method/attacks.ipynb #35d42c79
 def _losses_and_gradient(loss_fn, params, x, y):
     "The loss of each sample (B,), and its gradient in that sample (B, ...)."
-
-    def total_loss(x):
-        losses = loss_fn(params, x, y)
-        return losses.sum(), losses
-
-    gradient, (_, losses) = grad_and_value(total_loss, has_aux=True)(x)
-    return losses, gradient
+    losses, to_samples = vjp(lambda x: loss_fn(params, x, y), x)
+    return losses, to_samples(torch.ones_like(losses))[0]
 
 # %% ../../nbs/method/attacks.ipynb #12802aca
 def _better(best, largest, x, losses):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from datarater.method.inner_loop import (
@@ -43,35 +43,33 @@ from ..support import DataRaterError, lookup, one_line
 
 # %% ../../nbs/method/engines.ipynb #6866c581
 @torch.enable_grad()
-def _gradient_by_autograd(task, variables, batch, create_graph):
-    "The inner gradient at variables θ and w."
-    params, w = variables
+def _recorded_gradient(task, params, weights, batch, create_graph):
+    "The inner gradient by autograd; and the variables, θ and w, that it was taken at."
+    params, w = as_variables((params, weights))
     loss = (w * task.loss_fn(params, *batch)).sum()
-    return gradient_in(loss, params, create_graph)
+    return gradient_in(loss, params, create_graph), params, w
 
 
-def _gradient_to_forget(task, params, weights, batch):
+def _gradient_to_forget(task, *at):  # θ, w and the batch
     "The inner gradient; it is made again, and both products by going backwards through it."
 
     def again(is_first):
-        variables = as_variables((params, weights))
-        gradient = _gradient_by_autograd(task, variables, batch, create_graph=True)
-        wanted = ({}, variables[1]) if is_first else variables
+        gradient, params, w = _recorded_gradient(task, *at, create_graph=True)
 
         @torch.enable_grad()
         def products(v):
-            return gradient_in(sum((g * v[k]).sum() for k, g in gradient.items()), wanted)
+            along_v = sum((g * v[k]).sum() for k, g in gradient.items())
+            return gradient_in(along_v, ({} if is_first else params, w))
 
         return detached(gradient), products
 
-    variables = as_variables((params, weights))
-    return _gradient_by_autograd(task, variables, batch, create_graph=False), again
+    return _recorded_gradient(task, *at, create_graph=False)[0], again
 
 
 @torch.enable_grad()
-def _judge_by_autograd(task, params, outer_batch):
+def _judge_by_autograd(task, params, *outer_batch):
     params = as_variables(params)
-    loss, parts = task.judge(params, outer_batch)
+    loss, parts = task.judge(params, *outer_batch)
     return gradient_in(loss.sum(), params), detached((loss, parts))
 
 # %% ../../nbs/method/engines.ipynb #7c8b2b0e
@@ -102,11 +100,10 @@ def _autograd_at_once(
     weights,  # (P, T, B)
 ):
     "An estimator by autograd for a whole population: around mapped functions."
-    judge = vmap(lambda params, *outer_batch: task.judge(params, outer_batch))
     step = SimpleNamespace(step=vmap(task.optimizer.step))
-    mapped = InnerTask(vmap(task.loss_fn), step, vmap(task.view), judge)
+    mapped = InnerTask(vmap(task.loss_fn), step, vmap(task.view), vmap(task.judge))
     # (P, T, ...) -> (T, P, ...)
-    by_step = tuple(tensor.transpose(0, 1) for tensor in members.inner_batches)
+    by_step = tree_map(lambda tensor: tensor.transpose(0, 1), members.inner_batches)
     members = members._replace(inner_batches=by_step)
     unrolled = estimate(mapped, members, weights.transpose(0, 1))
     return unrolled._replace(weight_gradient=unrolled.weight_gradient.transpose(0, 1))
@@ -260,7 +257,7 @@ class _BySignature:
         of_leaves = tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
         signature = str(structure), of_leaves
         if signature not in self.versions:
-            self.versions[signature] = self._version(leaves, structure)
+            self.versions[signature] = self._version(*trees)
         return self.versions[signature](*trees)
 
 # %% ../../nbs/method/engines.ipynb #bad8b290
@@ -278,8 +275,7 @@ class Compiled(_BySignature):
         self.backend = backend
 
     @torch.no_grad()
-    def _version(self, leaves, structure):
-        trees = tree_unflatten(leaves, structure)
+    def _version(self, *trees):
         trace = make_fx(self.function)(*trees)
         trace.graph.eliminate_dead_code()
         trace.recompile()
@@ -305,19 +301,19 @@ class Recorded(_BySignature):
     memory.
     """
 
-    def _version(self, leaves, structure):
+    def _version(self, *trees):
         "A CUDA graph of the function behind copies of its arguments."
-        device = leaves[0].device
+        device = tree_leaves(trees)[0].device
         if device.type == "cpu":
             return self.function
-        inputs = [leaf.clone() for leaf in leaves]
-        trees = tree_unflatten(inputs, structure)
+        copies = tree_map(torch.clone, trees)
+        inputs = tree_leaves(copies)
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(device)
 
         def play(*trees):
             with torch.cuda.device(device):
-                torch._foreach_copy_(inputs, tree_flatten(trees)[0])
+                torch._foreach_copy_(inputs, tree_leaves(trees))
                 graph.replay()
                 return tree_map(torch.clone, outputs)  # the next call overwrites them
 
@@ -327,11 +323,11 @@ class Recorded(_BySignature):
             with torch.cuda.stream(stream):
                 # what is chosen, compiled or allocated once must not be in the recording
                 for _ in range(2):
-                    self.function(*trees)
+                    self.function(*copies)
             torch.cuda.current_stream().wait_stream(stream)
             try:
                 with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                    outputs = self.function(*trees)
+                    outputs = self.function(*copies)
                 return play
             except RuntimeError as error:  # a wait for the device, or a way that depends on values
                 said = one_line(error, 200)

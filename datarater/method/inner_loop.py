@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp, vjp
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from ..support import DataRaterError, lookup
+from ..support import DataRaterError
 
 # %% ../../nbs/03_inner_loop.ipynb #655260c4
 Params = dict[str, Tensor]
@@ -48,9 +48,7 @@ class SGD:
 
     def init(self, params: Params) -> OptimizerState:
         "The state before the first step."
-        if not self.momentum:
-            return {}
-        return {f"velocity/{k}": torch.zeros_like(p) for k, p in params.items()}
+        return _zeros("velocity", params) if self.momentum else {}
 
     def step(
         self, params: Params, gradient: Params, state: OptimizerState
@@ -61,6 +59,10 @@ class SGD:
             direction = {k: self.momentum * state[f"velocity/{k}"] + gradient[k] for k in params}
             state = {f"velocity/{k}": v for k, v in direction.items()}
         return {k: p - self.lr * direction[k] for k, p in params.items()}, state
+
+
+def _zeros(buffer, params):
+    return {f"{buffer}/{k}": torch.zeros_like(p) for k, p in params.items()}
 
 # %% ../../nbs/03_inner_loop.ipynb #44564790
 class InnerTask(NamedTuple):
@@ -73,7 +75,7 @@ class InnerTask(NamedTuple):
     # (params, *outer batch) -> loss (), and parts of it by name; None: the mean of loss_fn
     outer_loss_fn: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None
 
-    def judge(self, params: Params, outer_batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def judge(self, params: Params, *outer_batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         "The outer loss of θ (Calian et al. 2025: the mean over the outer batch), and its parts."
         if self.outer_loss_fn is None:
             return self.loss_fn(params, *outer_batch).mean(), {}
@@ -141,7 +143,7 @@ def reverse_weight_gradient(
         loss = (w[t] * task.loss_fn(params, *batch)).sum()
         gradient = gradient_in(loss, params, create_graph=True)
         params, state = task.optimizer.step(params, gradient, state)
-    outer_loss, parts = task.judge(params, member.outer_batch)
+    outer_loss, parts = task.judge(params, *member.outer_batch)
     weight_gradient = gradient_in(outer_loss.sum(), w)
     return detached(Unrolled(outer_loss, weight_gradient, params, state, parts))
 
@@ -182,10 +184,7 @@ def resolve_loss_type(
 ) -> str:  # "cross_entropy" or "mse"
     "The loss that fits the targets; raises `DataRaterError` if another one was asked for."
     fitting = "mse" if targets.is_floating_point() else "cross_entropy"
-    if loss_type == "auto":
-        return fitting
-    lookup(loss_type, LOSSES, "loss", importable=False)
-    if loss_type != fitting:
+    if loss_type not in ("auto", fitting):
         kind = "real numbers" if fitting == "mse" else "class labels"
         raise DataRaterError(
             f"loss_type={loss_type!r} does not fit targets of type {targets.dtype}, which "
@@ -219,9 +218,8 @@ class Adam:
 
     def init(self, params: Params) -> OptimizerState:
         "The state before the first step; stacked states have a count for each member."
-        means = {f"mean/{k}": torch.zeros_like(p) for k, p in params.items()}
-        squares = {f"square/{k}": torch.zeros_like(p) for k, p in params.items()}
-        return {**means, **squares, "count/steps": next(iter(params.values())).new_zeros(())}
+        count = next(iter(params.values())).new_zeros(())
+        return {**_zeros("mean", params), **_zeros("square", params), "count/steps": count}
 
     def step(
         self, params: Params, gradient: Params, state: OptimizerState
@@ -275,9 +273,9 @@ def _derivative_along(function, params, direction):
 def unroll_stepwise(
     # (task, θ_t, w_t, batch) -> g_t, and a function is_first -> g_t again, and the map
     # v -> (H_t v, <v, ∇ℓ_i>); for the first step H_0 v may be left out
-    inner_gradient: Callable[..., tuple[Params, Callable[[bool], Any]]],
-    # (θ_T, outer batch) -> dL_outer/dθ_T, and L_outer with its parts
-    judge: Callable[[Params, Batch], tuple[Params, tuple[Tensor, dict[str, Tensor]]]],
+    inner_gradient: Callable[..., tuple[Params, Callable]],
+    # (θ_T, *outer batch) -> dL_outer/dθ_T, and L_outer with its parts
+    judge: Callable[..., tuple[Params, tuple]],
     task: InnerTask,
     member: Member,
     weights: Tensor,  # (T, B)
@@ -294,7 +292,7 @@ def unroll_stepwise(
         gradient, again = inner_gradient(task, params, weights[t], batch)
         tape.append((params, state, again))
         params, state = task.optimizer.step(params, gradient, state)
-    cotangent, (outer_loss, parts) = judge(params, member.outer_batch)
+    cotangent, (outer_loss, parts) = judge(params, *member.outer_batch)
     cotangents = cotangent, tree_map(torch.zeros_like, state)
     weight_gradients = []
     while tape:
@@ -316,13 +314,11 @@ def _gradient_to_keep(task, params, weights, batch):
     def losses(params):
         return {}, task.loss_fn(params, *batch)
 
-    def gradient_and_losses(params):
-        return weighted_gradient(task.loss_fn, params, weights, batch)
-
     def again(is_first):
         function = losses if is_first else gradient_and_losses
         return gradient, partial(_derivative_along, function, params)
 
+    gradient_and_losses = partial(weighted_gradient, task.loss_fn, weights=weights, batch=batch)
     gradient, _ = gradient_and_losses(params)
     return gradient, again
 
@@ -390,7 +386,7 @@ class Engine(NamedTuple):
     # (task, members (P, ...), weights (P, T, B)) -> Unrolled (P, ...)
     weight_gradient: Callable[[InnerTask, Member, Tensor], Unrolled] = each_by_reverse
     # maps a function of one member over a population
-    map_members: Callable[[Callable[..., Any]], Callable[..., Any]] = one_by_one
+    map_members: Callable[[Callable], Callable] = one_by_one
     # rates a second time, step by step, instead of keeping the rater's activations of all steps
     rates_twice: bool = False
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._pytree import tree_map
 
@@ -153,7 +154,7 @@ def clip_members(
 ) -> Params:
     "Scale each member's gradient, as a whole, to a global norm of at most `clip_norm`."
     scale = (clip_norm / global_norms(gradients).clamp_min(1e-30)).clamp_max(1.0)  # (P,)
-    return {name: g * scale.view(-1, *[1] * (g.ndim - 1)) for name, g in gradients.items()}
+    return {name: vmap(torch.mul)(g, scale) for name, g in gradients.items()}
 
 # %% ../../nbs/04_meta_training.ipynb #0c4c1009
 META_UPDATES = ("shared", "per_model")
@@ -161,8 +162,7 @@ META_UPDATES = ("shared", "per_model")
 
 def _adams(params, num_copies, lr, weight_decay):
     "Copies of the parameters, stacked; the two moments of each; and an `AdamW` that changes both."
-    stacked = stack_trees([detached(params)] * num_copies)
-    copies = {name: nn.Parameter(values) for name, values in stacked.items()}  # (copies, ...) each
+    copies = stack_trees([detached(params)] * num_copies)  # (copies, ...) each
     adam = torch.optim.AdamW(copies.values(), lr=lr, weight_decay=weight_decay)
     moments = {}
     for name, values in copies.items():
@@ -205,8 +205,8 @@ class MetaOptimizer:
 
     def average(self, members: Params) -> Params:  # (P, ...) -> (...) each
         "The mean over all members, summed in float64 and rounded once."
-        sums = {k: value.sum(0, dtype=torch.float64) for k, value in members.items()}
-        return {k: (value / self.num_models).to(members[k].dtype) for k, value in sums.items()}
+        means = tree_map(lambda value: value.sum(0, dtype=torch.float64) / self.num_models, members)
+        return {k: mean.to(members[k].dtype) for k, mean in means.items()}
 
     @torch.no_grad()
     def step(
@@ -230,12 +230,11 @@ class MetaOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         "All that changes from step to step, as tensors and numbers."
-        copies = detached(self.copies)
-        return {"copies": copies, "moments": self.moments, "num_steps": self.num_steps}
+        return {"copies": self.copies, "moments": self.moments, "num_steps": self.num_steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         "Go on as the optimiser that had this state; the rater is left to its owner."
-        own = detached(self.copies), self.moments
+        own = self.copies, self.moments
         saved = state["copies"], state["moments"]
         tree_map(lambda values, of_all: values.copy_(of_all[self.rows]), own, saved)
         self.num_steps = state["num_steps"]

@@ -63,16 +63,14 @@ class _ConvolutionBackward(Function):
         if needs_cotangent and of_bias is not None:
             parts.append(of_bias.view(1, -1, 1, 1).expand_as(cotangent))
 
-        def back(image, kernel, wanted):
+        def back(image, kernel, place):  # 0: I(ȳ, kernel), 1: K(ȳ, image)
+            wanted = [place == 0, place == 1, False]
             return torch.ops.aten.convolution_backward(
                 cotangent, *_in_layout(image, kernel), None, *ctx.options, wanted
-            )
+            )[place]
 
-        x_part = weight_part = None
-        if needs_x and of_weight is not None:
-            x_part, _, _ = back(x, of_weight, [True, False, False])
-        if needs_weight and of_x is not None:
-            _, weight_part, _ = back(of_x, weight, [False, True, False])
+        x_part = back(x, of_weight, 0) if needs_x and of_weight is not None else None
+        weight_part = back(of_x, weight, 1) if needs_weight and of_x is not None else None
         return sum(parts[1:], parts[0]) if parts else None, x_part, weight_part, None, None
 
 # %% ../../nbs/models/lean_layers.ipynb #bf9969ab
@@ -117,13 +115,10 @@ def _gelu_curvature(x, *factors):
 
 # %% ../../nbs/models/lean_layers.ipynb #c8f23a9a
 def _laid_out_like(x, cotangent):
-    "The cotangent in the memory order of x, where that is one of the two usual ones."
-    if x.ndim != 4 or cotangent.stride() == x.stride():
+    "The cotangent in the memory order of x."
+    if cotangent.stride() == x.stride():
         return cotangent
-    is_last = x.is_contiguous(memory_format=torch.channels_last)
-    return cotangent.contiguous(
-        memory_format=torch.channels_last if is_last else torch.contiguous_format
-    )
+    return torch.empty_like(x).copy_(cotangent)
 
 # %% ../../nbs/models/lean_layers.ipynb #23e7fedc
 class _GELUBackward(Function):
@@ -218,7 +213,7 @@ class LeanLayers(TorchFunctionMode):
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        lean = _LEAN.get(function)
-        if lean is None or _stands_aside(args[0] if args else kwargs.get("input")):
-            return function(*args, **kwargs)
-        return lean(*args, **kwargs)
+        x = args[0] if args else kwargs.get("input")
+        if function in _LEAN and not _stands_aside(x):
+            function = _LEAN[function]
+        return function(*args, **kwargs)
