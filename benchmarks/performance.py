@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader, Dataset
 from datarater.data import TensorDataRaterDataset, register_dataset
 from datarater.method import (
     EXECUTIONS,
-    Compiler,
+    Compiled,
     Recorded,
     exact_kernels,
     make_engine,
@@ -160,7 +160,7 @@ def unrolled(
     problem: Problem,
     estimator: str,
     execution: str,
-    compiler: Compiler | None = None,
+    compiler: type[Compiled] | None = None,
     record: bool = True,
 ) -> Callable[[], Any]:
     "Ours without the rater's own forward and backward pass."
@@ -243,9 +243,8 @@ def compiled(device: str, repeats: int) -> dict[str, Any]:
     "The unrolled steps of `mixed`, compiled against as they are, and what compiling takes."
     problem = make_problem(**MAIN, device=device)
     execution = engine_of(problem, device)[1]
-    compiler = Compiler()
     ways = {
-        "compiled": unrolled(problem, "mixed", execution, compiler),
+        "compiled": unrolled(problem, "mixed", execution, Compiled),
         "as it is": unrolled(problem, "mixed", execution),
     }
     seconds = synchronised(ways["compiled"], device)

@@ -13,7 +13,7 @@ from datarater.method import (
     ESTIMATORS,
     EXECUTIONS,
     SGD,
-    Compiler,
+    Compiled,
     InnerTask,
     Member,
     MetaGradient,
@@ -66,7 +66,7 @@ def problem(device: str, dtype: torch.dtype = torch.float32, num_samples: int = 
     )
 
 
-def differentiate(given: Problem, *names: str, compiler: Compiler | None = None) -> Recorded:
+def differentiate(given: Problem, *names: str, compiler: type[Compiled] | None = None) -> Recorded:
     "The meta-gradient as a function of the members, by an estimator and an execution."
     engine = make_engine(*names, compiler)
     rater_params = dict(given.rater.named_parameters())
@@ -91,8 +91,8 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def is_played(recorded: Recorded, num: int = 1) -> bool:
     "Whether it has that many recordings, and none is the function itself."
-    return len(recorded.recordings) == num and all(
-        play is not recorded.function for play in recorded.recordings.values()
+    return len(recorded.versions) == num and all(
+        play is not recorded.function for play in recorded.versions.values()
     )
 
 
@@ -115,7 +115,7 @@ def test_meta_gradient_equals_the_oracle(estimator, execution, oracle):
 
 def test_compiled_and_recorded_equals_the_oracle(oracle):
     given = problem("cuda")
-    recorded = differentiate(given, "mixed", "vmap", compiler=Compiler())
+    recorded = differentiate(given, "mixed", "vmap", compiler=Compiled)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "running without")  # the compiler
         for _ in range(2):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data import show_images
-from ..method import NORMS, check_attack, check_reach
+from ..method import NORMS, PGDSettings, check_reach
 from ..models import check_targets, fit_classifier, logits_of
 from datarater.support import (
     COUNT,
@@ -136,7 +136,9 @@ class AttackPlan:
 
     def __post_init__(self):
         check_settings(self)
-        check_attack(self.eps, self.step_size or 1.0, self.num_steps, self.norm, (0, 1))
+        PGDSettings(  # raises for what is no attack
+            eps=self.eps, step_size=self.step_size or 1.0, num_steps=self.num_steps, norm=self.norm
+        )
         if self.attack == "fgsm" and self.norm != "linf":
             raise DataRaterError("attack='fgsm' is there for norm='linf' only: give attack='pgd'")
         if self.attack == "pgd":

@@ -5,11 +5,11 @@ from ..support import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     attacks="""
-        NORMS adversarial_loss adversarial_view check_attack check_reach fgsm member_starts pgd
+        NORMS PGDSettings adversarial_loss adversarial_view check_reach fgsm member_starts pgd
         random_start
     """,
     engines="""
-        Compiler ESTIMATORS EXECUTIONS Recorded exact_kernels lean_loss make_engine rate_many
+        Compiled ESTIMATORS EXECUTIONS Recorded exact_kernels lean_loss make_engine rate_many
         resolve_engine work_per_tensor
     """,
     inner_loop="""

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['ESTIMATORS', 'EXECUTIONS', 'recompute_weight_gradient', 'make_engine', 'exact_kernels', 'lean_loss', 'rate_many',
-           'work_per_tensor', 'resolve_engine', 'Compiler', 'Recorded']
+           'work_per_tensor', 'resolve_engine', 'Compiled', 'Recorded']
 
 # %% ../../nbs/method/engines.ipynb #8c2fd0f2
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from datarater.method.inner_loop import (
@@ -29,10 +29,10 @@ from datarater.method.inner_loop import (
     LossFunction,
     Member,
     Params,
-    StepwiseOps,
     Unrolled,
+    as_variables,
     detached,
-    gradient_by_name,
+    gradient_in,
     mixed_weight_gradient,
     one_by_one,
     reverse_weight_gradient,
@@ -44,45 +44,33 @@ from ..support import DataRaterError, lookup, one_line
 # %% ../../nbs/method/engines.ipynb #6866c581
 @torch.enable_grad()
 def _recorded_gradient(task, params, weights, batch, create_graph):
-    "The inner gradient by autograd; and the variables, θ and w, that it can be differentiated in."
-    variables = {name: p.detach().requires_grad_() for name, p in params.items()}
-    w = weights.detach().requires_grad_()
-    loss = (w * task.loss_fn(variables, *batch)).sum()
-    return gradient_by_name(loss, variables, create_graph), {"w": w, **variables}
+    "The inner gradient by autograd; and the variables, θ and w, that it was taken at."
+    params, w = as_variables((params, weights))
+    loss = (w * task.loss_fn(params, *batch)).sum()
+    return gradient_in(loss, params, create_graph), params, w
 
 
-def _gradient_to_forget(task, params, weights, batch):
-    gradient, _ = _recorded_gradient(task, params, weights, batch, create_graph=False)
-    return gradient, None
+def _gradient_to_forget(task, *at):  # θ, w and the batch
+    "The inner gradient; it is made again, and both products by going backwards through it."
+
+    def again(is_first):
+        gradient, params, w = _recorded_gradient(task, *at, create_graph=True)
+
+        @torch.enable_grad()
+        def products(v):
+            along_v = sum((g * v[k]).sum() for k, g in gradient.items())
+            return gradient_in(along_v, ({} if is_first else params, w))
+
+        return detached(gradient), products
+
+    return _recorded_gradient(task, *at, create_graph=False)[0], again
 
 
 @torch.enable_grad()
-def _judge_by_autograd(task, params, outer_batch):
-    variables = {name: p.detach().requires_grad_() for name, p in params.items()}
-    loss, parts = task.judge(variables, outer_batch)
-    return loss.detach(), detached(parts), gradient_by_name(loss.sum(), variables)
-
-
-def _products_by_autograd(task, params, weights, batch, kept, is_first):
-    "The gradient made again, and both products by going backwards through it."
-    gradient, variables = _recorded_gradient(task, params, weights, batch, create_graph=True)
-    wanted = {"w": variables["w"]} if is_first else variables
-
-    def products(v):
-        moving = [name for name, value in gradient.items() if value.requires_grad]
-        if not moving:
-            return tree_map(torch.zeros_like, variables), torch.zeros_like(weights)
-        found = torch.autograd.grad(
-            [gradient[name] for name in moving],
-            tuple(wanted.values()),
-            [v[name] for name in moving],
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        hessian_v = dict(zip(wanted, found, strict=True))
-        return hessian_v, hessian_v.pop("w")
-
-    return detached(gradient), products
+def _judge_by_autograd(task, params, *outer_batch):
+    params = as_variables(params)
+    loss, parts = task.judge(params, *outer_batch)
+    return gradient_in(loss.sum(), params), detached((loss, parts))
 
 # %% ../../nbs/method/engines.ipynb #7c8b2b0e
 def recompute_weight_gradient(
@@ -94,8 +82,8 @@ def recompute_weight_gradient(
 
     Memory grows with T by parameters and optimiser state only; the gradient is not kept.
     """
-    ops = StepwiseOps(_gradient_to_forget, _judge_by_autograd, _products_by_autograd)
-    return unroll_stepwise(ops, task, member, weights)
+    judge = partial(_judge_by_autograd, task)
+    return unroll_stepwise(_gradient_to_forget, judge, task, member, weights)
 
 
 ESTIMATORS: dict[str, Callable[[InnerTask, Member, Tensor], Unrolled]] = {
@@ -112,11 +100,10 @@ def _autograd_at_once(
     weights,  # (P, T, B)
 ):
     "An estimator by autograd for a whole population: around mapped functions."
-    judge = vmap(lambda params, *outer_batch: task.judge(params, outer_batch))
     step = SimpleNamespace(step=vmap(task.optimizer.step))
-    mapped = InnerTask(vmap(task.loss_fn), step, vmap(task.view), judge)
+    mapped = InnerTask(vmap(task.loss_fn), step, vmap(task.view), vmap(task.judge))
     # (P, T, ...) -> (T, P, ...)
-    by_step = tuple(tensor.transpose(0, 1) for tensor in members.inner_batches)
+    by_step = tree_map(lambda tensor: tensor.transpose(0, 1), members.inner_batches)
     members = members._replace(inner_batches=by_step)
     unrolled = estimate(mapped, members, weights.transpose(0, 1))
     return unrolled._replace(weight_gradient=unrolled.weight_gradient.transpose(0, 1))
@@ -128,7 +115,8 @@ EXECUTIONS: dict[str, Callable[..., Any]] = {"loop": one_by_one, "vmap": vmap}
 def make_engine(
     estimator: str = "reverse",  # a key of ESTIMATORS
     execution: str = "loop",  # a key of EXECUTIONS
-    compiler: Callable[..., Any] | None = None,  # a `Compiler`; for "mixed" only
+    # function -> the same compiled, as `Compiled`; for "mixed" only
+    compiler: Callable[[Callable], Callable] | None = None,
 ) -> Engine:
     "An engine by the names of its parts; raises `DataRaterError` for names that are not there."
     estimate = lookup(estimator, ESTIMATORS, "estimator", importable=False)
@@ -138,16 +126,18 @@ def make_engine(
             f"estimator {estimator!r} can't be compiled, for autograd finds its second pass "
             "anew each time: give 'mixed'"
         )
-    if estimator != "mixed" and execution == "vmap":
-        return Engine(partial(_autograd_at_once, estimate), mapped, estimator == "recompute")
+
+    @cache  # what is compiled is compiled once for each task
+    def of_task(task):
+        member = partial(estimate, task)
+        if estimator != "mixed" and execution == "vmap":
+            return partial(_autograd_at_once, estimate, task)
+        if compiler is None:
+            return mapped(member)
+        return compiler(vmap(member)) if execution == "vmap" else one_by_one(compiler(member))
 
     def weight_gradient(task, members, weights):
-        member = partial(estimate, task)
-        if compiler is None:
-            return mapped(member)(members, weights)
-        at_once = partial(compiler, vmap if execution == "vmap" else None, member)
-        run = at_once if execution == "vmap" else one_by_one(at_once)
-        return run(members, weights)
+        return of_task(task)(members, weights)
 
     return Engine(weight_gradient, mapped, rates_twice=estimator == "recompute")
 
@@ -240,86 +230,23 @@ def resolve_engine(
 ) -> tuple[str, str]:  # estimator, execution
     "The estimator and execution that suit device and shape, where they were left to us."
     on_cpu = torch.device(device).type == "cpu"
-    suited = (
-        "reverse" if on_cpu and not compiled else "mixed",
-        "loop" if on_cpu and (work > _SMALL_WORK or num_models == 1) else "vmap",
-    )
-    return tuple(
-        suits if asked == "auto" else asked
-        for asked, suits in zip((estimator, execution), suited, strict=True)
-    )
+    if estimator == "auto":
+        estimator = "reverse" if on_cpu and not compiled else "mixed"
+    if execution == "auto":
+        execution = "loop" if on_cpu and (work > _SMALL_WORK or num_models == 1) else "vmap"
+    return estimator, execution
 
 # %% ../../nbs/method/engines.ipynb #638fc8dd
-def _signature(leaves, structure):
-    "What a trace or recording of a call with such tensors is good for."
-    return str(structure), tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
-
-# %% ../../nbs/method/engines.ipynb #bad8b290
-class Compiler:
-    """Runs functions of tensors as compiled traces, one for each signature; where there is no
-    compiler, as traces, with one warning.
-    """
+class _BySignature:
+    "A function of trees of tensors, with a version for each signature of its arguments."
 
     def __init__(
         self,
-        backend: str | Callable = "inductor",  # as `torch.compile` takes it
-    ):
-        self.backend, self.traces = backend, {}
-
-    def __call__(
-        self,
-        mapped: Callable[..., Any] | None,  # `vmap`, or None
-        # a function, or a `partial` of one: known by itself and what it is bound to
-        function: Callable[..., Any],
-        *trees: Any,  # tensors, or tuples or dictionaries of tensors
-    ) -> Any:
-        "`function(*trees)`, or `mapped(function)(*trees)`."
-        leaves, structure = tree_flatten(trees)
-        identity = (
-            (function.func, function.args, tuple(sorted(function.keywords.items())))
-            if isinstance(function, partial)
-            else function
-        )
-        signature = mapped, identity, _signature(leaves, structure)
-        with torch.no_grad():
-            if signature not in self.traces:
-                self.traces[signature] = self._compile(
-                    mapped(function) if mapped else function, trees
-                )
-            return self.traces[signature](*trees)
-
-    def _compile(self, function, trees):
-        trace = make_fx(function)(*trees)
-        trace.graph.eliminate_dead_code()
-        trace.recompile()
-        compiled = torch.compile(trace, backend=self.backend, dynamic=False)
-        try:
-            compiled(*trees)
-        except Exception as error:  # noqa: BLE001 - a broken compiler can fail in any way
-            warnings.warn(
-                f"running without torch.compile, which failed with {type(error).__name__}: "
-                f"{one_line(error, 200)}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return trace
-        return compiled
-
-# %% ../../nbs/method/engines.ipynb #98c46470
-class Recorded:
-    """A function of tensors that a GPU plays back from a recording, one for each signature of its
-    arguments; on a CPU, or where it can't be recorded, it is called as it is.
-
-    What it reads besides its arguments, such as a rater's parameters, must stay where it is in
-    memory.
-    """
-
-    def __init__(
-        self,
-        # of trees of tensors; what it does besides is done when it is recorded, and not again
+        # of trees of tensors; what it does besides is done when a version is made, and not again
         function: Callable[..., Any],
     ):
-        self.function, self.recordings = function, {}
+        self.function = function
+        self.versions = {}
 
     def __call__(
         self,
@@ -327,25 +254,66 @@ class Recorded:
     ) -> Any:
         "`function(*trees)`."
         leaves, structure = tree_flatten(trees)
-        if leaves[0].device.type == "cpu":
-            return self.function(*trees)
-        signature = _signature(leaves, structure)
-        if signature not in self.recordings:
-            self.recordings[signature] = self._record(leaves, structure)
-        return self.recordings[signature](*trees)
+        of_leaves = tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves)
+        signature = str(structure), of_leaves
+        if signature not in self.versions:
+            self.versions[signature] = self._version(*trees)
+        return self.versions[signature](*trees)
 
-    def _record(self, leaves, structure):
+# %% ../../nbs/method/engines.ipynb #bad8b290
+class Compiled(_BySignature):
+    """A function of trees of tensors as a compiled trace without gradients, one for each signature
+    of its arguments; where there is no compiler, as a trace, with one warning.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        backend: str | Callable = "inductor",  # as `torch.compile` takes it
+    ):
+        super().__init__(function)
+        self.backend = backend
+
+    @torch.no_grad()
+    def _version(self, *trees):
+        trace = make_fx(self.function)(*trees)
+        trace.graph.eliminate_dead_code()
+        trace.recompile()
+        run = torch.compile(trace, backend=self.backend, dynamic=False)
+        try:
+            run(*trees)
+        except Exception as error:  # noqa: BLE001 - a broken compiler can fail in any way
+            warnings.warn(
+                f"running without torch.compile, which failed with {type(error).__name__}: "
+                f"{one_line(error, 200)}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            run = trace
+        return torch.no_grad()(run)
+
+# %% ../../nbs/method/engines.ipynb #98c46470
+class Recorded(_BySignature):
+    """A function of trees of tensors that a GPU plays back from a recording, one for each signature
+    of its arguments; on a CPU, or where it can't be recorded, it is called as it is.
+
+    What it reads besides its arguments, such as a rater's parameters, must stay where it is in
+    memory.
+    """
+
+    def _version(self, *trees):
         "A CUDA graph of the function behind copies of its arguments."
-        device, inputs = leaves[0].device, [leaf.clone() for leaf in leaves]
-        trees, graph, stream = (
-            tree_unflatten(inputs, structure),
-            torch.cuda.CUDAGraph(),
-            torch.cuda.Stream(device),
-        )
+        device = tree_leaves(trees)[0].device
+        if device.type == "cpu":
+            return self.function
+        copies = tree_map(torch.clone, trees)
+        inputs = tree_leaves(copies)
+        graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream(device)
 
         def play(*trees):
             with torch.cuda.device(device):
-                torch._foreach_copy_(inputs, tree_flatten(trees)[0])
+                torch._foreach_copy_(inputs, tree_leaves(trees))
                 graph.replay()
                 return tree_map(torch.clone, outputs)  # the next call overwrites them
 
@@ -355,11 +323,11 @@ class Recorded:
             with torch.cuda.stream(stream):
                 # what is chosen, compiled or allocated once must not be in the recording
                 for _ in range(2):
-                    self.function(*trees)
+                    self.function(*copies)
             torch.cuda.current_stream().wait_stream(stream)
             try:
                 with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                    outputs = self.function(*trees)
+                    outputs = self.function(*copies)
                 return play
             except RuntimeError as error:  # a wait for the device, or a way that depends on values
                 said = one_line(error, 200)

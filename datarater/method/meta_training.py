@@ -14,9 +14,21 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._pytree import tree_map
 
-from .inner_loop import SGD, Adam, Batch, Member, MetaGradient, Params, stack_trees
+from datarater.method.inner_loop import (
+    SGD,
+    Adam,
+    Batch,
+    Member,
+    MetaGradient,
+    Params,
+    detached,
+    entry,
+    stack_trees,
+)
 from ..support import check_value, one_of
 
 # %% ../../nbs/04_meta_training.ipynb #10d3c122
@@ -55,8 +67,7 @@ def _new_member(make_model, optimizer, seed):
 # %% ../../nbs/04_meta_training.ipynb #f2fef3d1
 def _with_row(stacked, p, row):
     "The same stacked tensors (P, ...), with other values for member p."
-    index = torch.tensor([p], device=next(iter(row.values())).device) if row else None
-    return {name: value.index_copy(0, index, row[name][None]) for name, value in stacked.items()}
+    return tree_map(lambda values, new: values.select_scatter(new, 0, p), stacked, row)
 
 # %% ../../nbs/04_meta_training.ipynb #b55f6c68
 class Population:
@@ -77,7 +88,7 @@ class Population:
         self.lifetime = lifetime
         self.generator = generator
         self.rows = self.owned(num_models)
-        seeds = [self._draw_seed() for _ in range(num_models)]
+        seeds = [_draw_seed(generator) for _ in range(num_models)]
         members = [_new_member(make_model, optimizer, seeds[p]) for p in self.rows]
         self.params, self.state = stack_trees(members)  # (P, ...) each
         self.ages = [0] * num_models  # in meta-steps
@@ -87,22 +98,17 @@ class Population:
         "The members whose parameters are the rows of `params` and `state`: all of them."
         return list(range(num_models))
 
-    def _draw_seed(self):
-        return int(torch.randint(2**31, (), generator=self.generator))
-
     def replace_old(self) -> None:
         "Replace the members whose life is over by new ones."
-        for p, (age, end) in enumerate(zip(self.ages, self.lifetimes, strict=True)):
-            if age < end:
-                continue
-            seed = self._draw_seed()
-            if p in self.rows:
-                row = self.rows.index(p)
-                params, state = _new_member(self.make_model, self.optimizer, seed)
-                self.params = _with_row(self.params, row, params)
-                self.state = _with_row(self.state, row, state)
-            self.ages[p] = 0
-            self.lifetimes[p] = next_lifetime(self.lifetime, self.refresh, self.generator)
+        for p, age in enumerate(self.ages):
+            if age >= self.lifetimes[p]:
+                seed = _draw_seed(self.generator)
+                if p in self.rows:
+                    new = _new_member(self.make_model, self.optimizer, seed)
+                    stacked = self.params, self.state
+                    self.params, self.state = _with_row(stacked, self.rows.index(p), new)
+                self.ages[p] = 0
+                self.lifetimes[p] = next_lifetime(self.lifetime, self.refresh, self.generator)
 
     def grow_older(self, step: MetaGradient | None = None) -> None:
         "Let a meta-step pass; given one, keep the parameters and states of its inner steps."
@@ -122,13 +128,16 @@ class Population:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         "Become the population that had this state, with rows for all P members."
-        for name in ("params", "state"):
-            like = getattr(self, name)
-            rows = {k: value[self.rows].to(like[k].device) for k, value in state[name].items()}
-            setattr(self, name, rows)
+        device = next(iter(self.params.values())).device
+        saved = state["params"], state["state"]
+        self.params, self.state = tree_map(lambda value: value[self.rows].to(device), saved)
         self.ages = list(state["ages"])
         self.lifetimes = list(state["lifetimes"])
         self.generator.set_state(state["generator"])
+
+
+def _draw_seed(generator):
+    return int(torch.randint(2**31, (), generator=generator))
 
 # %% ../../nbs/04_meta_training.ipynb #fc2bc7c2
 def global_norms(
@@ -145,12 +154,23 @@ def clip_members(
 ) -> Params:
     "Scale each member's gradient, as a whole, to a global norm of at most `clip_norm`."
     scale = (clip_norm / global_norms(gradients).clamp_min(1e-30)).clamp_max(1.0)  # (P,)
-    return {name: g * scale.view(-1, *[1] * (g.ndim - 1)) for name, g in gradients.items()}
+    return {name: vmap(torch.mul)(g, scale) for name, g in gradients.items()}
 
-# %% ../../nbs/04_meta_training.ipynb #fd00d25d
+# %% ../../nbs/04_meta_training.ipynb #0c4c1009
 META_UPDATES = ("shared", "per_model")
 
 
+def _adams(params, num_copies, lr, weight_decay):
+    "Copies of the parameters, stacked; the two moments of each; and an `AdamW` that changes both."
+    copies = stack_trees([detached(params)] * num_copies)  # (copies, ...) each
+    adam = torch.optim.AdamW(copies.values(), lr=lr, weight_decay=weight_decay)
+    moments = {}
+    for name, values in copies.items():
+        moments[name] = {key: torch.zeros_like(values) for key in ("exp_avg", "exp_avg_sq")}
+        adam.state[values] = {"step": torch.tensor(0.0), **moments[name]}
+    return copies, moments, adam
+
+# %% ../../nbs/04_meta_training.ipynb #fd00d25d
 class MetaOptimizer:
     """Adam for the rater: one for all members, or one for each (Calian et al. 2025).
 
@@ -173,13 +193,9 @@ class MetaOptimizer:
         self.num_models = num_models
         self.rows = [0] if self.is_shared else self.owned(num_models)
         self.params = {k: p for k, p in rater.named_parameters() if p.requires_grad}
-        self.copies = {}  # (P or 1, ...) each
-        for name, p in self.params.items():
-            copies = p.detach().expand(len(self.rows), *p.shape).clone()
-            self.copies[name] = nn.Parameter(copies)
-        self.adam = torch.optim.AdamW(self.copies.values(), lr=lr, weight_decay=weight_decay)
+        self.copies, self.moments, self.adam = _adams(self.params, len(self.rows), lr, weight_decay)
         self.lr = lr
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = max(1, warmup_steps)
         self.clip_norm = clip_norm
         self.num_steps = 0
 
@@ -187,13 +203,10 @@ class MetaOptimizer:
         "The members whose gradients `step` is given: all of them."
         return list(range(num_models))
 
-    def average(
-        self,
-        members: Params,  # (P, ...) each
-    ) -> Params:  # (...) each
+    def average(self, members: Params) -> Params:  # (P, ...) -> (...) each
         "The mean over all members, summed in float64 and rounded once."
-        sums = {k: value.sum(0, dtype=torch.float64) for k, value in members.items()}
-        return {k: (value / self.num_models).to(members[k].dtype) for k, value in sums.items()}
+        means = tree_map(lambda value: value.sum(0, dtype=torch.float64) / self.num_models, members)
+        return {k: mean.to(members[k].dtype) for k, mean in means.items()}
 
     @torch.no_grad()
     def step(
@@ -202,44 +215,31 @@ class MetaOptimizer:
     ) -> Tensor:  # (P,) or (1,): global norms of the updates that were averaged
         "Improve the rater by one averaged update."
         if self.is_shared:
-            gradients = {k: g[None] for k, g in self.average(gradients).items()}
+            gradients = stack_trees([self.average(gradients)])
         for name, gradient in clip_members(gradients, self.clip_norm).items():
             self.copies[name].grad = gradient
-        warm_up = min(1.0, (self.num_steps + 1) / max(1, self.warmup_steps))
-        self.adam.param_groups[0]["lr"] = self.lr * warm_up
-        self.adam.step()
         self.num_steps += 1
-        return self._meet()
-
-    def _meet(self):
-        "Move the rater and all copies to the mean of the copies; how far each had gone, (P,)."
+        self.adam.param_groups[0]["lr"] = self.lr * min(1.0, self.num_steps / self.warmup_steps)
+        self.adam.step()
         norms = global_norms({k: self.copies[k] - p for k, p in self.params.items()})
-        one = {k: copies[0] for k, copies in self.copies.items()}
-        means = one if self.is_shared else self.average(self.copies)
-        for name, p in self.params.items():
+        means = entry(self.copies, 0) if self.is_shared else self.average(self.copies)
+        for name, p in self.params.items():  # the rater and all copies meet
             p.copy_(means[name])
             self.copies[name].copy_(p)  # (...) -> (P, ...)
         return norms
 
     def state_dict(self) -> dict[str, Any]:
         "All that changes from step to step, as tensors and numbers."
-        moments = {}
-        for name, copies in self.copies.items():
-            known = self.adam.state[copies]
-            keys = ("exp_avg", "exp_avg_sq")
-            moments[name] = {key: known.get(key, torch.zeros_like(copies)) for key in keys}
-        copies = {name: copies.detach() for name, copies in self.copies.items()}
-        return {"copies": copies, "moments": moments, "num_steps": self.num_steps}
+        return {"copies": self.copies, "moments": self.moments, "num_steps": self.num_steps}
 
-    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         "Go on as the optimiser that had this state; the rater is left to its owner."
+        own = self.copies, self.moments
+        saved = state["copies"], state["moments"]
+        tree_map(lambda values, of_all: values.copy_(of_all[self.rows]), own, saved)
         self.num_steps = state["num_steps"]
-        for name, copies in self.copies.items():
-            copies.copy_(state["copies"][name][self.rows])
-            saved = state["moments"][name]
-            moments = {key: value[self.rows].to(copies.device) for key, value in saved.items()}
-            self.adam.state[copies] = {"step": torch.tensor(float(self.num_steps)), **moments}
+        for known in self.adam.state.values():
+            known["step"].fill_(self.num_steps)
 
 # %% ../../nbs/04_meta_training.ipynb #0c4c1002
 @dataclass
