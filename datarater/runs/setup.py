@@ -37,7 +37,7 @@ from datarater.method import (
     INNER_OPTIMIZERS,
     SGD,
     Batch,
-    Compiler,
+    Compiled,
     Engine,
     InnerTask,
     Learner,
@@ -315,10 +315,10 @@ class Adversary:
         "The batches, each with random starts where it will be attacked."
         inner_seeds, outer_seeds = seeds.tolist()
         if self.attacks_inner:
-            starts = member_starts(inner_batches[0], 3, inner_seeds, **self.ball)
+            starts = member_starts(inner_batches[0], inner_seeds, **self.ball)
             inner_batches = (*inner_batches, starts)
         if self.settings.attack:
-            starts = member_starts(outer_batches[0], 2, outer_seeds, **self.ball)
+            starts = member_starts(outer_batches[0], outer_seeds, **self.ball)
             outer_batches = (*outer_batches, starts)
         return inner_batches, outer_batches
 
@@ -481,7 +481,7 @@ def set_up(
     num_outputs = try_models(config, rater, inner_model, batches, loss_type)
     loss_fn = model_loss(inner_model, loss_type)
     names = choose_engine(config, rater, inner_model, loss_fn, batches)
-    engine = make_engine(*names, Compiler() if config.compile else None)
+    engine = make_engine(*names, Compiled if config.compile else None)
     optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
     task = adversary.arm(InnerTask(loss_fn, optimizer))
     differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
