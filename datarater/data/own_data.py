@@ -9,6 +9,7 @@ __all__ = ['MNIST_FILES', 'read_array', 'to_samples', 'to_targets', 'hold_out', 
 
 # %% ../../nbs/data/own_data.ipynb #01550dbd
 import gzip
+import io
 import math
 import os
 import struct
@@ -17,10 +18,11 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -236,32 +238,37 @@ def find_parts(
 
 # %% ../../nbs/data/own_data.ipynb #73afaa2e
 def read_image(
-    path: str | os.PathLike | BinaryIO,  # a file of any kind that Pillow reads, or an open one
-    image_size: int = 28,  # height and width of the result in pixels
-    in_channels: int = 1,  # 1 for grey images, 3 for colour
+    # a file of any kind that Pillow reads, its content, or a picture of Pillow's
+    source: Any,
+    image_size: int | None = 28,  # height and width of the result in pixels; None: the picture's
+    in_channels: int | None = 1,  # 1 for grey images, 3 for colour; None: the picture's
     name: str | None = None,  # what to call it in the message; default: the path
 ) -> Tensor:  # uint8 (C, H, W)
-    """Read, convert, resize (the shorter side) and crop (the centre); raises `DataRaterError` with
-    the file's name if it cannot be read.
+    """Read, turn upright as the camera says, convert, resize (the shorter side) and crop (the
+    centre); raises `DataRaterError` with the file's name if it cannot be read.
     """
-    from PIL import Image  # both here, because importing torchvision takes seconds
+    from PIL import Image, ImageOps  # both here, because importing torchvision takes seconds
     from torchvision.transforms import functional
 
+    source = io.BytesIO(source) if isinstance(source, bytes) else source
+    is_open = isinstance(source, Image.Image)
     try:
-        with Image.open(path) as image:
+        with nullcontext(source) if is_open else Image.open(source) as image:
             if image.mode[0] in "IF":  # Pillow would clip the values to 255
                 raise ValueError(f"its pixels are not bytes, but of mode {image.mode}")
+            upright = ImageOps.exif_transpose(image)
             # else Pillow warns of some palettes
-            opaque = image.convert("RGBA") if "transparency" in image.info else image
-            image = opaque.convert("L" if in_channels == 1 else "RGB")
+            opaque = upright.convert("RGBA") if "transparency" in image.info else upright
+            is_grey = image.mode in ("1", "L", "LA") if in_channels is None else in_channels == 1
+            picture = opaque.convert("L" if is_grey else "RGB")
     except Exception as error:  # decoders fail in many ways
         raise DataRaterError(
-            f"cannot read the image {name or path} ({one_line(error)}): replace it by an "
+            f"cannot read the image {name or source} ({one_line(error)}): replace it by an "
             "image of 8 bits per channel, or remove it"
         ) from error
-    return functional.pil_to_tensor(
-        functional.center_crop(functional.resize(image, image_size), image_size)
-    )
+    if image_size is not None:
+        picture = functional.center_crop(functional.resize(picture, image_size), image_size)
+    return functional.pil_to_tensor(picture)
 
 # %% ../../nbs/data/own_data.ipynb #773b454c
 class FolderImages(BatchDataset):
