@@ -14,9 +14,10 @@ __all__, __getattr__, __dir__ = lazy_names(
         register_dataset
     """,
     loading="""
-        BatchDataset BatchLoader BatchStream TensorPairs checked_batch digest fetch_batch
+        BatchDataset BatchLoader BatchStream ItemDataset TensorPairs checked_batch digest fetch_batch
         first_samples original_indices scale_bytes seeded_globally
     """,
+    objects="PoolsDataRaterDataset Reading SampleForm as_pool form_of",
     own_data="""
         ImageFolderDataRaterDataset MNISTDataRaterDataset NpzDataRaterDataset data_folder find_mnist
         read_image

@@ -30,7 +30,7 @@ class SampleForm:
 
     shape: tuple[int, ...]  # without the batch: (F,), or (C, H, W)
     value_range: tuple[float, float] = (-1.0, 1.0)
-    num_classes: int | None = None  # None for real-valued targets, or where there are none
+    num_outputs: int | None = None  # classes, or parts of a real target; None: not known
     classes: tuple[str, ...] | None = None  # their names, where they have some
 
     @property
@@ -43,12 +43,15 @@ def form_of(
     pool: BatchDataset,  # reads one of its samples
 ) -> SampleForm:
     "The form of a pool's samples."
-    x, _ = pool.batch([0])
+    x, y = pool.batch([0])
+    num_outputs = pool.num_classes
+    if num_outputs is None and y is not None:
+        num_outputs = y[0].numel()
     classes = getattr(pool, "classes", None)
     return SampleForm(
         tuple(x.shape[1:]),
         tuple(map(float, pool.value_range)),
-        pool.num_classes,
+        num_outputs,
         None if classes is None else tuple(classes),
     )
 
@@ -343,6 +346,7 @@ class PoolsDataRaterDataset(SplitDataRaterDataset):
         self.seed = seed
         self.value_range = sources["train"].value_range
         self.num_classes = sources["train"].num_classes
+        self.classes = getattr(sources["train"], "classes", None)
 
     @property
     def parts(self) -> tuple[BatchDataset, BatchDataset | None, BatchDataset]:

@@ -8,6 +8,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     lean_layers="LeanLayers",
     networks="""
         DataRater LabelAwareDataRater MODELS RegressionDataRater ToyCNN ToyMLP at_label check_model
-        check_targets construct_model rate register_model
+        check_targets construct_model data_sizes model_name rate rater_sizes
+        register_model
     """,
 )

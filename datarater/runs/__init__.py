@@ -11,10 +11,10 @@ __all__, __getattr__, __dir__ = lazy_names(
         EvaluationSet MAX_EVALUATION_SAMPLES evaluate evaluation_set_of make_evaluation_set
     """,
     folder="""
-        RunLog existing load_classifier load_inner_model load_model load_rater single_figure
-        write_figure
+        RunLog existing load_classifier load_inner_model load_model load_rater read_form
+        single_figure write_figure
     """,
-    setup="RunData dataset_of differentiate_with get_dataset_loaders set_up",
+    setup="RunData RunObjects dataset_of differentiate_with get_dataset_loaders set_up",
     steps="CheckedSteps MetaTrainingError",
     training="""
         MetaTrainingResult Run config_to_resume resume_meta_training run_meta_training train_rater

@@ -55,7 +55,7 @@ from datarater.runs.distributed import (
 )
 from .evaluate import EvaluationSet, evaluate, evaluation_set_of
 from .folder import RunLog, make_run_dir, save_model, write_config
-from .setup import RunData, check_same_data, fingerprint_of_data, set_up
+from .setup import RunData, RunObjects, check_same_data, fingerprint_of_data, set_up
 from .steps import CheckedSteps, MetaTrainingError
 from ..support import DataRaterError, one_line, write_atomically
 
@@ -392,7 +392,7 @@ def _start_alike(ranks, learner):
             copies.copy_(learner.meta_optimizer.params[name])  # (...) -> (P here or 1, ...)
 
 
-def _open_folder(config, resume_from, is_restarted, stack):
+def _open_folder(config, form, resume_from, is_restarted, stack):
     "The run's folder, and whether there is a checkpoint in it to go on from."
     note = None
     if resume_from is None and launch_name() is not None:
@@ -402,7 +402,7 @@ def _open_folder(config, resume_from, is_restarted, stack):
         if is_restarted and note.exists():
             begun = Path(note.read_text())
             resume_from = begun if (begun / "checkpoint.pt").exists() else None
-    run_dir = make_run_dir(config) if resume_from is None else _folder_of(resume_from)
+    run_dir = make_run_dir(config, form) if resume_from is None else _folder_of(resume_from)
     stack.enter_context(locked(run_dir))
     if note:
         write_atomically(note, str(run_dir.absolute()))
@@ -416,6 +416,7 @@ def run_meta_training(
     progress: bool = True,  # show a progress bar
     # the folder of a run with this configuration (see `resume_meta_training`); None: a new run
     resume_from: str | os.PathLike | None = None,
+    objects: RunObjects = RunObjects(),  # that take the place of what the configuration names
 ) -> MetaTrainingResult:
     """Meta-train a DataRater (Calian et al. 2025) and write its run folder.
 
@@ -428,12 +429,12 @@ def run_meta_training(
     device = own_device(config.device)
     with joined_ranks(device) as ranks, ExitStack() as stack, seeded_globally(config.seed):
         own = replace(config, device=device)
-        data, learner = call_on_all(ranks, partial(set_up, own, ranks))
+        data, learner = call_on_all(ranks, partial(set_up, own, ranks, objects))
         samples = call_on_all(ranks, partial(evaluation_set_of, data))
         _start_alike(ranks, learner)
         # of several machines one may not have counted the restart
         (is_restarted,) = any_rank(ranks, num_restarts() > 0)
-        open_folder = partial(_open_folder, config, resume_from, is_restarted, stack)
+        open_folder = partial(_open_folder, config, data.form, resume_from, is_restarted, stack)
         folder, begun = call_on_first(ranks, open_folder)
         run = Run(data, learner, samples, folder, stack.enter_context(Interruption()))
         if begun:
