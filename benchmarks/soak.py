@@ -18,7 +18,8 @@ from performance import MNISTShaped, summary  # noqa: F401  (the dataset registe
 from provenance import ROOT, parser_of, write_result
 from runs import begin, take_step
 
-from datarater.runs import DataRaterConfig
+from datarater.runs import DataRaterConfig, evaluate
+from datarater.runs.training import save
 
 sys.path.append(str(ROOT / "tests"))
 from test_resume import kill_often  # noqa: E402
@@ -33,7 +34,7 @@ def checkpoint_cost(repeats: int) -> dict[str, object]:
             recipe="mnist_v1", dataset_name="mnist_shaped", device="cpu", log=False
         )
         run = begin(config, Path(folder))
-        run.evaluator.evaluate(run.learner, run.log)
+        evaluate(run.data, run.samples, run.steps, run.log)
         take_step(run)
         run.log.steps *= 1000  # as long a history as at the run's end
         turns = []
@@ -41,7 +42,7 @@ def checkpoint_cost(repeats: int) -> dict[str, object]:
             start = time.perf_counter()
             take_step(run)
             middle = time.perf_counter()
-            run.save(must=True)
+            save(run, must=True)
             turns.append((middle - start, time.perf_counter() - middle))
         size = run.checkpoint.stat().st_size
     return {
