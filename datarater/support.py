@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'UNIT_INTERVAL', 'OPEN_UNIT_INTERVAL',
-           'SHARE', 'KEEP', 'DataRaterError', 'one_line', 'lookup', 'Rule', 'one_of', 'setting', 'check_names',
-           'check_value', 'check_settings', 'replacing', 'write_atomically', 'lazy_names']
+           'SHARE', 'KEEP', 'AnyPath', 'DataRaterError', 'one_line', 'lookup', 'Rule', 'one_of', 'setting',
+           'check_names', 'check_value', 'check_settings', 'replacing', 'write_atomically', 'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
 import importlib
@@ -34,18 +34,6 @@ def one_line(
     "What an error says, on one line."
     return " ".join(str(error).split())[:limit]
 
-# %% ../nbs/reference/support.ipynb #bf6a5128
-def _import_object(name, kind):
-    "Import `package.module:Name`."
-    module_name, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # the user's module may fail in any way
-        raise DataRaterError(
-            f"cannot import {kind} {name!r} ({type(error).__name__}: {error}): give "
-            "package.module:Name with the module on the Python path"
-        ) from error
-
 # %% ../nbs/reference/support.ipynb #804b9503
 def lookup(
     name: str,  # a key of `registry`, or "package.module:Name"
@@ -54,11 +42,18 @@ def lookup(
     importable: bool = True,  # whether "package.module:Name" is allowed
 ) -> Any:  # the object
     "The object called `name`; raises `DataRaterError` with the known names if there is none."
-    if str(name) in registry:
-        entry = registry[str(name)]
-        return _import_object(entry, kind) if isinstance(entry, str) else entry
-    if importable and ":" in str(name):
-        return _import_object(name, kind)
+    entry = registry.get(str(name), str(name))
+    if not isinstance(entry, str):
+        return entry
+    if str(name) in registry or (importable and ":" in entry):
+        module_name, _, attribute = entry.partition(":")
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except Exception as error:  # the user's module may fail in any way
+            raise DataRaterError(
+                f"cannot import {kind} {entry!r} ({type(error).__name__}: {error}): give "
+                "package.module:Name with the module on the Python path"
+            ) from error
     near = get_close_matches(str(name), registry, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     own = "; or your own as package.module:Name" if importable else ""
@@ -114,11 +109,13 @@ def check_names(
             raise DataRaterError(f"unknown setting {name!r}: {hint}")
 
 # %% ../nbs/reference/support.ipynb #4cdd7561
+AnyPath = str | os.PathLike  # a path, as text or as an object
+
 _PLAIN = {  # type -> (what passes for it, in words)
     bool: (bool, "True or False"),
     int: (numbers.Integral, "a whole number"),
     float: (numbers.Real, "a number"),
-    str: (str | os.PathLike, "a string"),
+    str: (AnyPath, "a string"),
 }
 
 
@@ -186,7 +183,7 @@ def _to_disk(path):
 
 @contextmanager
 def replacing(
-    path: str | os.PathLike,  # the file to write or replace
+    path: AnyPath,  # the file to write or replace
 ) -> Iterator[Path]:
     "A temporary file that becomes `path` when the block ends well, and is gone otherwise."
     path = Path(path)
@@ -205,7 +202,7 @@ def replacing(
 
 # %% ../nbs/reference/support.ipynb #375be6c0
 def write_atomically(
-    path: str | os.PathLike,  # the file to write or replace
+    path: AnyPath,  # the file to write or replace
     content: str | bytes,  # its whole content; text is written as UTF-8
 ) -> None:
     "Write a file so that, whatever fails, `path` is never half-written."
