@@ -19,7 +19,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import fields, replace
+from dataclasses import astuple, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,10 @@ from datarater.curation import (
     METHODS,
     ComparisonPlan,
     CurateSettings,
+    Ledger,
     Ratings,
     ScoreSettings,
+    as_records,
     check_output,
     check_runs,
     choose_discard_frac,
@@ -74,17 +76,27 @@ from .scale import CorpusSettings, curate_corpus, open_corpus, score_corpus_of_r
 from .support import COUNT, DataRaterError, check_value, lookup, one_line, write_atomically
 
 # %% ../nbs/08_cli.ipynb #96c6a4d5
-def _parser(description, flags, **kinds):
-    "A parser without abbreviations that raises its errors; flags with help, types if not text."
+def _names(settings_class):
+    "Of its fields."
+    return {item.name for item in fields(settings_class)}
+
+
+def _parser(description, flags, *settings, skip=(), **options):
+    "A parser without abbreviations that raises its errors; `options` of flags that aren't text."
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # help below the fields
     parser = ArgumentParser(
         description=description, exit_on_error=False, allow_abbrev=False, print_config=None
     )
-    for name, about in flags.items():
-        kind = kinds.get(name.strip("-"), str)
-        default = {"default": False} if kind is bool else {}
-        parser.add_argument(name, type=kind, help=about, **default)
+    listed = {*skip, *(flag.strip("-") for flag in flags)}
+    for flag, about in flags.items():
+        parser.add_argument(flag, help=about, **{"type": str, **options.get(flag.strip("-"), {})})
+    for settings_class in settings:
+        parser.add_class_arguments(settings_class, as_group=False, skip=listed)
+        listed |= _names(settings_class)
     return parser
+
+
+_SWITCH = {"type": bool, "default": False}
 
 # %% ../nbs/08_cli.ipynb #6061a9f5
 def train_parser() -> ArgumentParser:
@@ -236,14 +248,9 @@ _OF_THE_RUN = """attack_eps attack_eval_steps attack_step_size attack_norm inner
     dataset_name data_dir train_split_ratio device seed""".split()
 
 
-def _names(settings_class):
-    "Of its fields."
-    return {item.name for item in fields(settings_class)}
-
-
 def evaluate_parser() -> ArgumentParser:
     "The flags of `datarater evaluate`."
-    parser = _parser(
+    return _parser(
         "Robust accuracy of the oldest inner model of a run, or of any classifier in a file, "
         "with checks that say whether to trust it.",
         {
@@ -253,17 +260,16 @@ def evaluate_parser() -> ArgumentParser:
             "--output": "JSON file to write the result to; it must not exist yet",
             **{f"--{name}": "setting of the run, which it overrides" for name in _OF_THE_RUN},
         },
-        num_samples=int,
-        **{item.name: item.type for item in fields(DataRaterConfig)},
+        AttackPlan,
+        skip=_names(AttackPlan) - {"attack", "num_restarts"},
+        num_samples={"type": int},
+        **{item.name: {"type": item.type} for item in fields(DataRaterConfig)},
     )
-    others = _names(AttackPlan) - {"attack", "num_restarts"}
-    parser.add_class_arguments(AttackPlan, as_group=False, skip=others)
-    return parser
 
 # %% ../nbs/08_cli.ipynb #ebf5c3a0
 def score_parser() -> ArgumentParser:
     "The flags of `datarater score`."
-    parser = _parser(
+    return _parser(
         "Rate a dataset with the rater of a run. Interrupted, the same command continues.",
         {
             "run_dir": "folder of the run",
@@ -273,10 +279,9 @@ def score_parser() -> ArgumentParser:
             "--input": "shards to rate instead of a dataset: a pattern in quotes, such as "
             "'corpus/*.parquet', or a folder; .parquet, .tar (WebDataset) or .npz",
         },
+        ScoreSettings,
+        CorpusSettings,
     )
-    parser.add_class_arguments(ScoreSettings, as_group=False)
-    parser.add_class_arguments(CorpusSettings, as_group=False, skip=_names(ScoreSettings))
-    return parser
 
 # %% ../nbs/08_cli.ipynb #822343ea
 def describe_ratings(ratings: Ratings) -> str:
@@ -316,8 +321,8 @@ def _checked(path, ending, overwrite):
 def _score_corpus(run_dir, pattern, output, settings):
     "Rate shards into a folder; gives what to print."
     with _interruptible(Path(output)):
-        shown = {"progress": sys.stderr.isatty()}
-        found = score_corpus_of_run(run_dir, pattern, output, **shown, **settings)
+        progress = sys.stderr.isatty()
+        found = score_corpus_of_run(run_dir, pattern, output, progress=progress, **settings)
     sketch = open_corpus(output).sketch
     num_rated = found["num_shards"] - len(found["skipped"])
     text = f"rated {len(sketch):,} samples in {num_rated:,} of {found['num_shards']:,} shards"
@@ -337,10 +342,8 @@ def score(
 ) -> str:  # what to print
     "Rate a dataset into a file, or a corpus into a folder; raises `DataRaterError` for bad input."
     given = settings.keys() | ({"figure"} if figure is not None else set())
-    of_datasets = _names(ScoreSettings) | {"figure"}
-    of_shards = _names(CorpusSettings)
-    wrong = given & (of_shards - of_datasets if input is None else of_datasets - of_shards)
-    if wrong:
+    allowed = _names(ScoreSettings) | {"figure"} if input is None else _names(CorpusSettings)
+    if wrong := given - allowed:
         raise DataRaterError(
             f"--{min(wrong)} is not allowed {'without' if input is None else 'beside'} "
             "--input, which names the shards of a corpus: leave one of them out"
@@ -365,17 +368,16 @@ def score(
 # %% ../nbs/08_cli.ipynb #b7db159d
 def curate_parser() -> ArgumentParser:
     "The flags of `datarater curate`."
-    parser = _parser(
+    return _parser(
         "Choose samples by their ratings; writes their indices, never data.",
         {
             "path": "file or folder written by datarater score, or file written by curate itself",
             "--output": "Parquet file to write (default: kept.parquet), or folder (default: kept)",
             "--overwrite": "replace an existing file",
         },
-        overwrite=bool,
+        CurateSettings,
+        overwrite=_SWITCH,
     )
-    parser.add_class_arguments(CurateSettings, as_group=False)
-    return parser
 
 # %% ../nbs/08_cli.ipynb #ef25a5c6
 def describe_choice(ratings: Ratings, kept: Ratings) -> str:
@@ -410,29 +412,29 @@ def curate_file(
         )
         left_out = [f"left out when it was rated: {why}" for why in found["skipped"].values()]
         return "\n".join([text, *left_out, f"written: {output}"])
-    chosen = CurateSettings(**settings)
-    if chosen.keep is None or chosen.threshold is not None:
+    keep, threshold, rule, seed = astuple(CurateSettings(**settings))
+    if keep is None or threshold is not None:
         raise DataRaterError(
-            f"keep={chosen.keep}, threshold={chosen.threshold} are not allowed for the ratings of "
-            f"{path}, which is no folder: give --keep alone"
+            f"keep={keep}, threshold={threshold} are not allowed for the ratings of {path}, which "
+            "is no folder: give --keep alone"
         )
     output = output or "kept.parquet"
     ratings = read_ratings(path)
-    check_output(output, overwrite)
-    if Path(output).exists() and Path(output).samefile(path):
+    if Path(output).resolve() == Path(path).resolve():
         raise DataRaterError(f"output {output!r} is the file of ratings itself: give another file")
-    kept = curate(ratings, chosen.keep, chosen.rule, chosen.seed)
+    kept = curate(ratings, keep, rule, seed)
     write_ratings(kept, output, overwrite)
     return f"{describe_choice(ratings, kept)}\nwritten: {output}"
 
 # %% ../nbs/08_cli.ipynb #594b324d
 def compare_parser() -> ArgumentParser:
     "The flags of `datarater compare`."
-    parser = _parser(
+    return _parser(
         "Train the same model on what each method keeps of a run's training data, and "
         "compare. The data are rated and filtered anew: a file of datarater curate is not "
         "read, and its --keep=0.8 is --discard_frac=0.2 here.",
         {
+            "runs": "folders of runs; with several, repeats take their raters in turn",
             "--methods": "methods to compare, with commas between them, baseline among them, of "
             f"{', '.join(METHODS)} (default: those that apply, but filtered_batch and cleanlab)",
             "--discard_frac": "share that filters drop; auto: the one with the lowest outer loss "
@@ -441,35 +443,33 @@ def compare_parser() -> ArgumentParser:
             "--jobs": "repeats at a time (default: one for each core)",
             "--output": "JSON file, with a figure beside it (default: comparison.json in the run)",
             "--overwrite": "replace an existing file",
+            "--inner_model_class": "model to train (default: the run's inner model)",
         },
-        discard_frac=float | str,
-        ledger=bool,
-        jobs=int,
-        overwrite=bool,
+        ComparisonPlan,
+        skip={"model_class"},
+        runs={"nargs": "+"},
+        discard_frac={"type": float | str},
+        ledger=_SWITCH,
+        jobs={"type": int},
+        overwrite=_SWITCH,
+        inner_model_class={"dest": "model_class"},
     )
-    about_runs = "folders of runs; with several, repeats take their raters in turn"
-    parser.add_argument("runs", type=str, nargs="+", help=about_runs)
-    about_model = "model to train (default: the run's inner model)"
-    parser.add_argument("--inner_model_class", type=str, dest="model_class", help=about_model)
-    own = {"runs", "methods", "discard_frac", "model_class"}
-    parser.add_class_arguments(ComparisonPlan, as_group=False, skip=own)
-    return parser
 
 # %% ../nbs/08_cli.ipynb #5e972aaf
-def describe_ledgers(ledgers: list[dict[str, Any]]) -> str:
+def describe_ledgers(ledgers: list[Ledger]) -> str:
     "The middle of the repeats, in a line."
-    reached = [entry for entry in ledgers if entry["steps_to_reach"] is not None]
+    reached = [entry for entry in ledgers if entry.steps_to_reach is not None]
     about = (
         f"ledger, the best of each batch kept: {len(reached)} of {len(ledgers)} runs reached the "
         "baseline's final outer loss"
     )
-    price = np.median([entry["meta_training"] / entry["training_step"] for entry in ledgers])
+    price = np.median([entry.meta_training / entry.training_step for entry in ledgers])
     about_price = f"meta-training cost as much as {price:,.0f} training steps, which"
     if not reached:
         return f"{about}; {about_price} is never paid back"
-    gain = np.median([entry["net_compute_gain"] for entry in reached])
-    noise = np.median([entry["gain_of_noise"] for entry in ledgers])
-    paid = [entry["runs_to_pay_back"] for entry in ledgers]
+    gain = np.median([entry.net_compute_gain for entry in reached])
+    noise = np.median([entry.gain_of_noise for entry in ledgers])
+    paid = [entry.runs_to_pay_back for entry in ledgers]
     often = "never paid back"
     if None not in paid:
         often = f"paid back after {sorted(paid)[len(paid) // 2]:,} runs"
@@ -515,13 +515,13 @@ def compare(
             f"discard_frac={plan.discard_frac:g} has the lowest outer loss when the rater "
             "filters; the other methods drop as much"
         )
-        found["sweep"] = json.loads(swept.to_json(orient="records", double_precision=10))
+        found["sweep"] = as_records(swept)
     comparison = compare_downstream(plan, jobs, progress)
     lines.append(describe_comparison(comparison))
     if ledger:
         ledgers = keep_ledger(plan, num_processes=jobs, progress=progress)
         found["ledger"] = [entry.as_dict() for entry in ledgers]
-        lines.append(describe_ledgers(found["ledger"]))
+        lines.append(describe_ledgers(ledgers))
     found = {**comparison.as_dict(), **found}
     write_atomically(file, json.dumps(found, indent=1, allow_nan=False) + "\n")
     write_figure(single_figure(partial(plot_comparison, comparison)), figure)

@@ -9,7 +9,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     """,
     cost="DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac keep_ledger plot_sweep sweep_discard",
     downstream="""
-        Comparison ComparisonPlan DEFAULT_METHODS METHODS check_runs compare_downstream
+        Comparison ComparisonPlan DEFAULT_METHODS METHODS as_records check_runs compare_downstream
         describe_comparison paired_difference plot_comparison
     """,
     ratings="""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,28 +24,23 @@ from datarater.curation.downstream import (
     METHODS,
     ComparisonPlan,
     MethodInput,
-    check_runs,
     config_of,
     in_repeats,
     keep_by,
     quality_of,
     train_model,
 )
+from .ratings import Samples, rate_samples
+from .score_files import config_of_run
 from ..data import seeded_globally
-from ..method import LOSSES, rate_many, take_meta_step
+from ..method import LOSSES, take_meta_step
 from ..models import construct_model
-from ..runs import config_from_yaml, existing, load_rater, set_up
+from ..runs import load_rater, set_up
 from ..support import COUNT, DataRaterError, check_value
 
 # %% ../../nbs/curation/cost.ipynb #bf6b70c8
 DISCARD_FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
-KEEPS = ("best", "worst", "random")
-
-
-def _kept(given, keeps, discard_frac):
-    "The best-rated, worst-rated or a random share of the training samples."
-    sign = {"best": 1, "worst": -1, "random": 0}[keeps]
-    return keep_by(sign * given.ratings, given._replace(keep=1 - discard_frac))
+KEEPS = {"best": 1, "worst": -1, "random": 0}  # end -> sign of the ratings
 
 # %% ../../nbs/curation/cost.ipynb #0ea36944
 def sweep_once(
@@ -60,12 +54,14 @@ def sweep_once(
     rows = []
     for name, discard_frac in product(models, fractions):
         training = replace(given.training, model_class=name)
-        for ends in [[end] for end in keeps] if discard_frac > 0 else [keeps]:
-            stream = _kept(given, ends[0], discard_frac)
-            model, _ = train_model(given.task, stream, training, given.seed)
-            found = {"seed": given.seed, "model": name, "discard_frac": discard_frac}
-            found |= quality_of(model, given.task)
-            rows += [{**found, "keeps": end} for end in ends]
+        share = given._replace(keep=1 - discard_frac)
+        for number, end in enumerate(keeps):
+            if number == 0 or discard_frac > 0:
+                stream = keep_by(KEEPS[end] * given.ratings, share)
+                model, _ = train_model(given.task, stream, training, given.seed)
+                found = quality_of(model, given.task)
+            row = {"seed": given.seed, "model": name, "discard_frac": discard_frac, **found}
+            rows.append({**row, "keeps": end})
     return rows
 
 # %% ../../nbs/curation/cost.ipynb #f0c5a835
@@ -86,8 +82,7 @@ def sweep_discard(
         )
     models = models or [plan.model_class or config_of(plan, plan.runs[0]).inner_model_class]
     work = partial(sweep_once, fractions, models, keeps)
-    repeats = in_repeats(plan, work, num_processes, progress)
-    return pd.DataFrame([row for rows in repeats for row in rows])
+    return pd.DataFrame(in_repeats(plan, work, num_processes, progress))
 
 # %% ../../nbs/curation/cost.ipynb #d15dfa2f
 def choose_discard_frac(
@@ -140,18 +135,14 @@ def training_step_flops(model_class: str, x: torch.Tensor, y: torch.Tensor, loss
 # %% ../../nbs/curation/cost.ipynb #6298ebf0
 def meta_training_flops(plan: ComparisonPlan, run: str) -> int:
     "Of a run's whole meta-training, evaluations left out: a meta-step is counted and multiplied."
-    elsewhere = {"data_dir": plan.data_dir} if plan.data_dir else {}
     # the run's own settings, not the plan's
-    config = config_from_yaml(
-        existing(Path(run), "config.yaml"), device=plan.device, execution="loop", **elsewhere
-    )
-    made = []
+    config = config_of_run(run, device=plan.device, data_dir=plan.data_dir, execution="loop")
     with seeded_globally(config.seed):
-        setting_up = count_flops(lambda: made.extend(set_up(config)))
-        data, learner = made
+        with FlopCounterMode(display=False) as setting_up:
+            data, learner = set_up(config)
         batches = data.next_batches()
         one_step = count_flops(lambda: take_meta_step(learner, *batches))
-    return setting_up + config.meta_steps * one_step
+    return setting_up.get_total_flops() + config.meta_steps * one_step
 
 # %% ../../nbs/curation/cost.ipynb #f19ac222
 @dataclass(frozen=True)
@@ -220,16 +211,15 @@ def _ledger_once(num_looks, meta_training, plan, given):
     rater = load_rater(run, device=plan.device)
     size = training.batch_size
     drawn = torch.arange(round(size / given.keep)) % len(task.x)
-    with torch.no_grad():
-        rating = count_flops(lambda: rate_many(rater, task.x[drawn], task.y[drawn]))
-    return Ledger(
+    ledger = Ledger(
         training_step_flops(training.model_class, task.x[:size], task.y[:size], task.loss_type),
-        rating,
+        count_flops(lambda: rate_samples(rater, Samples(task.x[drawn], task.y[drawn]))),
         meta_training[run],
         training.num_steps,
         first_to_reach(curve, goal),
         first_to_reach(goal, goal),
     )
+    return [ledger]
 
 # %% ../../nbs/curation/cost.ipynb #d4af90c0
 def keep_ledger(
@@ -242,7 +232,6 @@ def keep_ledger(
 ) -> list[Ledger]:  # one for each repeat
     "The ledger of each repeat of a plan; raises `DataRaterError` for bad input."
     check_value("num_looks", num_looks, int, COUNT)
-    check_runs(plan)
     meta_training = {run: meta_training_flops(plan, run) for run in plan.runs}
     work = partial(_ledger_once, num_looks, meta_training)
     return in_repeats(plan, work, num_processes, progress)

@@ -6,19 +6,19 @@
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
            'MethodInput', 'keep_by', 'outer_loss_of', 'quality_of', 'train_model', 'paired_difference', 'holm',
            'ComparisonPlan', 'config_of', 'prepare', 'methods_for', 'compare_once', 'check_runs', 'in_repeats',
-           'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
+           'as_records', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
 
 # %% ../../nbs/07_downstream.ipynb #ddc41652
 import importlib.util
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,17 +31,18 @@ from tqdm import tqdm
 
 from .. import __version__
 from .baselines import BASELINES, BaselineData, TrainingPlan, check_fits
-from .ratings import BestOfBatchSampler, keep_best, sampling_weights
-from ..data import first_samples, seeded_generator
-from ..method import LOSSES, rate_many, resolve_loss_type
-from ..models import construct_model, logits_of
-from datarater.runs import (
-    DataRaterConfig,
-    config_from_yaml,
-    existing,
-    get_dataset_loaders,
-    load_rater,
+from datarater.curation.ratings import (
+    BestOfBatchSampler,
+    Samples,
+    keep_best,
+    rate_samples,
+    sampling_weights,
 )
+from .score_files import config_of_run
+from ..data import first_samples, seeded_generator
+from ..method import LOSSES, resolve_loss_type
+from ..models import construct_model, logits_of
+from ..runs import DataRaterConfig, get_dataset_loaders, load_rater
 from datarater.support import (
     COUNT,
     NAME,
@@ -49,6 +50,7 @@ from datarater.support import (
     SHARE,
     UNIT_INTERVAL,
     DataRaterError,
+    Rule,
     check_settings,
     lookup,
     setting,
@@ -81,8 +83,9 @@ def load_task(
     train, *held_out = get_dataset_loaders(replace(config, corruption=corruption))
     outer, test = (first_samples(loader, _EVERYTHING, config.device) for loader in held_out)
     fractions = None
-    if hasattr(getattr(train, "dataset", None), "batch_with_truth"):
-        x, y, _, truth = train.dataset.batch_with_truth(torch.arange(len(train.dataset)))
+    dataset = getattr(train, "dataset", None)
+    if hasattr(dataset, "batch_with_truth"):
+        x, y, _, truth = dataset.batch_with_truth(torch.arange(len(dataset)))
         fractions = truth.cpu().numpy() if truth.any() else None
     else:
         x, y = first_samples(train, _EVERYTHING, config.device)
@@ -166,14 +169,11 @@ def outer_loss_of(model: nn.Module, task: Task) -> float:
 def quality_of(model: nn.Module, task: Task) -> dict[str, float]:
     "Accuracy (NaN for real targets) and loss on test data, and the loss on outer data."
     outputs = logits_of(model, task.test_x)
-    quality = {
-        "accuracy": math.nan,
-        "loss": LOSSES[task.loss_type](outputs, task.test_y).mean().item(),
-        "outer_loss": outer_loss_of(model, task),
-    }
+    accuracy = math.nan
     if task.loss_type == "cross_entropy":
-        quality["accuracy"] = (outputs.argmax(-1) == task.test_y).double().mean().item()
-    return quality
+        accuracy = (outputs.argmax(-1) == task.test_y).double().mean().item()
+    loss = LOSSES[task.loss_type](outputs, task.test_y).mean().item()
+    return {"accuracy": accuracy, "loss": loss, "outer_loss": outer_loss_of(model, task)}
 
 # %% ../../nbs/07_downstream.ipynb #dafab17f
 def train_model(
@@ -223,14 +223,12 @@ def paired_difference(values: np.ndarray, reference: np.ndarray) -> dict[str, fl
     }
 
 # %% ../../nbs/07_downstream.ipynb #409dee97
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: Sequence[float]) -> pd.Series:
     "p-values corrected for their number (Holm 1979); NaN stays NaN and doesn't count."
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]  # NaN comes last
-    corrected = np.full(len(p), np.nan)
-    scaled = p[order] * np.arange(len(order), 0, -1)
-    corrected[order] = np.maximum.accumulate(scaled).clip(max=1.0)
-    return corrected
+    p = pd.Series(p_values, dtype=np.float64)
+    ascending = p.dropna().sort_values()
+    scaled = ascending * np.arange(len(ascending), 0, -1)
+    return scaled.cummax().clip(upper=1.0).reindex(p.index)
 
 # %% ../../nbs/07_downstream.ipynb #dbbaa5e3
 DEFAULT_METHODS = (
@@ -250,9 +248,15 @@ DEFAULT_METHODS = (
 class ComparisonPlan:
     "What is compared, and how. Checked when made."
 
-    runs: tuple[str, ...]
+    runs: tuple[str, ...] = setting(MISSING, Rule(bool, "a tuple of folders, at least one"))
     "folders of runs; with several, repeats take their raters in turn"
-    methods: tuple[str, ...] | None = setting(None)
+    methods: tuple[str, ...] | None = setting(
+        None,
+        Rule(
+            lambda names: "baseline" in names and len(set(names)) == len(names),
+            "each once, and baseline among them",
+        ),
+    )
     """methods to compare, baseline among them, of baseline, filtered, filtered_batch, weighted,
     random_drop, oracle, small_loss, el2n, outer_loss, cleanlab, knn_shapley; none: all that apply,
     but filtered_batch and cleanlab
@@ -280,35 +284,29 @@ class ComparisonPlan:
 
     def __post_init__(self):
         check_settings(self)
-        if isinstance(self.runs, str) or not self.runs:
-            raise DataRaterError(
-                f"runs={self.runs!r} is not allowed: give a tuple of folders, at least one"
-            )
+        for name in self.methods or ():
+            lookup(name, METHODS, "method", importable=False)
         if self.num_seeds < len(self.runs):
             raise DataRaterError(
                 f"num_seeds={self.num_seeds} for {len(self.runs)} runs is not allowed: give each "
                 "run a repeat"
             )
-        methods = ("baseline",) if self.methods is None else self.methods
-        for name in methods:
-            lookup(name, METHODS, "method", importable=False)
-        if len(set(methods)) < len(methods) or "baseline" not in methods:
-            raise DataRaterError(
-                f"methods={methods!r} is not allowed: give each once, and baseline among them"
-            )
 
 # %% ../../nbs/07_downstream.ipynb #fe101c50
-def _given(plan, *names):
-    "Those settings of a plan that are not None."
-    return {name: value for name in names if (value := getattr(plan, name)) is not None}
-
-
 def config_of(plan: ComparisonPlan, run: str) -> DataRaterConfig:
     "The configuration of a run with what the plan changes."
-    file = existing(Path(run), "config.yaml")
-    config = config_from_yaml(file, **_given(plan, "device", "data_dir", "batch_size"))
-    damage = _given(plan, "corruption_probability", "corruption_fraction_range")
-    return replace(config, corruption=replace(config.corruption, **damage))
+    damage = {
+        name: getattr(plan, name)
+        for name in ("corruption_probability", "corruption_fraction_range")
+        if getattr(plan, name) is not None
+    }
+    return config_of_run(
+        run,
+        device=plan.device,
+        data_dir=plan.data_dir,
+        batch_size=plan.batch_size,
+        corruption=damage,
+    )
 
 # %% ../../nbs/07_downstream.ipynb #fd0408f7
 def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
@@ -326,9 +324,8 @@ def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
     targets = [task.y, task.outer_y, task.test_y]
     check_fits(training.model_class, model, task.x, targets, task.loss_type)
     rater = load_rater(run, device=plan.device)
-    batches = zip(task.x.split(10_000), task.y.split(10_000), strict=True)
-    with torch.no_grad():
-        ratings = torch.cat([rate_many(rater, x, y) for x, y in batches]).cpu().numpy()
+    batches = map(Samples, task.x.split(10_000), task.y.split(10_000))
+    ratings = np.concatenate([rate_samples(rater, batch) for batch in batches])
     keep = 1 - plan.discard_frac
     return MethodInput(task, ratings, keep, seed, training, config.softmax_temperature)
 
@@ -358,9 +355,15 @@ def compare_once(plan: ComparisonPlan, given: MethodInput) -> list[dict[str, Any
     rows = []
     for method in methods_for(plan, task):
         model, _ = train_model(task, METHODS[method](given), training, seed)
-        row = {"seed": seed, "run": seed % len(plan.runs), "method": method}
-        size = {"num_steps": training.num_steps, "num_test": len(task.test_y)}
-        rows.append(row | quality_of(model, task) | size)
+        row = {
+            "seed": seed,
+            "run": seed % len(plan.runs),
+            "method": method,
+            **quality_of(model, task),
+            "num_steps": training.num_steps,
+            "num_test": len(task.test_y),
+        }
+        rows.append(row)
     return rows
 
 # %% ../../nbs/07_downstream.ipynb #3a165272
@@ -389,26 +392,29 @@ def _one_repeat(plan, work, seed):
 
 def in_repeats(
     plan: ComparisonPlan,
-    work: Callable[[ComparisonPlan, MethodInput], Any],  # can be pickled
+    work: Callable[[ComparisonPlan, MethodInput], list[Any]],  # can be pickled
     num_processes: int,  # repeats at a time
     progress: bool,  # show a progress bar
-) -> list[Any]:  # what `work` gives, in the order of repeats
+) -> list[Any]:  # what `work` gives, one after the other, in the order of repeats
     "Prepare each repeat and work on it; raises `DataRaterError` for bad input, or a dead process."
     check_runs(plan)
-    one_repeat = partial(_one_repeat, plan, work)
-    bar = partial(tqdm, total=plan.num_seeds, desc="repeats", disable=not progress)
-    seeds = range(plan.num_seeds)
-    if num_processes == 1:
-        return list(bar(map(one_repeat, seeds)))
     pool = ProcessPoolExecutor(min(num_processes, plan.num_seeds), get_context("spawn"))
+    map_over = pool.map if num_processes > 1 else map
+    repeats = map_over(partial(_one_repeat, plan, work), range(plan.num_seeds))
     try:
-        return list(bar(pool.map(one_repeat, seeds)))
+        bar = tqdm(repeats, total=plan.num_seeds, desc="repeats", disable=not progress)
+        return list(itertools.chain.from_iterable(bar))
     except BrokenProcessPool as error:
         raise DataRaterError(
             f"a process died ({error}): perhaps memory ran out; give fewer processes"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or an interruption nothing new is begun
+
+# %% ../../nbs/07_downstream.ipynb #13eb3d80
+def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    "The rows of a table, as JSON knows them; NaN becomes None."
+    return json.loads(table.to_json(orient="records", double_precision=10))
 
 # %% ../../nbs/07_downstream.ipynb #53454e96
 @dataclass(frozen=True, eq=False)
@@ -435,26 +441,21 @@ class Comparison:
         that after Holm's correction.
         """
         values = self.values
-        columns = ["mean", "std", "difference", "ci_low", "ci_high", "p_value"]
-        table = pd.DataFrame({"mean": values.mean(), "std": values.std()}, columns=columns)
-        for method in values.columns.drop(reference):
-            found = paired_difference(values[method].to_numpy(), values[reference].to_numpy())
-            table.loc[method, list(found)] = found
+        goal = values[reference].to_numpy()
+        found = {name: paired_difference(own.to_numpy(), goal) for name, own in values.items()}
+        table = pd.DataFrame({"mean": values.mean(), "std": values.std()})
+        table = table.join(pd.DataFrame(found).T)
+        table.loc[reference, "difference"] = math.nan  # to itself
         return table.assign(p_holm=holm(table["p_value"]))
 
     def as_dict(self) -> dict[str, Any]:
         "Everything, as JSON knows it."
-
-        def plain(table):
-            # NaN becomes null
-            return json.loads(table.to_json(orient="records", double_precision=10))
-
         return {
             "datarater_version": __version__,
             "plan": asdict(self.plan) if self.plan else None,
             "metric": self.metric,
-            "table": plain(self.table().reset_index()),
-            "rows": plain(self.rows),
+            "table": as_records(self.table().reset_index()),
+            "rows": as_records(self.rows),
         }
 
 # %% ../../nbs/07_downstream.ipynb #89844995
@@ -500,8 +501,8 @@ def compare_downstream(
     """Train a model on what each method keeps, several times; raises `DataRaterError` for bad
     input, before anything is trained.
     """
-    repeats = in_repeats(plan, compare_once, num_processes, progress)
-    return Comparison(pd.DataFrame([row for rows in repeats for row in rows]), plan)
+    rows = in_repeats(plan, compare_once, num_processes, progress)
+    return Comparison(pd.DataFrame(rows), plan)
 
 # %% ../../nbs/07_downstream.ipynb #2f1fbd30
 def plot_comparison(

@@ -6,12 +6,12 @@
 __all__ = ['COLUMNS', 'KEEP_RULES', 'Samples', 'read_samples', 'fingerprint', 'paths_of', 'rate_samples', 'rate_batches',
            'Ratings', 'as_dataset', 'rate_dataset', 'num_to_keep', 'keep_best', 'keep_best_of_each_class',
            'BestOfBatchSampler', 'acceptance_probability', 'rating_quantiles', 'imitated_batch', 'keep_by_chance',
-           'sampling_weights', 'CurateSettings', 'curate', 'show_best_and_worst', 'ratings_by', 'plot_ratings_by']
+           'sampling_weights', 'CurateSettings', 'curate', 'show_best_and_worst', 'ratings_by']
 
 # %% ../../nbs/06_curation.ipynb #c75f6057
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -121,29 +121,22 @@ def _as_bytes(dataset, samples):
 # %% ../../nbs/06_curation.ipynb #3189a828
 def fingerprint(
     dataset: Dataset,  # map-style
-    num_probes: int = 64,  # samples that are hashed, evenly spaced
 ) -> str:  # 16 hexadecimal digits
     "What tells datasets apart; raises `DataRaterError` for one that reads differently each time."
-    if (
-        isinstance(dataset, CorruptedSubset)
-        and not dataset.config.fixed
-        and dataset.config.corruption_probability > 0
-    ):
-        raise DataRaterError(
-            "the dataset's corruption is drawn anew at every access, so a rating has no "
-            "sample it belongs to: give its DataCorruptionConfig fixed=True"
-        )
-    sources = original_indices(dataset)  # an error for an empty one
     if isinstance(dataset, CorruptedSubset):
-        return _hash(
-            fingerprint(dataset.original_subset, num_probes), dataset.kinds, asdict(dataset.config)
-        )
+        config = dataset.config
+        if not config.fixed and config.corruption_probability > 0:
+            raise DataRaterError(
+                "the dataset's corruption is drawn anew at every access, so a rating has no "
+                "sample it belongs to: give its DataCorruptionConfig fixed=True"
+            )
+        return _hash(fingerprint(dataset.original_subset), dataset.kinds, asdict(config))
+    sources = original_indices(dataset)  # an error for an empty one
     if isinstance(dataset, Subset):
-        return _hash(
-            fingerprint(dataset.dataset, num_probes),
-            digest(torch.as_tensor(dataset.indices, dtype=torch.int64)),
-        )
-    rows = torch.linspace(0, len(sources) - 1, num_probes, dtype=torch.float64).round().long()
+        indices = torch.as_tensor(dataset.indices, dtype=torch.int64)
+        return _hash(fingerprint(dataset.dataset), digest(indices))
+    # 64 samples, evenly spaced
+    rows = torch.linspace(0, len(sources) - 1, 64, dtype=torch.float64).round().long()
     first, again = (
         _hash(digest(sources), *_as_bytes(dataset, read_samples(dataset, rows.unique())))
         for _ in range(2)
@@ -160,14 +153,16 @@ def fingerprint(
 COLUMNS = ("index", "source_index", "rating", "label", "kind", "fraction", "path")
 
 # %% ../../nbs/06_curation.ipynb #562dc6ca
-def paths_of(dataset: Dataset) -> list[str] | None:
-    "The file of each sample, through nested subsets; None for a dataset that has no `paths`."
+def paths_of(
+    dataset: Dataset,
+    indices: Sequence[int],  # (B,)
+) -> list[str] | None:
+    "The files of samples, through nested subsets; None for a dataset that has no `paths`."
     if isinstance(dataset, CorruptedSubset):
-        return paths_of(dataset.original_subset)
+        return paths_of(dataset.original_subset, indices)
     if isinstance(dataset, Subset):
-        paths = paths_of(dataset.dataset)
-        return None if paths is None else [paths[i] for i in dataset.indices]
-    return getattr(dataset, "paths", None)
+        return paths_of(dataset.dataset, [dataset.indices[i] for i in indices])
+    return [dataset.paths[i] for i in indices] if hasattr(dataset, "paths") else None
 
 # %% ../../nbs/06_curation.ipynb #7c4e310b
 def rate_samples(
@@ -184,7 +179,7 @@ def rate_samples(
             "samples alone: give data with labels, or a rater that needs none"
         )
     tensors = itertools.chain(rater.parameters(), rater.buffers())
-    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    device = next(tensors, torch.empty(0)).device
     x = samples.x.to(device)
     y = torch.zeros(len(x)) if samples.y is None else samples.y  # if None, it is not looked at
     y = (y.float() if y.dtype == torch.float64 else y).to(device)
@@ -200,29 +195,14 @@ def rate_samples(
             f"{type(error).__name__}: {one_line(error)}; give data like those it was trained "
             "on"
         ) from error
-    if not np.isfinite(ratings).all():
-        index = first + int(np.flatnonzero(~np.isfinite(ratings))[0])
+    is_finite = np.isfinite(ratings)
+    if not is_finite.all():
+        row = is_finite.argmin()
         raise DataRaterError(
-            f"rater {name} gives sample {index} the rating {ratings[index - first]}: repair "
-            "the sample, or the rater"
+            f"rater {name} gives sample {first + row} the rating {ratings[row]}: repair the "
+            "sample, or the rater"
         )
     return ratings
-
-# %% ../../nbs/06_curation.ipynb #d8ef2efb
-def _as_rows(indices, sources, ratings, samples):
-    "The rows of a batch; missing values are NaN, or None in `kind`."
-    has_labels = samples.y is not None and samples.y.ndim == 1
-    return pd.DataFrame(
-        {
-            "index": indices.numpy(),
-            "source_index": sources.numpy(),
-            "rating": ratings.astype(np.float32),
-            "label": samples.y.cpu().numpy() if has_labels else np.nan,
-            "kind": samples.kinds,
-            "fraction": np.nan if samples.fractions is None else samples.fractions,
-            "path": None,
-        }
-    )
 
 # %% ../../nbs/06_curation.ipynb #77054d22
 def rate_batches(
@@ -231,15 +211,24 @@ def rate_batches(
     start: int = 0,  # first sample
     stop: int | None = None,  # one past the last; None: to the end
     batch_size: int = 1_000,  # samples read at a time
-) -> Iterator[pd.DataFrame]:  # rows with COLUMNS, `path` still missing
+) -> Iterator[pd.DataFrame]:  # rows with COLUMNS
     "Rate a dataset by batches; raises `DataRaterError` for samples that cannot be rated."
     check_value("batch_size", batch_size, int, COUNT)
     sources = original_indices(dataset).cpu()
     stop = len(dataset) if stop is None else min(stop, len(dataset))
     for indices in torch.arange(start, stop).split(batch_size):
         samples = read_samples(dataset, indices)
-        ratings = rate_samples(rater, samples, int(indices[0]))
-        yield _as_rows(indices, sources[indices], ratings, samples)
+        has_labels = samples.y is not None and samples.y.ndim == 1
+        columns = {
+            "index": indices.numpy(),
+            "source_index": sources[indices].numpy(),
+            "rating": rate_samples(rater, samples, int(indices[0])).astype(np.float32),
+            "label": samples.y.cpu().numpy() if has_labels else np.nan,
+            "kind": samples.kinds,
+            "fraction": np.nan if samples.fractions is None else samples.fractions,
+            "path": paths_of(dataset, indices.tolist()),
+        }
+        yield pd.DataFrame(columns)
 
 # %% ../../nbs/06_curation.ipynb #1b2215e9
 @dataclass(frozen=True, eq=False)
@@ -308,12 +297,8 @@ def rate_dataset(
         for rows in rate_batches(rater, dataset, batch_size=batch_size):
             parts.append(rows)
             bar.update(len(rows))
-    return Ratings(
-        pd.concat(parts, ignore_index=True).assign(path=paths_of(dataset)),
-        len(dataset),
-        own,
-        dict(about or {}),
-    )
+    table = pd.concat(parts, ignore_index=True)
+    return Ratings(table, len(dataset), own, dict(about or {}))
 
 # %% ../../nbs/06_curation.ipynb #32c808e7
 def num_to_keep(
@@ -506,12 +491,10 @@ def show_best_and_worst(
     num_columns: int = 8,  # of the grids
 ) -> tuple[Axes, Axes]:
     "Draw the best- and the worst-rated images; raises `DataRaterError` for samples that are none."
-    order = np.argsort(-ratings.table["rating"].to_numpy(), kind="stable")
     rated = ratings.subset(dataset)
-    titles = ("best-rated", "worst-rated")
-    for ax, chosen, title in zip(axes, (order, order[::-1]), titles, strict=True):
-        items = [rated[int(i)] for i in chosen[:num_images]]
-        images = torch.stack([item if isinstance(item, Tensor) else item[0] for item in items])
+    order = torch.tensor(-_values(ratings)).argsort(stable=True)
+    for ax, chosen, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
+        images = read_samples(rated, chosen[:num_images]).x
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise DataRaterError(
                 f"samples of shape {tuple(images.shape[1:])} are no images: only (C, H, W) "
@@ -519,7 +502,7 @@ def show_best_and_worst(
             )
         value_range = getattr(dataset, "value_range", (-1.0, 1.0))
         show_images(images, ax, num_columns=num_columns, value_range=value_range)
-        ax.set_title(title, fontsize=10)
+        ax.set_title(f"{title}-rated", fontsize=10)
     return axes
 
 # %% ../../nbs/06_curation.ipynb #b64141fd
@@ -545,26 +528,3 @@ def ratings_by(
         .agg(count="size", mean="mean", std="std", lowest="min", highest="max")
     )
     return found.sort_values("mean", ascending=False) if column == "kind" else found
-
-# %% ../../nbs/06_curation.ipynb #28e0c435
-def plot_ratings_by(ratings: Ratings, column: str, ax: Axes) -> Axes:
-    "Mean rating of each group with its standard deviation."
-    found = ratings_by(ratings, column)
-    ax.errorbar(
-        found["mean"],
-        range(len(found)),
-        xerr=found["std"].fillna(0),
-        fmt="o",
-        color="black",
-        markersize=4,
-        linewidth=1,
-        capsize=2,
-    )
-    ax.set(
-        yticks=range(len(found)),
-        yticklabels=[str(name) for name in found.index],
-        ylabel=column,
-        xlabel="rating (mean ± standard deviation)",
-    )
-    ax.invert_yaxis()
-    return ax
