@@ -17,6 +17,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         imitated_batch num_to_keep rate_batches rate_dataset rate_samples rating_quantiles
         ratings_by read_samples sampling_weights show_best_and_worst
     """,
+    report="report_rows shares_by_class suspected_labels write_report",
     score_files="""
         SPLITS ScoreJob ScoreSettings as_notes check_output config_of_run dataset_to_rate digest_of
         new_folder open_rated parquet_writer parts_folder read_notes read_ratings reading schema_of
