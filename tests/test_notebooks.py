@@ -71,6 +71,7 @@ def run_here(name: str, output: str) -> None:
         os.dup2(file, stream)
     os.chdir(ROOT)
     os.environ.pop("IN_TEST", None)
+    multiprocessing.set_start_method(None, force=True)  # what notebooks start is up to them
     run_notebook.main(name)
 
 
