@@ -1,12 +1,12 @@
 """Every notebook runs from top to bottom, in a process of its own, nbdev's directives obeyed."""
 
-import contextlib
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+import run_notebook
 from nbdev.doclinks import nbglob
 from tree import ROOT, code_cells, notebook_names, report
 
@@ -58,48 +58,59 @@ def test_no_notebook_is_missed():
     report(problems)
 
 
-def executed(name: str) -> subprocess.CompletedProcess | None:
-    "The notebook, run by run_notebook.py; None if it took too long."
-    environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
-    environment.setdefault("OMP_NUM_THREADS", "1")  # two notebooks run at a time
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return subprocess.run(
-            [sys.executable, str(ROOT / "tests" / "run_notebook.py"), name],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-        )
-    return None
+# Each notebook has a process of its own, forked from one that has imported what takes seconds.
+FORKS = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+if os.name == "posix":
+    FORKS.set_forkserver_preload(["torch", "torchvision", "sklearn", "scipy.stats", "pandas"])
+
+
+def run_here(name: str, output: str) -> None:
+    "In a new process: run a notebook, and write what is printed, errors too, to a file."
+    file = os.open(output, os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.chdir(ROOT)
+    os.environ.pop("IN_TEST", None)
+    multiprocessing.set_start_method(None, force=True)  # what notebooks start is up to them
+    run_notebook.main(name)
+
+
+def executed(name: str, output: Path) -> int | None:
+    "Run a notebook; the exit code of its process, None if it took too long."
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two notebooks run at a time
+    process = FORKS.Process(target=run_here, args=(name, str(output)))
+    process.start()
+    process.join(TIMEOUT_SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
 
 
 @pytest.mark.parametrize(
     "name", NOTEBOOKS, ids=lambda name: name.removeprefix("nbs/").removesuffix(".ipynb")
 )
-def test_notebook_runs(name, record_property):
+def test_notebook_runs(name, record_property, tmp_path):
     "It passes, executes a cell if it has code, shows what it prints, and leaves no file behind."
     again = f"nbdev_test --path {name} --n_workers 0"
     before = files_beside_notebooks()
-    run = executed(name)
-    if run is None:
+    output = tmp_path / "output"
+    code = executed(name, output)
+    if code is None:
         return report(
             [
                 f"{name} took longer than {TIMEOUT_SECONDS} s: shorten it under IN_TEST or mark "
                 f"cells `#| slow`; try `{again}`"
             ]
         )
-    lines = run.stdout.splitlines()
-    if run.returncode or not lines:
-        outputs = run.stdout + run.stderr
-        return report(
-            [f"{name}: its process ended with {run.returncode}; try `{again}`\n{outputs}"]
-        )
-    result = json.loads(lines[-1])
+    printed = output.read_text(errors="replace")
+    if code:
+        return report([f"{name}: its process ended with {code}; try `{again}`\n{printed}"])
+    result = json.loads(printed.splitlines()[-1])
     record_property("raised", result["raised"])
     if not result["passed"]:
-        return report([f"{name} failed; try `{again}`\n{run.stderr}"])
+        return report([f"{name} failed; try `{again}`\n{printed}"])
     problems = []
     if result["num_executed"] == 0 and has_code(name):
         problems.append(
