@@ -163,7 +163,7 @@ class TensorPairs(IndexedDataset):
 MAX_BYTES = 2 << 30  # of samples that are kept in memory
 
 
-class ItemDataset(BatchDataset):
+class ItemDataset(IndexedDataset):
     "Samples that are loaded one by one; they are kept once loaded, as far as memory goes."
 
     def __init__(
@@ -198,21 +198,13 @@ class ItemDataset(BatchDataset):
         "A sample as it was loaded."
         return self.kept[row] if row in self.kept else self.keep(row, self.load(row))
 
-    def read(
-        self, indices: Tensor | Sequence[int], keys: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def read(self, indices: Indices, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         "Samples (B, …) as floats in the value range, and labels."
-        rows = self.indices[torch.as_tensor(indices, dtype=torch.long)]
+        rows = self.original(indices)
         samples = torch.stack([self.sample(row) for row in rows.tolist()])
         if samples.dtype == torch.uint8:
             samples = scale_bytes(samples, self.value_range)
         return samples, None if self.labels is None else self.labels[rows]
-
-    def subset(self, indices: Tensor | Sequence[int]) -> "ItemDataset":
-        "Some of the samples, in this order, which remember their original indices."
-        part = copy(self)
-        part.indices = self.indices[torch.as_tensor(indices, dtype=torch.long)]
-        return part
 
 # %% ../../nbs/data/loading.ipynb #4dd8159c
 def fetch_batch(

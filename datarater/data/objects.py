@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .datasets import SplitDataRaterDataset, construct_dataset
-from .loading import BatchDataset, ItemDataset, TensorPairs, describe
-from .own_data import parts_of, read_image, to_samples, to_targets
+from .loading import BatchDataset, IndexedDataset, ItemDataset, TensorPairs, describe
+from .own_data import read_image, to_samples, to_targets
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/data/objects.ipynb #af233ddf
@@ -153,12 +153,12 @@ def labels_of(
     return torch.from_numpy(codes.astype(np.int64)), known
 
 # %% ../../nbs/data/objects.ipynb #f28b6ca4
-class Rescaled(BatchDataset):
+class Rescaled(IndexedDataset):
     "The samples of a pool, moved from its value range into another one."
 
     def __init__(self, pool: BatchDataset, value_range: tuple[float, float]):
         self.pool = pool
-        self.indices = pool.indices
+        self.indices = torch.arange(len(pool))
         self.value_range = value_range
         self.num_classes = pool.num_classes
         self.classes = getattr(pool, "classes", None)
@@ -167,7 +167,9 @@ class Rescaled(BatchDataset):
         self, indices: Tensor | Sequence[int], keys: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         "Samples (B, …) in the other range, and labels."
-        x, y = self.pool.read(indices, keys)
+        x, y = self.pool.read(self.original(indices))
+        if self.pool.value_range == self.value_range:
+            return x, y
         (low, high), (new_low, new_high) = self.pool.value_range, self.value_range
         return (x - low) / (high - low) * (new_high - new_low) + new_low, y
 
@@ -316,8 +318,9 @@ def _pool_of(data, reading, classes):
     "A pool, in whatever form the data are."
     if isinstance(data, (str, os.PathLike)):
         return construct_dataset(os.fspath(data)).pool()
-    if isinstance(data, BatchDataset):
-        return data
+    if isinstance(data, BatchDataset):  # subsets are made of what is indexed
+        is_indexed = isinstance(data, IndexedDataset)
+        return data if is_indexed else Rescaled(data, data.value_range)
     if isinstance(data, DataLoader):
         return _pool_of(data.dataset, reading, classes)
     if isinstance(data, pd.DataFrame):
@@ -339,20 +342,15 @@ class PoolsDataRaterDataset(SplitDataRaterDataset):
 
     def __init__(
         self,
-        sources: dict[str, BatchDataset],  # train, and val and test where they are
+        sources: dict[str, IndexedDataset],  # train, and val and test where they are
         seed: int = 0,  # of the split, the orders and the corruption on the fly
     ):
-        self.sources = sources
+        self._sources = sources
         self.seed = seed
         self.value_range = sources["train"].value_range
-        self.num_classes = sources["train"].num_classes
         self.classes = getattr(sources["train"], "classes", None)
 
     @property
-    def parts(self) -> tuple[BatchDataset, BatchDataset | None, BatchDataset]:
-        "Training candidates, trusted outer data or None, and test data."
-        return parts_of(self.sources)
-
-    def pool(self) -> BatchDataset:
-        "All candidates, also those that training holds out as a test set."
-        return self.sources["train"]
+    def sources(self) -> dict[str, IndexedDataset]:
+        "The pools."
+        return self._sources
