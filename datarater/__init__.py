@@ -23,7 +23,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         detection_quality plot_dashboard
     """,
     curation="""
-        Ratings curate rate_dataset BestOfBatchSampler sampling_weights show_best_and_worst
+        Curator Ratings curate rate_dataset BestOfBatchSampler sampling_weights show_best_and_worst
         read_ratings write_ratings score_run open_rated ComparisonPlan compare_downstream
         describe_comparison plot_comparison sweep_discard choose_discard_frac keep_ledger
     """,

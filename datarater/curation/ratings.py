@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'KEEP_RULES', 'Samples', 'read_samples', 'fingerprint', 'paths_of', 'rate_samples', 'rate_batches',
-           'Ratings', 'as_dataset', 'rate_dataset', 'num_to_keep', 'keep_best', 'keep_best_of_each_class',
+           'Ratings', 'Kept', 'as_dataset', 'rate_dataset', 'num_to_keep', 'keep_best', 'keep_best_of_each_class',
            'BestOfBatchSampler', 'acceptance_probability', 'rating_quantiles', 'imitated_batch', 'keep_by_chance',
            'sampling_weights', 'CurateSettings', 'curate', 'show_best_and_worst', 'ratings_by']
 
 # %% ../../nbs/06_curation.ipynb #c75f6057
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -20,7 +21,6 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
-from scipy.stats import binom
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset, default_collate
 from tqdm import tqdm
@@ -45,7 +45,9 @@ from datarater.support import (
     check_value,
     lookup,
     one_line,
+    replacing,
     setting,
+    write_atomically,
 )
 
 # %% ../../nbs/06_curation.ipynb #9474e256
@@ -83,7 +85,7 @@ def read_samples(
             return Samples(x, y, kinds, fractions.cpu().numpy())
         if isinstance(dataset, BatchDataset) or _alone(dataset[int(indices[0])]) is None:
             x, y = fetch_batch(dataset, indices)
-            if not isinstance(y, Tensor):
+            if not isinstance(y, Tensor | None):
                 raise DataRaterError(
                     f"{type(dataset).__name__} gives targets that are no numbers "
                     f"({type(y).__name__}): give class labels as whole numbers, or real targets"
@@ -240,6 +242,16 @@ class Ratings:
     fingerprint: str  # of the rated dataset
     # what rated what, and how it was chosen from
     about: Mapping[str, Any] = field(default_factory=dict)
+    data: Any = field(default=None, repr=False)  # what was rated, where it is at hand
+
+    def keep(self, share: float, rule: str = "best", seed: int = 0) -> "Kept":
+        "A share of the samples, by a key of `KEEP_RULES`; raises `DataRaterError` without `data`."
+        if self.data is None:
+            raise DataRaterError(
+                "these ratings do not hold the data that were rated: choose by curate, and give "
+                "the dataset to Ratings.subset"
+            )
+        return Kept(self.data, curate(self, share, rule, seed))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -260,6 +272,27 @@ class Ratings:
                 "seed and corruption (open_rated makes it from a file of datarater score)"
             )
         return Subset(dataset, self.table["index"].tolist())
+
+# %% ../../nbs/06_curation.ipynb #ffc1af5b
+class Kept(Subset):
+    "The samples that were kept, as a `Subset` of the data, with a row about each in `table`."
+
+    def __init__(
+        self,
+        dataset: Any,  # map-style: the data that were rated
+        ratings: Ratings,  # of the samples that were kept
+    ):
+        super().__init__(dataset, ratings.table["index"].tolist())
+        self.table = ratings.table.dropna(axis="columns", how="all")
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        "Write index, rating and what else is known of each sample."
+        write_atomically(path, self.table.to_csv(index=False))
+
+    def to_parquet(self, path: str | os.PathLike) -> None:
+        "Write the same as Parquet."
+        with replacing(path) as temporary:
+            self.table.to_parquet(temporary, index=False)
 
 # %% ../../nbs/06_curation.ipynb #123cd416
 def as_dataset(data: Dataset | tuple[Tensor, Tensor]) -> Dataset:
@@ -395,6 +428,8 @@ def acceptance_probability(
             f"num_kept={num_kept} of batch_size={batch_size} is not allowed: keep at least 1 "
             "and at most all"
         )
+    from scipy.stats import binom  # here, because its import takes seconds
+
     return binom.cdf(num_kept - 1, batch_size - 1, 1 - np.asarray(quantiles, dtype=np.float64))
 
 # %% ../../nbs/06_curation.ipynb #2d03947d

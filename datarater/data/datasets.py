@@ -449,6 +449,7 @@ def construct_dataset(
     data_dir: AnyPath | None = None,  # these three: where the class takes them
     seed: int = 0,
     device: Device = "cpu",
+    **reading: Any,  # image_size and colour of a folder of images
 ) -> DataRaterDataset:  # an instance
     "Make a dataset by name or path; raises `DataRaterError` for what is unknown or missing."
     dataset_class = _dataset_class(name)
@@ -457,7 +458,7 @@ def construct_dataset(
             f"dataset {name!r} is {dataset_class!r}: give a subclass of "
             "datarater.data.datasets.DataRaterDataset"
         )
-    given = {"data_dir": data_dir, "seed": seed, "device": device}
+    given = {"data_dir": data_dir, "seed": seed, "device": device, **reading}
     accepted = inspect.signature(dataset_class).parameters
     options = {option: value for option, value in given.items() if option in accepted}
     try:

@@ -186,7 +186,7 @@ class ItemDataset(IndexedDataset):
         if (sample.shape, sample.dtype) != (first.shape, first.dtype):
             raise DataRaterError(
                 f"sample {row} is {describe(sample)}, others are {describe(first)}: make them "
-                "alike, pictures by image_size and in_channels"
+                "alike, pictures by image_size and colour"
             )
         if sample.is_floating_point() and not sample.isfinite().all():
             raise DataRaterError(f"sample {row} holds NaN or infinity: repair it, or leave it out")

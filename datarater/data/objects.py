@@ -207,8 +207,13 @@ class Reading:
     sample_column: str | None = None  # of frames and dictionaries
     label_column: str | None = None
     image_size: int | None = None  # height and width of pictures
-    in_channels: int | None = None  # of pictures: 1 or 3
+    colour: bool | None = None  # read pictures in colour, or in grey; None: as they are
     value_range: tuple[float, float] | None = None  # of samples that are floats
+
+    @property
+    def in_channels(self) -> int | None:
+        "Channels of pictures; None: as they are."
+        return None if self.colour is None else 3 if self.colour else 1
 
 # %% ../../nbs/data/objects.ipynb #38a068ed
 def _pool_of_arrays(x, y, reading, classes):
@@ -306,7 +311,7 @@ def as_pool(
     "Anything that holds samples as a pool; raises `DataRaterError` for what cannot be read."
     reading = Reading(**reading)
     if form is not None and form.is_image:
-        reading = replace(reading, in_channels=form.shape[0], image_size=form.shape[1])
+        reading = replace(reading, colour=form.shape[0] == 3, image_size=form.shape[1])
     pool = _pool_of(data, reading, form.classes if form else None)
     if not len(pool):
         raise DataRaterError(f"{describe(data)} holds no samples: give at least one")
@@ -317,7 +322,8 @@ def as_pool(
 def _pool_of(data, reading, classes):
     "A pool, in whatever form the data are."
     if isinstance(data, (str, os.PathLike)):
-        return construct_dataset(os.fspath(data)).pool()
+        size = {"image_size": reading.image_size, "colour": reading.colour}
+        return construct_dataset(os.fspath(data), **size).pool()
     if isinstance(data, BatchDataset):  # subsets are made of what is indexed
         is_indexed = isinstance(data, IndexedDataset)
         return data if is_indexed else Rescaled(data, data.value_range)

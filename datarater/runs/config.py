@@ -247,6 +247,13 @@ _MNIST = dict(
     eval_frequency=50,
 )
 
+# %% ../../nbs/runs/config.ipynb #bb0df8eb
+_OWN = {
+    **{name: value for name, value in _MNIST.items() if name != "dataset_name"},
+    "corruption": {"corruption_probability": 0.0},
+    "eval_frequency": 20,
+}
+
 # %% ../../nbs/runs/config.ipynb #73706b8b
 RECIPES: dict[str, dict[str, Any]] = {
     "mnist_v1": dict(
@@ -275,6 +282,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "meta_steps": 100,
         "eval_frequency": 20,
     },
+    # for data of your own: give dataset_name; nothing is damaged on purpose
+    "images": {**_OWN},
+    "labels": {**_OWN, "data_rater_model_class": "ReferenceDataRater", "meta_steps": 100},
     "digits": {
         **_MNIST,
         "dataset_name": "digits",

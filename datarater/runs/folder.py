@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STEP_COLUMNS', 'EVALUATION_COLUMNS', 'RECENT_COLUMNS', 'write_config', 'read_form', 'make_run_dir', 'save_model',
-           'existing', 'load_model', 'load_rater', 'load_inner_model', 'load_classifier', 'single_figure',
-           'write_figure', 'RunLog']
+           'existing', 'load_model', 'load_rater', 'load_inner_model', 'save_run_files', 'load_classifier',
+           'single_figure', 'write_figure', 'RunLog']
 
 # %% ../../nbs/runs/folder.ipynb #f7865e2e
 import json
@@ -179,6 +179,25 @@ def load_inner_model(
 ) -> nn.Module:
     "The oldest inner model of a run, in evaluation mode; raises `DataRaterError` if none fits."
     return _load_from_run(Path(run_dir), "inner model", {"device": device})[0]
+
+# %% ../../nbs/runs/folder.ipynb #085cf4a6
+def save_run_files(
+    rater: nn.Module,
+    config: DataRaterConfig,
+    form: SampleForm,  # of the samples
+    folder: Path,  # is made if it is not there
+) -> None:
+    "Write what `load_rater` reads; raises `DataRaterError` if the folder cannot be written to."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(rater.state_dict(), folder / "data_rater.pt")
+        write_config(config, folder)
+        _write_form(form, folder)
+    except OSError as error:
+        raise DataRaterError(
+            f"cannot write to {str(folder)!r} ({error.strerror or error}): give a folder you may "
+            "write to"
+        ) from error
 
 # %% ../../nbs/runs/folder.ipynb #8e2008db
 def load_classifier(
