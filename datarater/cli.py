@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['train_parser', 'config_of', 'describe_names', 'describe_result', 'train', 'evaluate', 'evaluate_parser',
            'score_parser', 'describe_ratings', 'score', 'curate_parser', 'describe_choice', 'curate_file',
-           'compare_parser', 'describe_ledgers', 'compare', 'run_command', 'main']
+           'clean_parser', 'clean', 'compare_parser', 'compare', 'run_command', 'main']
 
 # %% ../nbs/08_cli.ipynb #7b68635a
 import difflib
@@ -32,18 +32,21 @@ from matplotlib.figure import Figure
 from . import __version__
 from datarater.curation import (
     METHODS,
+    CleanSettings,
     ComparisonPlan,
     CurateSettings,
-    Ledger,
     Ratings,
     ScoreSettings,
     as_records,
     check_output,
     check_runs,
     choose_discard_frac,
+    clean_dataset,
     compare_downstream,
     curate,
+    describe_cleaning,
     describe_comparison,
+    describe_ledgers,
     keep_ledger,
     open_rated,
     parts_folder,
@@ -426,6 +429,21 @@ def curate_file(
     write_ratings(kept, output, overwrite)
     return f"{describe_choice(ratings, kept)}\nwritten: {output}"
 
+# %% ../nbs/08_cli.ipynb #95f4ae0b
+def clean_parser() -> ArgumentParser:
+    "The flags of `datarater clean`."
+    return _parser(
+        "Find out which samples of a dataset are worth training on: train a rater, rate, keep, and "
+        "write a report. A job that was stopped goes on when the command is repeated.",
+        {"path": "folder of class folders (in val, those that you trust), or an .npz file"},
+        CleanSettings,
+    )
+
+
+def clean(path: str, **settings: Any) -> str:  # what to print
+    "Clean a dataset, from end to end; raises `DataRaterError` for bad input."
+    return describe_cleaning(*clean_dataset(path, **settings))
+
 # %% ../nbs/08_cli.ipynb #594b324d
 def compare_parser() -> ArgumentParser:
     "The flags of `datarater compare`."
@@ -453,29 +471,6 @@ def compare_parser() -> ArgumentParser:
         jobs={"type": int},
         overwrite=_SWITCH,
         inner_model_class={"dest": "model_class"},
-    )
-
-# %% ../nbs/08_cli.ipynb #5e972aaf
-def describe_ledgers(ledgers: list[Ledger]) -> str:
-    "The middle of the repeats, in a line."
-    reached = [entry for entry in ledgers if entry.steps_to_reach is not None]
-    about = (
-        f"ledger, the best of each batch kept: {len(reached)} of {len(ledgers)} runs reached the "
-        "baseline's final outer loss"
-    )
-    price = np.median([entry.meta_training / entry.training_step for entry in ledgers])
-    about_price = f"meta-training cost as much as {price:,.0f} training steps, which"
-    if not reached:
-        return f"{about}; {about_price} is never paid back"
-    gain = np.median([entry.net_compute_gain for entry in reached])
-    noise = np.median([entry.gain_of_noise for entry in ledgers])
-    paid = [entry.runs_to_pay_back for entry in ledgers]
-    often = "never paid back"
-    if None not in paid:
-        often = f"paid back after {sorted(paid)[len(paid) // 2]:,} runs"
-    return (
-        f"{about}, with {abs(gain):.0%} {'more' if gain < 0 else 'less'} compute in the median, "
-        f"rating included (the baseline itself: {noise:.0%} less); {about_price} is {often}"
     )
 
 # %% ../nbs/08_cli.ipynb #3030fc03
@@ -529,6 +524,7 @@ def compare(
 
 # %% ../nbs/08_cli.ipynb #110b61db
 _COMMANDS = {  # name -> (parser, what it does, function of its flags that returns what to print)
+    "clean": (clean_parser, "find out which images of a folder to train on", clean),
     "train": (train_parser, "meta-train a DataRater", train),
     "score": (score_parser, "rate a dataset with the rater of a run", score),
     "curate": (curate_parser, "choose samples by their ratings", curate_file),

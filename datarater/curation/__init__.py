@@ -7,8 +7,8 @@ __all__, __getattr__, __dir__ = lazy_names(
     baselines="""
         BaselineData TrainingPlan cleanlab_quality knn_shapley label_log_probability small_loss
     """,
-    cost="DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac keep_ledger plot_sweep sweep_discard",
-    curator="Curator",
+    cost="DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger plot_sweep sweep_discard",
+    curator="CleanSettings Curator clean_dataset describe_cleaning",
     downstream="""
         Comparison ComparisonPlan DEFAULT_METHODS METHODS as_records check_runs compare_downstream
         describe_comparison paired_difference plot_comparison

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DISCARD_FRACTIONS', 'KEEPS', 'sweep_once', 'sweep_discard', 'choose_discard_frac', 'plot_sweep', 'count_flops',
-           'training_step_flops', 'meta_training_flops', 'Ledger', 'first_to_reach', 'keep_ledger']
+           'training_step_flops', 'meta_training_flops', 'Ledger', 'first_to_reach', 'describe_ledgers', 'keep_ledger']
 
 # %% ../../nbs/curation/cost.ipynb #7a3227c1
 import math
@@ -220,6 +220,29 @@ def _ledger_once(num_looks, meta_training, plan, given):
         first_to_reach(goal, goal),
     )
     return [ledger]
+
+# %% ../../nbs/curation/cost.ipynb #5e972aaf
+def describe_ledgers(ledgers: list[Ledger]) -> str:
+    "The middle of the repeats, in a line."
+    reached = [entry for entry in ledgers if entry.steps_to_reach is not None]
+    about = (
+        f"ledger, the best of each batch kept: {len(reached)} of {len(ledgers)} runs reached the "
+        "baseline's final outer loss"
+    )
+    price = np.median([entry.meta_training / entry.training_step for entry in ledgers])
+    about_price = f"meta-training cost as much as {price:,.0f} training steps, which"
+    if not reached:
+        return f"{about}; {about_price} is never paid back"
+    gain = np.median([entry.net_compute_gain for entry in reached])
+    noise = np.median([entry.gain_of_noise for entry in ledgers])
+    paid = [entry.runs_to_pay_back for entry in ledgers]
+    often = "never paid back"
+    if None not in paid:
+        often = f"paid back after {sorted(paid)[len(paid) // 2]:,} runs"
+    return (
+        f"{about}, with {abs(gain):.0%} {'more' if gain < 0 else 'less'} compute in the median, "
+        f"rating included (the baseline itself: {noise:.0%} less); {about_price} is {often}"
+    )
 
 # %% ../../nbs/curation/cost.ipynb #d4af90c0
 def keep_ledger(

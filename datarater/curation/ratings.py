@@ -289,6 +289,10 @@ class Kept(Subset):
         "Write index, rating and what else is known of each sample."
         write_atomically(path, self.table.to_csv(index=False))
 
+    def to_json_lines(self, path: str | os.PathLike) -> None:
+        "Write the same, an object to a line."
+        write_atomically(path, self.table.to_json(orient="records", lines=True))
+
     def to_parquet(self, path: str | os.PathLike) -> None:
         "Write the same as Parquet."
         with replacing(path) as temporary:

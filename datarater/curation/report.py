@@ -82,7 +82,7 @@ def as_picture(
     code = base64.b64encode(file.getvalue()).decode()
     return f'<img{pixels} alt="{escape(alt)}" src="data:image/png;base64,{code}">'
 
-# %% ../../nbs/curation/report.ipynb #20a10c07
+# %% ../../nbs/curation/report.ipynb #e5de827a
 def _shown(rows, dataset):
     "Rows with their pictures, all text as HTML."
     samples = read_samples(dataset, torch.tensor(rows["index"].tolist(), dtype=torch.long)).x
@@ -93,6 +93,7 @@ def _shown(rows, dataset):
         alts = (rows["class_name"] + " " + rows["path"]).str.strip()
         pictures = list(map(as_picture, images, alts))
     text = {name: rows[name].map(escape) for name in ("class_name", "path")}
+    text["rating"] = rows["rating"].map("{:.3g}".format).str.replace("-", "−")
     return rows.assign(picture=pictures, **text)
 
 
@@ -100,7 +101,7 @@ def _cards(rows):
     "A picture of each row with its caption."
     return "".join(
         f"<figure>{row.picture}<figcaption><b>{row.class_name}</b>"
-        f'<span class="number">{row.rating:.3g}</span>'
+        f'<span class="number">{row.rating}</span>'
         f'<span class="path" title="{row.path}">{row.path}</span></figcaption></figure>'
         for row in rows.itertuples()
     )
@@ -123,7 +124,7 @@ def shares_by_class(
     notes = np.where(found["share"] < is_kept.mean() / 2, NOTES[1], "")
     return found.assign(note=np.where(found["share"] == 0, NOTES[0], notes)).head(MAX_CLASSES)
 
-# %% ../../nbs/curation/report.ipynb #4ea1eeb2
+# %% ../../nbs/curation/report.ipynb #806c3360
 def suspected_labels(
     labels: ArrayLike,  # (N,) whole numbers
     class_probabilities: Tensor,  # (N, C), of a classifier of trusted data
@@ -146,7 +147,7 @@ def suspected_labels(
             "row per sample and a column per class"
         )
     highest, likelier = given.max(1)
-    own = given[torch.arange(len(given)), torch.as_tensor(labels)]
+    own = given[torch.arange(len(given)), torch.tensor(labels)]
     # a label of probability zero is as suspicious as one of the smallest number
     tiny = torch.finfo(torch.float64).tiny
     margins = highest.double().clamp(min=tiny).log() - own.double().clamp(min=tiny).log()
@@ -172,7 +173,7 @@ def _data(rows, classes, num_kept):
     found = {"numSamples": len(rows), "numKept": num_kept, "notes": NOTES}
     return json.dumps(found | coded).replace("<", "\\u003c")
 
-# %% ../../nbs/curation/report.ipynb #5f5f986a
+# %% ../../nbs/curation/report.ipynb #bf5d6a45
 def _class_rows(classes):
     "A line of the table for each class."
     return "".join(
@@ -189,7 +190,7 @@ def _suspect_rows(rows):
     return "".join(
         f'<tr><td>{row.picture}<span class="path">{row.path}</span></td><td>{row.class_name}</td>'
         f'<th scope="row">{row.likelier}</th><td class="number">{row.probability:.3f}</td>'
-        f'<td class="number">{row.rating:.3g}<span data-rank="{row.rank}"></span></td></tr>'
+        f'<td class="number">{row.rating}<span data-rank="{row.rank}"></span></td></tr>'
         for row in rows.itertuples()
     )
 
@@ -221,7 +222,7 @@ def _suspects(rows, dataset, labels, class_probabilities):
     )
     return said, _suspect_rows(_shown(chosen, dataset)) if len(first) else ""
 
-# %% ../../nbs/curation/report.ipynb #d0036c2c
+# %% ../../nbs/curation/report.ipynb #20d7c3a9
 def _sentences(rows, classes, findings):
     "Of samples, classes and findings."
     num_classes = rows.loc[rows["class_name"] != "", "label"].nunique()
@@ -229,9 +230,12 @@ def _sentences(rows, classes, findings):
     if num_classes > len(classes):
         said = f"Of {num_classes:,} classes these {len(classes):,} lose most."
     drawn = f"The slider shows estimates from {MAX_SAMPLES:,} samples, chosen at random."
+    facts = [f"{len(rows):,} samples"] + [f"{num_classes:,} classes"] * (num_classes > 0)
+    if findings:
+        facts.append(f'<a href="#conclusions">findings of the run: {len(findings)}</a>')
     listed = "".join(f"<li>{escape(finding)}</li>" for finding in findings)
     return {
-        "facts": f"{len(rows):,} samples" + f", {num_classes:,} classes" * (num_classes > 0),
+        "facts": ", ".join(facts),
         "classes": said if num_classes else "The samples have no class labels.",
         "drawn": drawn if len(rows) > MAX_SAMPLES else "",
         "findings": listed and f"<h3>What the run found out</h3><ul>{listed}</ul>",

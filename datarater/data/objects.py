@@ -278,7 +278,7 @@ def _pool_of_frame(frame, reading, classes):
     "A pool of a frame: a column of pictures, or columns of numbers."
     held = list(frame.columns)
     label = column_of(held, "label", reading.label_column)
-    labels = None if label is None else frame[label].to_numpy()
+    labels = None if label is None else frame[label].to_numpy(copy=True)
     sample = column_of(held, "sample", reading.sample_column)
     if sample is not None and not pd.api.types.is_numeric_dtype(frame[sample]):
         values = frame[sample].tolist()
@@ -291,7 +291,7 @@ def _pool_of_frame(frame, reading, classes):
                 f"column {name!r} holds {kind}, no numbers: drop it, encode it, or say by "
                 "sample_column or label_column what it is"
             )
-    return _pool_of_arrays(features.to_numpy(np.float32), labels, reading, classes)
+    return _pool_of_arrays(features.to_numpy(np.float32, copy=True), labels, reading, classes)
 
 # %% ../../nbs/data/objects.ipynb #4d68c922
 def _class_names(data, reading):
