@@ -7,14 +7,18 @@ __all__, __getattr__, __dir__ = lazy_names(
     baselines="""
         BaselineData TrainingPlan cleanlab_quality knn_shapley label_log_probability small_loss
     """,
-    cost="DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger plot_sweep sweep_discard",
+    cost="""
+        DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger
+        plot_sweep sweep_discard
+    """,
     curator="CleanSettings Curator clean_dataset describe_cleaning",
     downstream="""
         Comparison ComparisonPlan DEFAULT_METHODS METHODS as_records check_runs compare_downstream
         describe_comparison paired_difference plot_comparison
     """,
     ratings="""
-        BestOfBatchSampler CurateSettings KEEP_RULES Kept Ratings Samples acceptance_probability curate
+        BestOfBatchSampler CurateSettings KEEP_RULES Kept Ratings Samples acceptance_probability
+        curate
         imitated_batch num_to_keep rate_batches rate_dataset rate_samples rating_quantiles
         ratings_by read_samples sampling_weights show_best_and_worst
     """,

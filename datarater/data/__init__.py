@@ -14,7 +14,8 @@ __all__, __getattr__, __dir__ = lazy_names(
         register_dataset
     """,
     loading="""
-        BatchDataset BatchLoader BatchStream ItemDataset TensorPairs checked_batch digest fetch_batch
+        BatchDataset BatchLoader BatchStream ItemDataset TensorPairs checked_batch digest
+        fetch_batch
         first_samples original_indices scale_bytes seeded_globally
     """,
     objects="PoolsDataRaterDataset Reading SampleForm as_pool form_of",

@@ -11,7 +11,8 @@ __all__, __getattr__, __dir__ = lazy_names(
         EvaluationSet MAX_EVALUATION_SAMPLES evaluate evaluation_set_of make_evaluation_set
     """,
     folder="""
-        RunLog existing load_classifier load_inner_model load_model load_rater read_form save_run_files
+        RunLog existing load_classifier load_inner_model load_model load_rater read_form
+        save_run_files
         single_figure write_figure
     """,
     setup="RunData RunObjects dataset_of differentiate_with get_dataset_loaders set_up",
