@@ -241,8 +241,7 @@ def evaluate(
     names = ("dataset_name", "inner_model_class", "device")
     origin = {name: getattr(config, name) for name in names}
     origin |= {"value_range": dataset.value_range, "torch": torch.__version__}
-    result = replace(found, origin=origin).as_dict()
-    content = {"datarater_version": __version__, "path": path, **result}
+    content = {"datarater_version": __version__, "path": path, **origin, **found.as_dict()}
     write_atomically(output, json.dumps(content, indent=1) + "\n")
     return f"{found.describe()}\nwritten: {output}"
 

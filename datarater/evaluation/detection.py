@@ -21,15 +21,32 @@ from datarater.support import (
     OPEN_UNIT_INTERVAL,
     UNIT_INTERVAL,
     DataRaterError,
+    Rule,
     check_value,
     one_line,
 )
 
 # %% ../../nbs/evaluation/detection.ipynb #94784656
-def _finite(values, name):  # (N,) float64
-    "The values as an array of N finite numbers; raises `DataRaterError` if they are none."
+_RATINGS = Rule(np.isfinite, "finite numbers: repair or leave out these samples")
+_RULES = {
+    "fractions": Rule(
+        lambda values: (values >= 0) & (values <= 1),
+        "numbers from 0 (clean) to 1: divide by the largest strength there can be",
+    ),
+    "is_corrupted": Rule(lambda values: np.isin(values, (0, 1)), "booleans: give fractions > 0"),
+    "kinds": Rule(
+        lambda values: np.array([isinstance(kind, str) and kind != "all" for kind in values], bool),
+        "strings, 'clean' for clean samples ('all' is taken): give GroundTruth.kinds",
+    ),
+}
+
+
+def _checked(values, name):
+    """(N,) float64, or object for kinds; raises `DataRaterError` for another shape, or the first
+    value that is not allowed.
+    """
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values, dtype=object if name == "kinds" else np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataRaterError(
             f"{name}: not an array of numbers ({one_line(error)}): give finite numbers of shape "
@@ -37,42 +54,33 @@ def _finite(values, name):  # (N,) float64
         ) from error
     if array.ndim != 1:
         raise DataRaterError(
-            f"{name}: shape {array.shape}, allowed is (N,): give one number per sample"
+            f"{name}: shape {array.shape}, allowed is (N,): give one value per sample"
         )
-    bad = np.flatnonzero(~np.isfinite(array))
+    rule = _RULES.get(name, _RATINGS)
+    bad = np.flatnonzero(~rule.holds(array))
     if len(bad):
         raise DataRaterError(
-            f"{name}: {array[bad[0]]} at index {bad[0]} ({len(bad)} in all), only finite "
-            "numbers are allowed: repair or leave out these samples"
+            f"{name}: {array[bad[0]]} at index {bad[0]} ({len(bad)} in all), allowed are "
+            f"{rule.allowed}"
         )
     return array
 
-# %% ../../nbs/evaluation/detection.ipynb #0cdd689f
-def _fractions(values):  # (N,) float64
-    "Corruption fractions, from 0 (clean) to 1."
-    fractions = _finite(values, "fractions")
-    outside = fractions[(fractions < 0) | (fractions > 1)]
-    if len(outside):
-        raise DataRaterError(
-            f"fractions: got {outside[0]:g}, allowed is 0 (clean) to 1: divide by the "
-            "largest strength there can be"
-        )
-    return fractions
-
 # %% ../../nbs/evaluation/detection.ipynb #c1e57fc4
-def _same_length(**arrays):
-    "Raise `DataRaterError` unless the arrays describe the same samples, at least one."
+def _same_samples(may_be_empty=False, **arrays):
+    "The arrays, checked; raises `DataRaterError` too unless they describe the same samples."
+    checked = [_checked(values, name) for name, values in arrays.items()]
     names = " and ".join(arrays)
-    lengths = [str(len(array)) for array in arrays.values()]
+    lengths = [str(len(array)) for array in checked]
     if len(set(lengths)) > 1:
         raise DataRaterError(
             f"{names} have lengths {' and '.join(lengths)}, which must be equal: give one value "
             "per sample, in the same order"
         )
-    if "0" in lengths:
+    if "0" in lengths and not may_be_empty:
         raise DataRaterError(
             f"{names}: no sample at all, at least one is needed: check how they were selected"
         )
+    return checked
 
 # %% ../../nbs/evaluation/detection.ipynb #92601a23
 def _auroc(
@@ -99,11 +107,10 @@ def rating_quality(
 
     0, 0 and 0.5 for a rater that says always the same; NaN for what is undefined.
     """
-    clean = _finite(clean_ratings, "clean_ratings")
-    corrupted = _finite(corrupted_ratings, "corrupted_ratings")
-    fractions = _fractions(fractions)
-    if len(corrupted) or len(fractions) or not len(clean):
-        _same_length(corrupted_ratings=corrupted, fractions=fractions)
+    clean = _checked(clean_ratings, "clean_ratings")
+    corrupted, fractions = _same_samples(
+        len(clean) > 0, corrupted_ratings=corrupted_ratings, fractions=fractions
+    )
     is_corrupted = fractions > 0
     ratings, fractions = corrupted[is_corrupted], fractions[is_corrupted]
     r2 = spearman = math.nan
@@ -136,13 +143,6 @@ def _num_flagged(
     rate = check_value("rate", rate, float | None, OPEN_UNIT_INTERVAL)
     return int(is_corrupted.sum()) if rate is None else max(1, round(rate * len(is_corrupted)))
 
-# %% ../../nbs/evaluation/detection.ipynb #8867a120
-def _average_precision(is_corrupted, ratings):
-    "Average precision with corrupted as the positive class; NaN if nothing is corrupted."
-    if not is_corrupted.any():
-        return math.nan
-    return float(average_precision_score(is_corrupted, -ratings))
-
 # %% ../../nbs/evaluation/detection.ipynb #20b5ea14
 def detection_quality(
     ratings: ArrayLike,  # (N,): higher = better data
@@ -154,48 +154,18 @@ def detection_quality(
 
     The last two are expected values under random tie breaking. NaN for what is undefined.
     """
-    ratings = _finite(ratings, "ratings")
-    truth = _finite(is_corrupted, "is_corrupted")
-    _same_length(ratings=ratings, is_corrupted=truth)
-    is_boolean = np.isin(truth, (0, 1))
-    if not is_boolean.all():
-        raise DataRaterError(
-            f"is_corrupted: got {truth[~is_boolean][0]:g}, allowed are booleans: give fractions > 0"
-        )
+    ratings, truth = _same_samples(ratings=ratings, is_corrupted=is_corrupted)
     truth = truth.astype(bool)
     num_flagged = _num_flagged(rate, truth)
     hits = float(_flag_chances(ratings, num_flagged)[truth].sum())  # flagged and corrupted
+    num_corrupted = int(truth.sum())
+    average_precision = average_precision_score(truth, -ratings) if num_corrupted else math.nan
     return {
         "auroc": _auroc(ratings[~truth], ratings[truth]),
-        "average_precision": _average_precision(truth, ratings),
+        "average_precision": float(average_precision),
         "precision": hits / num_flagged if num_flagged else math.nan,
-        "recall": hits / int(truth.sum()) if truth.any() else math.nan,
+        "recall": hits / num_corrupted if num_corrupted else math.nan,
     }
-
-# %% ../../nbs/evaluation/detection.ipynb #4ebde5b3
-def _kinds(kinds):  # (N,) of strings
-    "Names of corruptions, one per sample; raises `DataRaterError` for what is no name."
-    names = np.asarray(kinds, dtype=object)
-    wrong = [repr(name) for name in names.ravel() if not isinstance(name, str) or name == "all"]
-    if names.ndim != 1:
-        wrong = [f"shape {names.shape}"]
-    if wrong:
-        raise DataRaterError(
-            f"kinds: got {wrong[0]}, allowed are strings, one per sample, 'clean' for clean ones "
-            "('all' is taken): give GroundTruth.kinds"
-        )
-    return names
-
-# %% ../../nbs/evaluation/detection.ipynb #220b72a0
-def _check_agreement(kinds, fractions):
-    "Raise unless the clean samples, and only they, have fraction 0."
-    odd = np.flatnonzero((kinds == "clean") != (fractions == 0))
-    if len(odd):
-        raise DataRaterError(
-            f"kinds and fractions disagree at index {odd[0]} ({kinds[odd[0]]!r}, "
-            f"{fractions[odd[0]]:g}; {len(odd)} in all): "
-            "clean samples, and only they, have fraction 0; take both from the same ground truth"
-        )
 
 # %% ../../nbs/evaluation/detection.ipynb #fa369fc0
 def detection_by_kind(
@@ -205,29 +175,33 @@ def detection_by_kind(
     rate: float | None = None,  # share of the whole set to flag; None: the share that is corrupted
 ) -> pd.DataFrame:  # a row per kind, in alphabetical order, then "all"
     "How well each kind of corruption is told from the clean samples; NaN for what is undefined."
-    ratings = _finite(ratings, "ratings")
-    kinds = _kinds(kinds)
-    _same_length(ratings=ratings, kinds=kinds)
-    if fractions is not None:
-        fractions = _fractions(fractions)
-        _same_length(kinds=kinds, fractions=fractions)
-        _check_agreement(kinds, fractions)
+    ratings, kinds = _same_samples(ratings=ratings, kinds=kinds)
     clean = kinds == "clean"
+    if fractions is not None:
+        _, fractions = _same_samples(kinds=kinds, fractions=fractions)
+        odd = np.flatnonzero(clean != (fractions == 0))
+        if len(odd):
+            raise DataRaterError(
+                f"kinds and fractions disagree at index {odd[0]} ({kinds[odd[0]]!r}, "
+                f"{fractions[odd[0]]:g}; {len(odd)} in all): clean samples, and only they, have "
+                "fraction 0; take both from the same ground truth"
+            )
     chances = _flag_chances(ratings, _num_flagged(rate, ~clean))  # in the whole set
     rows = {}
     for kind in [*sorted(set(kinds[~clean])), "all"]:
         members = ~clean if kind == "all" else kinds == kind
         compared = members | clean
+        quality = detection_quality(ratings[compared], members[compared])
         rows[kind] = {
             "count": int(members.sum()),
-            "auroc": _auroc(ratings[clean], ratings[members]),
-            "average_precision": _average_precision(members[compared], ratings[compared]),
+            "auroc": quality["auroc"],
+            "average_precision": quality["average_precision"],
             "recall": chances[members].mean() if members.any() else math.nan,
             "precision": math.nan,
         }
         if fractions is not None:
-            quality = rating_quality(ratings[clean], ratings[members], fractions[members])
-            rows[kind] |= {"spearman": quality["spearman"], "r2": quality["r2"]}
+            trend = rating_quality(ratings[clean], ratings[members], fractions[members])
+            rows[kind] |= {"spearman": trend["spearman"], "r2": trend["r2"]}
     if chances.any():
         rows["all"]["precision"] = chances[~clean].sum() / chances.sum()
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("kind")
@@ -238,7 +212,7 @@ def _bin_edges(bins):  # (num_bins + 1,)
     if isinstance(bins, Integral):
         edges = np.linspace(0, 1, max(bins, 0) + 1).round(12)
     else:
-        edges = _finite(np.atleast_1d(bins), "bins")
+        edges = _checked(np.atleast_1d(bins), "bins")
     if len(edges) < 2 or not np.array_equal(edges, np.unique(edges.clip(0, 1))):
         raise DataRaterError(
             f"bins={bins!r}, allowed is a number of bins from 1, or at least two rising "
@@ -254,10 +228,8 @@ def detection_by_strength(
     bins: int | ArrayLike = 5,
 ) -> pd.DataFrame:  # a row per bin: lower, upper, count, auroc, mean_rating, std_rating
     "How well corrupted samples are told from clean ones (fraction 0) by strength; NaN if none."
-    ratings = _finite(ratings, "ratings")
-    fractions = _fractions(fractions)
+    ratings, fractions = _same_samples(ratings=ratings, fractions=fractions)
     edges = _bin_edges(bins)
-    _same_length(ratings=ratings, fractions=fractions)
     rows = []
     for lower, upper in zip(edges, edges[1:]):
         inside = pd.Series(ratings[(fractions > lower) & (fractions <= upper)])
@@ -273,12 +245,11 @@ def plot_detection_by_strength(
     label: str | None = None,  # name of the rater or kind, for the legend
 ) -> Axes:
     "AUROC over the middle of each bin, with the guess line; call it again to add a line."
-    drawn = sum(line.get_gid() == "auroc" for line in ax.lines)
-    if drawn == 0:
+    if not ax.lines:
         ax.axhline(0.5, color="0.6", linewidth=1, label="guessing")
-    style = ("-o", "--s", "-.^", ":D")[drawn % 4]
+    style = (":D", "-o", "--s", "-.^")[len(ax.lines) % 4]
     middles = (table["lower"] + table["upper"]) / 2
-    ax.plot(middles, table["auroc"], style, color="black", markersize=4, label=label, gid="auroc")
+    ax.plot(middles, table["auroc"], style, color="black", markersize=4, label=label)
     ax.set_xlabel("corruption fraction (middle of the bin)")
     ax.set(ylabel="AUROC against clean", xlim=(0, 1), ylim=(0, 1.03))
     ax.legend(loc="lower right")
@@ -293,8 +264,8 @@ def precision_at_known_rate(
     """Average precision, and precision (here the same as recall) when the known share is flagged,
     with clean and corrupted samples mixed as in the training data.
     """
-    clean = _finite(clean_ratings, "clean_ratings")
-    corrupted = _finite(corrupted_ratings, "corrupted_ratings")
+    clean = _checked(clean_ratings, "clean_ratings")
+    corrupted = _checked(corrupted_ratings, "corrupted_ratings")
     share = check_value("corruption_probability", corruption_probability, float, UNIT_INTERVAL)
     odds = share / (1 - share) if share < 1 else math.inf
     num_corrupted = min(len(corrupted), round(min(odds * len(clean), 1e9)))
@@ -313,6 +284,6 @@ def is_trained_on(
     fraction_range: tuple[float, float],  # of the training data
 ) -> np.ndarray:  # (N,) of bool
     "Which fractions training data have: those in the range, and 1, for kinds without degrees."
-    fractions = _fractions(fractions)
+    fractions = _checked(fractions, "fractions")
     low, high = fraction_range
     return ((fractions >= low) & (fractions <= high)) | (fractions == 1)

@@ -74,16 +74,14 @@ class UnitRange(nn.Module):
         "The predicted classes: (N, C, H, W) in [0, 1] -> (N,)."
         return logits_of(self, x).argmax(-1)
 
-# %% ../../nbs/05_adversarial.ipynb #27be2bdc
-def _to_unit(x, value_range):
-    "The samples in [0, 1], float32."
-    low, high = value_range
-    return ((x.float() - low) / (high - low)).clamp(0, 1).contiguous()
+    def unit(self, x: Tensor) -> Tensor:
+        "Samples in `value_range` as float32 in [0, 1]."
+        return ((x.float() - self.low) / (self.high - self.low)).clamp(0, 1).contiguous()
 
 # %% ../../nbs/05_adversarial.ipynb #c57e991f
 def _prepare(model, x, y, value_range):
-    """The wrapped model and its number of classes; raises `DataRaterError` for samples or models
-    that cannot be attacked.
+    """The wrapped model, the samples in [0, 1], and the number of classes; raises `DataRaterError`
+    for samples or models that cannot be attacked.
     """
     low, high = value_range
     if x.ndim != 4 or not x.is_floating_point() or len(x) == 0 or len(y) != len(x):
@@ -97,8 +95,9 @@ def _prepare(model, x, y, value_range):
             f"{high:g}): give the range of the data"
         )
     wrapped = UnitRange(model, value_range, x)
+    unit = wrapped.unit(x)
     try:
-        num_classes = logits_of(wrapped, _to_unit(x[:2], value_range)).shape[1]
+        num_classes = logits_of(wrapped, unit[:2]).shape[1]
     except DataRaterError:
         raise
     except Exception as error:  # a model may fail in any way
@@ -107,7 +106,7 @@ def _prepare(model, x, y, value_range):
             f"{x.device}, failed with {type(error).__name__}: {one_line(error)}"
         ) from error
     check_targets(y, num_classes, "cross_entropy", "the model")
-    return wrapped, num_classes
+    return wrapped, unit, num_classes
 
 # %% ../../nbs/05_adversarial.ipynb #aa4fd63b
 ATTACKS = ("fgsm", "pgd", "apgd", "square", "autoattack")
@@ -164,7 +163,7 @@ def make_attack(
     if plan.attack == "pgd":
         pgd = torchattacks.PGD if plan.norm == "linf" else torchattacks.PGDL2
         return pgd(model, eps=plan.eps, alpha=plan.size, steps=plan.num_steps)
-    same = {"norm": {"linf": "Linf", "l2": "L2"}[plan.norm], "eps": plan.eps, "seed": seed}
+    same = {"norm": plan.norm.capitalize(), "eps": plan.eps, "seed": seed}
     steps = {"steps": plan.num_steps, **same}
     apgd = torchattacks.APGD(model, loss="ce", **steps)
     square = torchattacks.Square(model, n_queries=50 * plan.num_steps, **same)
@@ -219,27 +218,16 @@ class Robustness:
         "A row per class: count, clean_accuracy, robust_accuracy."
         columns = {"clean_accuracy": self.is_right, "robust_accuracy": self.is_robust}
         table = pd.DataFrame({name: mask.cpu().numpy() for name, mask in columns.items()})
-        groups = table.groupby(pd.Series(self.labels.cpu().numpy(), name="class"))
-        return pd.concat([groups.size().rename("count"), groups.mean()], axis=1)
+        groups = table.groupby(self.labels.cpu().numpy())
+        table = groups.mean().rename_axis("class")
+        table.insert(0, "count", groups.size())
+        return table
 
     @property
     def worst_class(self) -> tuple[int, float]:
         "The class with the lowest robust accuracy, and that accuracy."
         robust = self.by_class()["robust_accuracy"]
         return int(robust.idxmin()), float(robust.min())
-
-# %% ../../nbs/05_adversarial.ipynb #0c70cd4c
-def _attempt(attack, x, y):
-    "One attack by torchattacks."
-    try:
-        return attack(x, y).detach()
-    except RuntimeError as error:
-        if "does not require grad" not in str(error):
-            raise
-        raise DataRaterError(
-            "the model gives no gradient towards its samples (a step in it, or no_grad?): give "
-            "attack='square', which needs none"
-        ) from error
 
 # %% ../../nbs/05_adversarial.ipynb #c8667d68
 def _attack_batch(model, x, y, plan, num_classes, first_seed):
@@ -256,7 +244,15 @@ def _attack_batch(model, x, y, plan, num_classes, first_seed):
             break
         torch.manual_seed(seed)
         attack = make_attack(model, plan, num_classes, seed)
-        adversarial[standing] = _attempt(attack, x[standing], y[standing])
+        try:
+            adversarial[standing] = attack(x[standing], y[standing]).detach()
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise DataRaterError(
+                "the model gives no gradient towards its samples (a step in it, or no_grad?): "
+                "give attack='square', which needs none"
+            ) from error
         is_robust[standing] = model.answers(adversarial[standing]) == y[standing]
         distances = torch.maximum(distances, NORMS[plan.norm].measure(adversarial - x))
     return is_right, is_robust, adversarial, distances
@@ -276,8 +272,7 @@ def measure_robustness(
 
     Raises `DataRaterError` for data or models that cannot be attacked.
     """
-    wrapped, num_classes = _prepare(model, x, y, value_range)
-    unit = _to_unit(x, value_range)
+    wrapped, unit, num_classes = _prepare(model, x, y, value_range)
     batches = list(zip(unit.split(batch_size), y.split(batch_size), strict=True))
     bar = tqdm(batches, desc=f"{plan.attack}, eps {plan.eps:.3g}", disable=not progress)
     with torch.random.fork_rng():
@@ -366,6 +361,9 @@ class Check:
     passed: bool
     detail: str  # what was measured
 
+    def __str__(self):
+        return f"{'ok    ' if self.passed else 'FAILED'} {self.name}: {self.detail}"
+
 # %% ../../nbs/05_adversarial.ipynb #82e2e3e4
 def _exceeds(some, others):
     "Whether `some` (N,) are true more often than `others`, beyond two standard errors."
@@ -417,8 +415,7 @@ def _imitate(model, x, num_classes):
     """
     predicted = model.answers(x)
     generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded_globally(0):
         imitation = nn.Sequential(
             nn.Flatten(), nn.Linear(x[0].numel(), 128), nn.GELU(), nn.Linear(128, num_classes)
         ).to(x.device)
@@ -462,8 +459,7 @@ def check_evaluation(
     itself.
     """
     plan = result.plan
-    wrapped, num_classes = _prepare(model, x, y, value_range)
-    unit = _to_unit(x, value_range)
+    wrapped, unit, num_classes = _prepare(model, x, y, value_range)
     measure = partial(measure_robustness, model, x, y, value_range=value_range)
     checks = [
         Check("enough samples", len(y) >= MIN_SAMPLES, f"{len(y)}, at least {MIN_SAMPLES}"),
@@ -502,7 +498,6 @@ class Evaluation:
 
     result: Robustness
     checks: list[Check]
-    origin: dict[str, Any] = field(default_factory=dict)  # what was evaluated, and where
 
     @property
     def is_trustworthy(self) -> bool:
@@ -512,15 +507,13 @@ class Evaluation:
         "Plain numbers, for JSON."
         result, plan = self.result, self.result.plan
         worst, worst_accuracy = result.worst_class
-        by_class = result.by_class().to_dict("index")
         return {
-            **self.origin,
             "plan": asdict(plan) | {"step_size": plan.size if plan.attack == "pgd" else None},
             "num_samples": len(result.labels),
             "clean_accuracy": result.clean_accuracy,
             "robust_accuracy": result.robust_accuracy,
             "standard_error": result.standard_error,
-            "by_class": {str(label): row for label, row in by_class.items()},
+            "by_class": result.by_class().rename(index=str).to_dict("index"),
             "worst_class": worst,
             "worst_class_accuracy": worst_accuracy,
             "is_trustworthy": self.is_trustworthy,
@@ -536,11 +529,9 @@ class Evaluation:
             f"{result.robust_accuracy:.3f} ± {result.standard_error:.3f} "
             f"({plan.attack}, {plan.num_steps} steps, {plan.norm}, eps {plan.eps:.4g}, "
             f"{len(result.labels)} samples); worst class {worst}: {worst_accuracy:.3f} of "
-            f"{(result.labels == worst).sum().item()}"
+            f"{(result.labels == worst).sum().item()}",
+            *(f"  {check}" for check in self.checks),
         ]
-        for check in self.checks:
-            verdict = "ok    " if check.passed else "FAILED"
-            lines.append(f"  {verdict} {check.name}: {check.detail}")
         if not self.is_trustworthy:
             lines.append("NOT to be trusted: a check failed, gradients may be masked")
         return "\n".join(lines)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'USUAL_NAMES', 'READERS', 'find_shards', 'SampleForm', 'form_of_run', 'as_samples', 'DamagedShard',
-           'decode_samples', 'ShardColumns', 'Rows', 'read_parquet', 'read_tar', 'read_npz', 'ShardBatch', 'read_shard',
+           'decode_samples', 'ShardColumns', 'ShardBatch', 'read_parquet', 'read_tar', 'read_npz', 'read_shard',
            'fingerprint_of']
 
 # %% ../../nbs/scale/shards.ipynb #1b85bed1
@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from numpy.lib import format as npy_format
 from torch import Tensor
 
 from ..curation import dataset_to_rate, read_samples
@@ -107,12 +108,7 @@ def form_of_run(config: DataRaterConfig) -> SampleForm:
 def _shaped(array, form, first):
     "(B, ...) in the form's shape; `first` is the row of the first sample."
     shape = array.shape[1:]
-    if (
-        form.is_image
-        and len(shape) == 3
-        and shape != form.shape
-        and shape == (*form.shape[1:], form.shape[0])
-    ):
+    if form.is_image and shape != form.shape == shape[2:] + shape[:2]:
         array = np.moveaxis(array, 3, 1)  # (B, H, W, C) -> (B, C, H, W)
     elif shape not in (form.shape, (math.prod(form.shape),)) and not (
         form.is_image and (1, *shape) == form.shape
@@ -142,14 +138,13 @@ def as_samples(
     with np.errstate(over="ignore"):  # too large for float32: infinite, which is refused below
         x = torch.tensor(array.astype(np.float32))
     low, high = form.value_range
-    is_wrong = ~((low <= x) & (x <= high))  # NaN too
-    if is_wrong.any():
-        row = int(is_wrong.flatten(1).any(1).nonzero()[0])
-        value = float(x[row][is_wrong[row]][0])
+    wrong = torch.nonzero(~((low <= x) & (x <= high)))  # NaN too
+    if len(wrong):
+        value = x[tuple(wrong[0])].item()
         what = f"a value outside [{low:g}, {high:g}]" if math.isfinite(value) else "NaN or infinity"
         raise DataRaterError(
-            f"row {first + row} has {what} ({value:g}): repair it, or rescale the samples to what "
-            "the rater was trained on"
+            f"row {first + wrong[0, 0]} has {what} ({value:g}): repair it, or rescale the samples "
+            "to what the rater was trained on"
         )
     return x
 
@@ -216,9 +211,9 @@ class ShardColumns:
 # %% ../../nbs/scale/shards.ipynb #4168fb2d
 def _numbers(texts, first):
     "Whole numbers, if all are; otherwise real ones, NaN for None."
-    is_whole = all(text and text.strip().lstrip(b"+-").isdigit() for text in texts)
     numbers = []
     for row, text in enumerate(texts, first):
+        is_whole = text and text.strip().lstrip(b"+-").isdigit()
         try:
             numbers.append(math.nan if text is None else int(text) if is_whole else float(text))
         except ValueError as error:
@@ -226,10 +221,17 @@ def _numbers(texts, first):
     return np.array(numbers)
 
 # %% ../../nbs/scale/shards.ipynb #aa227fb4
-def _as_labels(values, first):
-    "(B,) int64 or float64; raises naming the row for anything else."
-    if isinstance(values, list):
-        values = _numbers(values, first)
+def _as_labels(values, before, first):
+    """(B,) int64 or float64, like the batch before; None if neither has any; raises naming the row
+    for anything else.
+    """
+    if first and (values is None) != (before is None):
+        raise DataRaterError(
+            f"row {first} has {'no' if values is None else 'a'} label, unlike those before "
+            "it: give one to every sample or to none"
+        )
+    if values is None:
+        return None
     if values.shape[1:] == (1,):
         values = values[:, 0]
     if values.dtype.kind not in "iubf" or values.ndim != 1:
@@ -243,25 +245,14 @@ def _as_labels(values, first):
             f"row {first + int(np.argmin(is_there))} has no label: give one to every sample or to "
             "none"
         )
-    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
-
-# %% ../../nbs/scale/shards.ipynb #f398f496
-def _like_before(labels, kind, first):
-    "Labels as those of the batches before, whose type is `kind`; whole numbers are real ones too."
-    if (labels is None) != (kind is None):
+    is_real = values.dtype.kind == "f"
+    if first and is_real and before.dtype.kind == "i":
+        row = int(np.argmax(values % 1 != 0))
         raise DataRaterError(
-            f"row {first} has {'no' if labels is None else 'a'} label, unlike those before "
-            "it: give one to every sample or to none"
-        )
-    if labels is None:
-        return None
-    if kind.kind == "i" and labels.dtype != kind:
-        row = int(np.argmax(labels % 1 != 0))
-        raise DataRaterError(
-            f"row {first + row} has the label {labels[row]}, and those before it are whole: "
+            f"row {first + row} has the label {values[row]}, and those before it are whole: "
             "write all as real numbers, or all as whole ones"
         )
-    return labels.astype(kind)
+    return values.astype(before.dtype if first else np.float64 if is_real else np.int64)
 
 # %% ../../nbs/scale/shards.ipynb #f88faa20
 def _as_uids(values, first):
@@ -274,13 +265,12 @@ def _as_uids(values, first):
     return [str(value) for value in values]
 
 # %% ../../nbs/scale/shards.ipynb #fdfe2494
-class Rows(NamedTuple):
-    "A batch as it lies in a shard."
+class ShardBatch(NamedTuple):
+    "Some samples of a shard: as they lie there, or, of `read_shard`, as a rater takes them."
 
-    samples: np.ndarray | list[bytes]  # (B, ...) numbers, or (B,) encoded images
-    # (B,) numbers, or texts with None for a missing one; None if no sample has a label
-    labels: np.ndarray | list[bytes | None] | None = None
-    uids: list[Any] | None = None  # (B,)
+    x: np.ndarray | list[bytes] | Tensor  # (B, ...) numbers, or (B,) encoded images
+    labels: np.ndarray | None  # (B,), NaN for a missing one; None if no sample has one
+    uids: list[Any] | None  # (B,); None where the shard brings none
 
 # %% ../../nbs/scale/shards.ipynb #5dee00a9
 def _as_array(column, first):
@@ -309,7 +299,7 @@ def _samples_of(column, first):
     return _as_array(column, first)
 
 # %% ../../nbs/scale/shards.ipynb #df1e0eaf
-def read_parquet(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Rows]:
+def read_parquet(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[ShardBatch]:
     "The rows of a Parquet file; memory is that of a batch and of one compressed row group."
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
@@ -321,7 +311,7 @@ def read_parquet(path: Path, columns: ShardColumns, batch_size: int) -> Iterator
         names = [name for name in (sample, label, uid) if name]
         first = 0
         for batch in file.iter_batches(batch_size, columns=names, use_threads=False):
-            yield Rows(
+            yield ShardBatch(
                 _samples_of(batch[sample], first),
                 label and batch[label].to_numpy(zero_copy_only=False),
                 uid and batch[uid].to_pylist(),
@@ -351,7 +341,7 @@ def _members(path):
                 )
 
 # %% ../../nbs/scale/shards.ipynb #835093f8
-def read_tar(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Rows]:
+def read_tar(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[ShardBatch]:
     "An archive in WebDataset's layout: encoded images, with a `.cls` file each or none."
     samples = (
         (key, {column: content for _, column, content in members})
@@ -369,17 +359,15 @@ def read_tar(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Row
             for role in ("sample", "label")
         )
         has_labels = any(label is not None for label in labels)
-        yield Rows(images, labels if has_labels else None, [key for key, _ in batch])
+        numbers = _numbers(labels, first) if has_labels else None
+        yield ShardBatch(images, numbers, [key for key, _ in batch])
 
 # %% ../../nbs/scale/shards.ipynb #d23d8520
 def _header(file):
     "Shape of the array in an opened .npy file, whether it is in Fortran's order, and its type."
-    version = np.lib.format.read_magic(file)
-    return (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )(file)
+    if npy_format.read_magic(file) == (1, 0):
+        return npy_format.read_array_header_1_0(file)
+    return npy_format.read_array_header_2_0(file)
 
 
 def _rows_of(
@@ -390,18 +378,17 @@ def _rows_of(
     batch_size,
 ):
     "The rows of an opened .npy file in batches."
-    starts = range(0, shape[0], batch_size)
-    if in_columns and len(shape) > 1:
-        whole = np.frombuffer(file.read(), dtype).reshape(shape[::-1]).T
-        yield from (whole[start : start + batch_size] for start in starts)
-        return
     width = math.prod(shape[1:]) * dtype.itemsize
-    for start in starts:
+    whole = np.frombuffer(file.read(), dtype).reshape(shape, order="F") if in_columns else None
+    for start in range(0, shape[0], batch_size):
         size = min(batch_size, shape[0] - start)
-        yield np.frombuffer(file.read(size * width), dtype).reshape(size, *shape[1:])
+        if in_columns:
+            yield whole[start : start + size]
+        else:
+            yield np.frombuffer(file.read(size * width), dtype).reshape(size, *shape[1:])
 
 # %% ../../nbs/scale/shards.ipynb #9d8ff8d6
-def read_npz(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Rows]:
+def read_npz(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[ShardBatch]:
     """The rows of the arrays in an .npz file; no pickle is read.
 
     An array in Fortran's order is held as a whole.
@@ -409,8 +396,8 @@ def read_npz(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Row
     with zipfile.ZipFile(path) as archive:
         held = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
         sizes = []
-        found = {}
-        for role in USUAL_NAMES:
+        found = {role: itertools.repeat(None) for role in USUAL_NAMES}
+        for role in found:
             name = columns.find(held, role)
             if name is None:
                 continue
@@ -428,13 +415,11 @@ def read_npz(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Row
             raise DataRaterError(
                 f"the arrays have {' and '.join(map(str, sizes))} rows: give as many of all"
             )
-        for samples in found["sample"]:
-            labels = next(found["label"]) if "label" in found else None
-            uids = next(found["uid"]).tolist() if "uid" in found else None
-            yield Rows(samples, labels, uids)
+        for samples, labels, uids in zip(*found.values()):
+            yield ShardBatch(samples, labels, None if uids is None else uids.tolist())
 
 # %% ../../nbs/scale/shards.ipynb #d904c91b
-READERS: dict[str, Callable[[Path, ShardColumns, int], Iterator[Rows]]] = {
+READERS: dict[str, Callable[[Path, ShardColumns, int], Iterator[ShardBatch]]] = {
     ".parquet": read_parquet,
     ".tar": read_tar,
     ".npz": read_npz,
@@ -455,14 +440,6 @@ def _not_read(path, error):
         "it anew, or leave it out"
     )
 
-# %% ../../nbs/scale/shards.ipynb #de2feaaa
-class ShardBatch(NamedTuple):
-    "A batch as a rater takes it."
-
-    x: Tensor  # (B, ...) float32
-    labels: np.ndarray | None  # (B,) int64 or float64
-    uids: list[str]  # (B,)
-
 # %% ../../nbs/scale/shards.ipynb #74e2b0da
 def read_shard(
     name: str,  # as `find_shards` calls it
@@ -475,16 +452,13 @@ def read_shard(
     names shard and row, `DamagedShard` for a file that cannot be read.
     """
     first = 0
-    kind = None  # of labels
+    labels = None
     try:
-        for rows in READERS[path.suffix](path, columns, batch_size):
-            labels = None if rows.labels is None else _as_labels(rows.labels, first)
-            if first:
-                labels = _like_before(labels, kind, first)
-            kind = None if labels is None else labels.dtype
-            read = decode_samples if isinstance(rows.samples, list) else as_samples
-            x = read(rows.samples, form, first)
-            uids = rows.uids or [f"{name}:{row}" for row in range(first, first + len(x))]
+        for batch in READERS[path.suffix](path, columns, batch_size):
+            labels = _as_labels(batch.labels, labels, first)
+            read = decode_samples if isinstance(batch.x, list) else as_samples
+            x = read(batch.x, form, first)
+            uids = batch.uids or [f"{name}:{row}" for row in range(first, first + len(x))]
             yield ShardBatch(x, labels, _as_uids(uids, first))
             first += len(x)
     except DataRaterError as error:
@@ -496,8 +470,8 @@ def read_shard(
 def fingerprint_of(path: Path) -> str:
     "Size and a hash of both ends of a shard; raises `DataRaterError` if it cannot be opened."
     try:
+        size = path.stat().st_size
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
             ends = file.read(1 << 16)
             file.seek(max(file.tell(), size - (1 << 16)))
             ends += file.read()

@@ -81,10 +81,9 @@ def check_engine(
 def rate_locally(
     arguments: tuple,  # of `ShardRater`
     items: list[dict[str, str]],  # what workers get
-    concurrency: int | None = None,  # workers; only one is possible
+    concurrency: int | None = None,  # not used: there is one worker
 ) -> Iterator[dict[str, Any]]:  # reports, as they come
-    "Rate shards in this process, in order; raises `DataRaterError` for more than one worker."
-    check_engine("local", concurrency)
+    "Rate shards in this process, in order."
     yield from map(ShardRater(*arguments), items)
 
 # %% ../../nbs/scale/workers.ipynb #d629f500
@@ -128,16 +127,15 @@ def _ray_running(ray, concurrency):
     is_own = not ray.is_initialized()
     if is_own:
         address = os.environ.get("RAY_ADDRESS") or "local"
-        options = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if address == "local":
-            options |= {
-                "num_cpus": concurrency or os.cpu_count(),
-                "include_dashboard": False,
-                "object_store_memory": 100_000_000,
-            }
+        own = {
+            "num_cpus": concurrency or os.cpu_count(),
+            "include_dashboard": False,
+            "object_store_memory": 100_000_000,
+        }
+        options = own if address == "local" else {}
         try:
             with _silence():
-                ray.init(address=address, **options)
+                ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
         except Exception as error:
             raise DataRaterError(
                 f"Ray does not start or answer at {address!r} ({one_line(error, 300)}): start it "
