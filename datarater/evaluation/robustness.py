@@ -11,7 +11,7 @@ __all__ = ['ATTACKS', 'MIN_SAMPLES', 'UnitRange', 'AttackPlan', 'make_attack', '
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,12 +21,11 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..data import show_images
+from ..data import seeded_globally, show_images
 from ..method import NORMS, PGDSettings, check_reach
 from ..models import check_targets, fit_classifier, logits_of
 from datarater.support import (
     COUNT,
-    FINITE,
     POSITIVE,
     SEED,
     DataRaterError,
@@ -118,9 +117,9 @@ class AttackPlan:
 
     attack: str = setting("pgd", one_of(*ATTACKS))
     "attack of torchattacks, one of fgsm, pgd, apgd, square, autoattack"
-    eps: float = setting(8 / 255, FINITE)
+    eps: float = setting(8 / 255)
     "largest change by the attack, pixels being in [0, 1]"
-    num_steps: int = setting(20, COUNT)
+    num_steps: int = setting(20)
     "gradient steps of the attack; fifty queries for each where it takes no gradient"
     step_size: float | None = setting(None, POSITIVE)
     "size of a PGD step, pixels being in [0, 1]; none: 2.5 * eps / num_steps"
