@@ -438,8 +438,11 @@ def clean_parser() -> ArgumentParser:
         CleanSettings,
     )
 
-
-def clean(path: str, **settings: Any) -> str:  # what to print
+# %% ../nbs/08_cli.ipynb #2a286279
+def clean(
+    path: str,
+    **settings: Any,  # of `CleanSettings`
+) -> str:  # what to print
     "Clean a dataset, from end to end; raises `DataRaterError` for bad input."
     return describe_cleaning(*clean_dataset(path, **settings))
 

@@ -99,6 +99,7 @@ def test_false_is_false(tmp_path):
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
         "config.yaml",
         "checkpoint.pt",
+        "samples.json",
     }
 
 

@@ -280,17 +280,11 @@ def shape_of(name: str) -> dict[str, float]:
     exported = exported_cells(name)
     code = [source for source in exported if not re.search(r"(?m)^(import|from) ", source)]
     lengths = [len(source.strip().splitlines()) - 1 for source in code] or [0]
-    # the two that are still to be divided
-    short = [
-        source
-        for source in code
-        if not re.search(r"(?m)^class (Population|MetaOptimizer):", source)
-    ]
     definitions = [len(re.findall(r"(?m)^(?:def|class) [A-Za-z]", source)) for source in exported]
     found = (
         num_words(name),
         len(cells_of(name)),
-        max((len(source.strip().splitlines()) - 1 for source in short), default=0),
+        max(lengths),
         statistics.median(lengths),
         max(definitions, default=0),
     )

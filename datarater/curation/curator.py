@@ -47,13 +47,9 @@ from datarater.support import (
 # %% ../../nbs/curation/curator.ipynb #c09fb570
 _READING = [field.name for field in fields(Reading)]
 
-# %% ../../nbs/curation/curator.ipynb #2e5a8636
-class Curator:
-    """Rates training samples for a model, by what training on them does for trusted samples.
-
-    Like an estimator of scikit-learn: settings when it is made, data when it is fitted. Raises
-    `DataRaterError` for settings that are not allowed.
-    """
+# %% ../../nbs/curation/curator.ipynb #9c7f81ef
+class _Settings:
+    "What a curator is made with, as scikit-learn's estimators keep it."
 
     def __init__(
         self,
@@ -86,6 +82,30 @@ class Curator:
         self.__init__(**{**self.get_params(), **params})
         return self
 
+    def _config(self, **defaults):
+        "The settings of a run; raises `DataRaterError` for one that is not allowed."
+        given = {k: value for k, value in self.settings.items() if k not in _READING}
+        for role, model in (("inner", self.inner_model), ("data_rater", self.rater)):
+            if model is not None:
+                given[f"{role}_model_class"] = model_name(model)
+        return DataRaterConfig(recipe=self.recipe, **{**defaults, **given})
+
+    def _reading(self):
+        return {name: self.settings[name] for name in _READING if name in self.settings}
+
+    def _fitted(self, name):
+        if not hasattr(self, name):
+            raise DataRaterError("this curator has not learnt yet: call fit, or Curator.load")
+        return getattr(self, name)
+
+# %% ../../nbs/curation/curator.ipynb #df219402
+class Curator(_Settings):
+    """Rates training samples for a model, by what training on them does for trusted samples.
+
+    Like an estimator of scikit-learn: settings when it is made, data when it is fitted. Raises
+    `DataRaterError` for settings that are not allowed.
+    """
+
     def fit(
         self,
         train: Any,  # what is to be rated
@@ -103,6 +123,9 @@ class Curator:
         dataset = _dataset_of(train, trusted, self._config(), reading)
         config = self._config(**_fitting(dataset, train))
         inner_model, rater = _models_for(form_of(dataset.pool()), self.inner_model, self.rater)
+        rater = rater or config.data_rater_model_class
+        names = {"inner_model_class": inner_model, "data_rater_model_class": rater}
+        config = replace(config, **{name: model_name(model) for name, model in names.items()})
         objects = RunObjects(dataset, inner_model, rater)
         with _folder(config, "output_dir" in self.settings) as own:
             result = run_meta_training(own, self.progress, resume_from, objects)
@@ -145,22 +168,6 @@ class Curator:
         curator.rater_ = load_rater(path, config.device, rater)
         curator.form_, curator.config_ = read_form(Path(path)), config
         return curator
-
-    def _config(self, **defaults):
-        "The settings of a run; raises `DataRaterError` for one that is not allowed."
-        given = {k: value for k, value in self.settings.items() if k not in _READING}
-        for role, model in (("inner", self.inner_model), ("data_rater", self.rater)):
-            if model is not None:
-                given[f"{role}_model_class"] = model_name(model)
-        return DataRaterConfig(recipe=self.recipe, **{**defaults, **given})
-
-    def _reading(self):
-        return {name: self.settings[name] for name in _READING if name in self.settings}
-
-    def _fitted(self, name):
-        if not hasattr(self, name):
-            raise DataRaterError("this curator has not learnt yet: call fit, or Curator.load")
-        return getattr(self, name)
 
 # %% ../../nbs/curation/curator.ipynb #490314b9
 def _dataset_of(train, trusted, config, reading):

@@ -14,7 +14,7 @@ import os
 import struct
 import tempfile
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -283,8 +283,8 @@ class ImageFolderDataRaterDataset(SplitDataRaterDataset):
         # the folder; relative paths start at the current folder
         root: AnyPath | None = None,
         seed: int = 0,  # of the split, the orders and the corruption on the fly
-        image_size: int | None = None,  # these two: None: what the class says
-        colour: bool | None = None,
+        image_size: int | None = None,  # height and width in pixels; None: what the class says
+        colour: bool | None = None,  # in colour, or in grey; None: what the class says
     ):
         self.root = _checked_path(self, root or self.root, "root")
         self.seed = seed

@@ -110,7 +110,7 @@ def _prepare(model, x, y, value_range):
 # %% ../../nbs/05_adversarial.ipynb #aa4fd63b
 ATTACKS = ("fgsm", "pgd", "apgd", "square", "autoattack")
 
-
+# %% ../../nbs/05_adversarial.ipynb #bef5cb4d
 @dataclass(frozen=True, kw_only=True)
 class AttackPlan:
     "An attack by name, with its settings, checked when made; sizes in pixels of [0, 1]."
@@ -183,7 +183,7 @@ def _share(mask):
     "The share of True, in float64."
     return mask.double().mean().item()
 
-
+# %% ../../nbs/05_adversarial.ipynb #032b7083
 @dataclass(frozen=True)
 class Robustness:
     "What an attack left of a classifier, sample by sample."
@@ -319,9 +319,8 @@ def plot_accuracy_over_eps(
         table["eps"],
         table["accuracy"],
         table["standard_error"],
-        linestyle=style,
+        fmt=f"{style}o",
         color="black",
-        marker="o",
         markersize=3,
         capsize=2,
         label=label,
@@ -443,7 +442,7 @@ def _check_transfer(model, x, result, plan, surrogate):
 # %% ../../nbs/05_adversarial.ipynb #e7d98e9e
 MIN_SAMPLES = 50
 
-
+# %% ../../nbs/05_adversarial.ipynb #a50586c7
 def check_evaluation(
     model: nn.Module,
     x: Tensor,  # (N, C, H, W)

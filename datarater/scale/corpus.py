@@ -49,9 +49,9 @@ from datarater.curation import (
     reading,
     schema_of,
 )
+from ..data import SampleForm
 from ..runs import load_rater, locked
 from datarater.scale.shards import (
-    SampleForm,
     ShardColumns,
     find_shards,
     fingerprint_of,
