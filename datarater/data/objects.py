@@ -144,7 +144,7 @@ def labels_of(
         return to_targets(array, "the label"), classes and tuple(classes)
     names = [str(name) for name in array.tolist()]
     known = tuple(classes) if classes else tuple(sorted(set(names)))
-    codes = pd.Categorical(names, categories=known).codes
+    codes = pd.Index(known).get_indexer(names)  # -1 for one that is not there
     if (codes < 0).any():
         raise DataRaterError(
             f"label {names[int(np.argmin(codes))]!r} is none of the classes {', '.join(known)}: "

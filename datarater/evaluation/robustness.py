@@ -314,17 +314,10 @@ def plot_accuracy_over_eps(
     label: str | None = None,
 ) -> Axes:
     "Accuracy over radius with standard errors; call it again to add a curve."
-    style = ["-", "--", "-.", ":"][len(ax.containers) % 4]
-    ax.errorbar(
-        table["eps"],
-        table["accuracy"],
-        table["standard_error"],
-        fmt=f"{style}o",
-        color="black",
-        markersize=3,
-        capsize=2,
-        label=label,
-    )
+    line = ["-", "--", "-.", ":"][len(ax.containers) % 4]
+    look = {"fmt": f"{line}o", "color": "black", "markersize": 3, "capsize": 2}
+    columns = (table[name] for name in ("eps", "accuracy", "standard_error"))
+    ax.errorbar(*columns, label=label, **look)
     ax.set(xlabel="eps, in pixels of [0, 1]", ylabel="robust accuracy", ylim=(-0.02, 1.02))
     if label is not None:
         ax.legend()
