@@ -49,8 +49,11 @@ def note_stack(self, *arguments):
         if module == "__main__":
             module = RecordingShell.module
         name = frame.f_code.co_name
+        owner = frame.f_locals.get("cls")  # of a class method
         if "self" in frame.f_locals:
-            owner = type(frame.f_locals["self"]).__name__
+            owner = type(frame.f_locals["self"])
+        if isinstance(owner, type):
+            owner = owner.__name__
             RecordingShell.raised |= {f"{module}.{owner}", f"{module}.{owner}.{name}"}
         else:
             RecordingShell.raised.add(f"{module}.{name}")
