@@ -65,6 +65,7 @@ from datarater.runs import (
     RECIPES,
     DataRaterConfig,
     MetaTrainingResult,
+    Stopped,
     config_from_yaml,
     config_to_resume,
     config_to_yaml,
@@ -444,7 +445,10 @@ def clean(
     **settings: Any,  # of `CleanSettings`
 ) -> str:  # what to print
     "Clean a dataset, from end to end; raises `DataRaterError` for bad input."
-    return describe_cleaning(*clean_dataset(path, **settings))
+    try:
+        return describe_cleaning(*clean_dataset(path, sys.stderr.isatty(), **settings))
+    except Stopped as stop:
+        raise Stopped("stopped: repeat the command to continue", stop.signal_number) from stop
 
 # %% ../nbs/08_cli.ipynb #594b324d
 def compare_parser() -> ArgumentParser:

@@ -121,7 +121,7 @@ class Curator(_Settings):
         """
         reading = self._reading()
         dataset = _dataset_of(train, trusted, self._config(), reading)
-        config = self._config(**_fitting(dataset, train))
+        config = self._config(**_fitting(dataset, train, self._config().train_split_ratio))
         inner_model, rater = _models_for(form_of(dataset.pool()), self.inner_model, self.rater)
         rater = rater or config.data_rater_model_class
         names = {"inner_model_class": inner_model, "data_rater_model_class": rater}
@@ -190,10 +190,14 @@ def _dataset_of(train, trusted, config, reading):
     return dataset
 
 
-def _fitting(dataset, train):
+def _fitting(dataset, train, train_split_ratio):
     "Settings that follow from the data: nothing is damaged on purpose, and batches fit."
     candidates, trusted, _ = dataset.parts
-    fewest = len(candidates) // 10 if trusted is None else min(len(candidates), len(trusted))
+    num_train = len(candidates)
+    if trusted is None:
+        num_train = round(train_split_ratio * len(candidates))
+    num_trusted = len(candidates) - num_train if trusted is None else len(trusted)
+    fewest = min(num_train, num_trusted)
     is_path = isinstance(train, (str, os.PathLike))
     return {
         "dataset_name": os.fspath(train) if is_path else "given in Python",
@@ -240,13 +244,15 @@ class CleanSettings:
     "The settings of `clean_dataset`."
 
     keep: float = setting(0.8, KEEP)
-    "share to keep, of each class"
+    "share to keep"
     output: str = setting("kept.csv", _LIST)
     "list of what is kept, by its ending .csv, .jsonl or .parquet; the report is beside it"
     trusted: str | None = setting(None, NAME)
     "folder of class folders that you trust (default: val in the folder)"
-    rule: str = setting("best_of_each_class", one_of(*KEEP_RULES))
-    "one of best, best_of_each_class, by_chance"
+    rule: str | None = setting(None, one_of(*KEEP_RULES))
+    """one of best, best_of_each_class, by_chance (default: best_of_each_class, or for real targets
+    best)
+    """
     overwrite: bool = setting(False)
     "replace existing files, and begin anew"
     recipe: str = setting("labels", NAME)
@@ -263,20 +269,19 @@ class CleanSettings:
     "of all that is random"
     device: str | None = setting(None, NAME)
     "device to train on (default: cuda where there is one)"
-    progress: bool = setting(True)
-    "show progress bars"
 
     def __post_init__(self):
         check_settings(self)
 
-    def curator(self) -> Curator:
+    def curator(self, progress: bool) -> Curator:
         "The curator that these settings ask for; its run stays beside the list."
         names = ("inner_model", "recipe", "image_size", "colour", "meta_steps", "seed", "device")
-        given = {name: getattr(self, name) for name in (*names, "progress")}
+        given = {name: getattr(self, name) for name in names}
         output_dir = str(Path(self.output).with_suffix(".run"))
         return Curator(
             **{name: value for name, value in given.items() if value is not None},
             output_dir=output_dir,
+            progress=progress,
         )
 
 # %% ../../nbs/curation/curator.ipynb #ec6ba170
@@ -292,6 +297,7 @@ def _findings(trusted):
 # %% ../../nbs/curation/curator.ipynb #3be1cf73
 def clean_dataset(
     path: str | os.PathLike,  # a folder of class folders, or an .npz file
+    progress: bool = True,  # show progress bars
     **settings: Any,  # of `CleanSettings`
 ) -> tuple[Ratings, Kept, Path]:  # of all samples; those that are kept; and the report
     """Train a rater for a dataset, rate it, write what is kept, and a report beside it.
@@ -301,11 +307,13 @@ def clean_dataset(
     chosen = CleanSettings(**settings)
     file = check_output(chosen.output, chosen.overwrite)
     report = check_output(file.with_suffix(".html"), chosen.overwrite)
-    curator = chosen.curator()
+    curator = chosen.curator(progress)
     begun = sorted(file.with_suffix(".run").glob("*/checkpoint.pt"))
     curator.fit(path, chosen.trusted, begun[-1].parent if begun and not chosen.overwrite else None)
     ratings = curator.rate(path)
-    kept = ratings.keep(chosen.keep, chosen.rule)
+    has_classes = ratings.table["label"].dtype.kind == "i"
+    rule = chosen.rule or ("best_of_each_class" if has_classes else "best")
+    kept = ratings.keep(chosen.keep, rule)
     probabilities, findings = curator.class_probabilities(path), _findings(curator.trusted_)
     options = {"findings": findings, "overwrite": chosen.overwrite}
     write_report(ratings, ratings.data, report, chosen.keep, probabilities, **options)

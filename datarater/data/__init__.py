@@ -18,7 +18,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         fetch_batch
         first_samples original_indices scale_bytes seeded_globally
     """,
-    objects="PoolsDataRaterDataset Reading SampleForm as_pool form_of",
+    objects="PoolsDataRaterDataset Reading SampleForm USUAL_NAMES as_pool form_of",
     own_data="""
         ImageFolderDataRaterDataset MNISTDataRaterDataset NpzDataRaterDataset data_folder find_mnist
         read_image

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['USUAL_RANGES', 'USUAL_NAMES', 'SampleForm', 'form_of', 'value_range_of', 'sample_of', 'column_of', 'labels_of',
-           'Rescaled', 'Reading', 'as_pool', 'PoolsDataRaterDataset']
+           'InForm', 'Reading', 'as_pool', 'PoolsDataRaterDataset']
 
 # %% ../../nbs/data/objects.ipynb #276a5eb3
 import os
@@ -96,8 +96,12 @@ def sample_of(
 
 # %% ../../nbs/data/objects.ipynb #714d5caf
 USUAL_NAMES = {
-    "sample": ("x", "sample", "image", "img", "features", "pixel_values", "png", "jpg", "jpeg"),
-    "label": ("y", "label", "labels", "target", "cls", "class", "fine_label"),
+    "sample": (
+        *("x", "sample", "image", "img", "features", "png", "jpg", "jpeg", "x_train"),
+        "pixel_values",
+    ),
+    "label": ("y", "label", "labels", "target", "cls", "class", "y_train", "fine_label"),
+    "uid": ("uid", "__key__"),
 }
 
 
@@ -153,25 +157,35 @@ def labels_of(
     return torch.from_numpy(codes.astype(np.int64)), known
 
 # %% ../../nbs/data/objects.ipynb #f28b6ca4
-class Rescaled(IndexedDataset):
-    "The samples of a pool, moved from its value range into another one."
+class InForm(IndexedDataset):
+    "The samples of a pool in another value range, their labels in the order of other classes."
 
-    def __init__(self, pool: BatchDataset, value_range: tuple[float, float]):
+    def __init__(self, pool: BatchDataset, form: SampleForm):
         self.pool = pool
         self.indices = torch.arange(len(pool))
-        self.value_range = value_range
+        self.value_range = form.value_range
+        own, self.classes = getattr(pool, "classes", None), form.classes
         self.num_classes = pool.num_classes
-        self.classes = getattr(pool, "classes", None)
+        self.codes = None  # (own classes,) the number of each in the other order
+        if own and form.classes and tuple(own) != form.classes:
+            self.codes, _ = labels_of(list(own), form.classes)
+            self.num_classes = len(form.classes)
+
+    @property
+    def paths(self) -> list[str]:
+        "The file of each sample, where the pool knows it."
+        paths = self.pool.paths
+        return [paths[row] for row in self.indices.tolist()]
 
     def read(
         self, indices: Tensor | Sequence[int], keys: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         "Samples (B, …) in the other range, and labels."
-        x, y = self.pool.read(self.original(indices))
-        if self.pool.value_range == self.value_range:
-            return x, y
-        (low, high), (new_low, new_high) = self.pool.value_range, self.value_range
-        return (x - low) / (high - low) * (new_high - new_low) + new_low, y
+        x, y = self.pool.batch(self.original(indices))
+        if self.pool.value_range != self.value_range:
+            (low, high), (new_low, new_high) = self.pool.value_range, self.value_range
+            x = (x - low) / (high - low) * (new_high - new_low) + new_low
+        return x, y if self.codes is None or y is None else self.codes[y]
 
 # %% ../../nbs/data/objects.ipynb #403d2a9d
 _MARGIN = 0.1  # of a range, by which images that were standardised may go beyond it
@@ -185,19 +199,26 @@ def _in_form(pool, form, is_declared):
             f"samples have the shape {own.shape}, the rater knows {form.shape}: give samples like "
             "those that it was trained on"
         )
-    if not form.is_image or own.value_range == form.value_range:
-        return pool
-    if is_declared:
-        return Rescaled(pool, form.value_range)
-    (low, high), (known_low, known_high) = own.value_range, form.value_range
-    margin = _MARGIN * (known_high - known_low)
-    is_usual = form.value_range in USUAL_RANGES or own.value_range in USUAL_RANGES
-    if is_usual or low < known_low - margin or high > known_high + margin:
+    keeps_range = not form.is_image or own.value_range == form.value_range
+    if not keeps_range and not is_declared:
+        _check_range(own.value_range, form.value_range)
+        keeps_range = True
+    if keeps_range:
+        form = replace(form, value_range=own.value_range)
+        if form.classes is None or own.classes in (None, form.classes):
+            return pool
+    return InForm(pool, form)
+
+
+def _check_range(own, known):
+    "Raise unless images span about what a rater knows, which is none of the usual ranges."
+    margin = _MARGIN * (known[1] - known[0])
+    is_usual = known in USUAL_RANGES or own in USUAL_RANGES
+    if is_usual or own[0] < known[0] - margin or own[1] > known[1] + margin:
         raise DataRaterError(
-            f"images span {low:g} to {high:g}, the rater knows {known_low:g} to {known_high:g}: "
+            f"images span {own[0]:g} to {own[1]:g}, the rater knows {known[0]:g} to {known[1]:g}: "
             "say by value_range what they span, and they are rescaled"
         )
-    return pool
 
 # %% ../../nbs/data/objects.ipynb #478a0601
 @dataclass(frozen=True)
@@ -216,7 +237,7 @@ class Reading:
         return None if self.colour is None else 3 if self.colour else 1
 
 # %% ../../nbs/data/objects.ipynb #38a068ed
-def _pool_of_arrays(x, y, reading, classes):
+def _pool_of_arrays(x, y, reading, classes=None):
     "A pool of arrays or tensors in memory."
     samples = x if isinstance(x, Tensor) else to_samples(np.asarray(x), "the samples")
     value_range = (-1.0, 1.0)  # of bytes
@@ -224,17 +245,17 @@ def _pool_of_arrays(x, y, reading, classes):
         samples = samples.detach().float()
         value_range = reading.value_range or value_range_of(samples)
     if y is None:
-        pool = ItemDataset(samples.__getitem__, len(samples), value_range)
-        pool.classes = classes
-        return pool
+        return ItemDataset(samples.__getitem__, len(samples), value_range)
     labels, names = labels_of(y, classes)
-    num_classes = None if labels.is_floating_point() else _num_classes(labels, names)
-    pool = TensorPairs(samples, labels, value_range, num_classes)
+    pool = TensorPairs(samples, labels, value_range, _num_classes(labels, names))
     pool.classes = names
     return pool
 
 
 def _num_classes(labels, names):
+    "None for real targets."
+    if labels.is_floating_point():
+        return None
     return max(int(labels.max()) + 1, len(names or ()))
 
 # %% ../../nbs/data/objects.ipynb #24d57171
@@ -251,30 +272,33 @@ def _read_item(data, row, reading):
         ) from error
 
 
-def _pool_of_items(data, reading, classes):
+def _pool_of_items(data, reading):
     "A pool of a dataset of items; reads each once, for its label, and keeps what memory allows."
+    classes = _class_names(data, reading)
     pool = ItemDataset(lambda row: _read_item(data, row, reading)[0], len(data))
     labels = []
     for row in range(len(data)):
         sample, label = _read_item(data, row, reading)
         pool.keep(row, sample)
         labels.append(label)
-    some = torch.stack(list(pool.kept.values())[:1_000])
+    is_missing = [label is None for label in labels]
+    if any(is_missing) and not all(is_missing):
+        raise DataRaterError(
+            f"sample {is_missing.index(True)} has no label: give one to every sample or to none"
+        )
+    some = torch.stack(list(pool.kept.values()))
+    labels = None if any(is_missing) else labels
+    if len(some) == len(data):  # one tensor, and a batch is one gather
+        return _pool_of_arrays(some, labels, reading, classes)
     if some.is_floating_point():
         pool.value_range = reading.value_range or value_range_of(some)
-    is_missing = [label is None for label in labels]
-    if not all(is_missing):
-        if any(is_missing):
-            raise DataRaterError(
-                f"sample {is_missing.index(True)} has no label: give one to every sample or to none"
-            )
+    if labels is not None:
         pool.labels, pool.classes = labels_of(labels, classes)
-        if not pool.labels.is_floating_point():
-            pool.num_classes = _num_classes(pool.labels, pool.classes)
+        pool.num_classes = _num_classes(pool.labels, pool.classes)
     return pool
 
 # %% ../../nbs/data/objects.ipynb #2a48d7cd
-def _pool_of_frame(frame, reading, classes):
+def _pool_of_frame(frame, reading):
     "A pool of a frame: a column of pictures, or columns of numbers."
     held = list(frame.columns)
     label = column_of(held, "label", reading.label_column)
@@ -283,7 +307,7 @@ def _pool_of_frame(frame, reading, classes):
     if sample is not None and not pd.api.types.is_numeric_dtype(frame[sample]):
         values = frame[sample].tolist()
         items = values if labels is None else list(zip(values, labels.tolist(), strict=True))
-        return _pool_of_items(items, reading, classes)
+        return _pool_of_items(items, reading)
     features = frame.drop(columns=[] if label is None else [label])
     for name, kind in features.dtypes.items():
         if not pd.api.types.is_numeric_dtype(kind):
@@ -291,7 +315,7 @@ def _pool_of_frame(frame, reading, classes):
                 f"column {name!r} holds {kind}, no numbers: drop it, encode it, or say by "
                 "sample_column or label_column what it is"
             )
-    return _pool_of_arrays(features.to_numpy(np.float32, copy=True), labels, reading, classes)
+    return _pool_of_arrays(features.to_numpy(np.float32, copy=True), labels, reading)
 
 # %% ../../nbs/data/objects.ipynb #4d68c922
 def _class_names(data, reading):
@@ -312,32 +336,32 @@ def as_pool(
     reading = Reading(**reading)
     if form is not None and form.is_image:
         reading = replace(reading, colour=form.shape[0] == 3, image_size=form.shape[1])
-    pool = _pool_of(data, reading, form.classes if form else None)
+    pool = _pool_of(data, reading)
     if not len(pool):
         raise DataRaterError(f"{describe(data)} holds no samples: give at least one")
     is_declared = reading.value_range is not None or hasattr(data, "value_range")
     return pool if form is None else _in_form(pool, form, is_declared)
 
 # %% ../../nbs/data/objects.ipynb #cdf5f75d
-def _pool_of(data, reading, classes):
+def _pool_of(data, reading):
     "A pool, in whatever form the data are."
     if isinstance(data, (str, os.PathLike)):
         size = {"image_size": reading.image_size, "colour": reading.colour}
         return construct_dataset(os.fspath(data), **size).pool()
     if isinstance(data, BatchDataset):  # subsets are made of what is indexed
         is_indexed = isinstance(data, IndexedDataset)
-        return data if is_indexed else Rescaled(data, data.value_range)
+        return data if is_indexed else InForm(data, form_of(data))
     if isinstance(data, DataLoader):
-        return _pool_of(data.dataset, reading, classes)
+        return _pool_of(data.dataset, reading)
     if isinstance(data, pd.DataFrame):
-        return _pool_of_frame(data, reading, classes)
+        return _pool_of_frame(data, reading)
     if isinstance(data, (Tensor, np.ndarray)):
-        return _pool_of_arrays(data, None, reading, classes)
+        return _pool_of_arrays(data, None, reading)
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2
     if is_pair and all(hasattr(part, "__array__") or isinstance(part, list) for part in data):
-        return _pool_of_arrays(*data, reading, classes)
+        return _pool_of_arrays(*data, reading)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and len(data):
-        return _pool_of_items(data, reading, classes or _class_names(data, reading))
+        return _pool_of_items(data, reading)
     raise DataRaterError(
         f"got {describe(data)}: give a path, a pair of arrays, a DataFrame, or a map-style dataset"
     )
