@@ -47,7 +47,7 @@ from datarater.method import (
     resolve_engine,
     work_per_tensor,
 )
-from datarater.runs import DataRaterConfig, Run, evaluate, run_meta_training
+from datarater.runs import DataRaterConfig, Run, evaluate_run, run_meta_training
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
 GRID = [  # along each axis from one corner; the whole product would take days
@@ -455,7 +455,7 @@ def whole_run(device: str, repeats: int) -> dict[str, Any]:
 
         def evaluation() -> None:
             run.log.drawing = 0.0  # all figures each time, which a run may put off
-            evaluate(run.data, run.samples, run.steps, run.log)
+            evaluate_run(run.data, run.samples, run.steps, run.log)
 
         ways = {
             "bare": our_way(fixed, *engine_of(fixed, device)),

@@ -24,7 +24,7 @@ from performance import MNISTShaped, summary  # noqa: F401  (the dataset registe
 from provenance import command_line, parser_of, write_result
 from runs import begin, take_step
 
-from datarater.runs import DataRaterConfig, evaluate, joined_ranks
+from datarater.runs import DataRaterConfig, evaluate_run, joined_ranks
 
 WARM_UP, STEPS = 2, 6
 
@@ -98,7 +98,7 @@ def measure(num_inner_models: int, num_threads: int, meta_update: str) -> None:
         take_step(run)
         sent = dict(sent)  # what follows is not counted
         start = time.perf_counter()
-        evaluate(run.data, run.samples, run.steps, run.log)
+        evaluate_run(run.data, run.samples, run.steps, run.log)
         evaluation = time.perf_counter() - start
         if ranks.is_first:
             print(

@@ -18,7 +18,7 @@ from performance import MNISTShaped, summary  # noqa: F401  (the dataset registe
 from provenance import ROOT, parser_of, write_result
 from runs import begin, take_step
 
-from datarater.runs import DataRaterConfig, evaluate
+from datarater.runs import DataRaterConfig, evaluate_run
 from datarater.runs.training import save
 
 sys.path.append(str(ROOT / "tests"))
@@ -34,7 +34,7 @@ def checkpoint_cost(repeats: int) -> dict[str, object]:
             recipe="mnist_v1", dataset_name="mnist_shaped", device="cpu", log=False
         )
         run = begin(config, Path(folder))
-        evaluate(run.data, run.samples, run.steps, run.log)
+        evaluate_run(run.data, run.samples, run.steps, run.log)
         take_step(run)
         run.log.steps *= 1000  # as long a history as at the run's end
         turns = []

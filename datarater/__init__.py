@@ -2,30 +2,65 @@
 
 __version__ = "0.1.0"
 
+from typing import TYPE_CHECKING
+
 from .support import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    data="""
-        DataCorruptionConfig register_corruption CorruptedSubset DataRaterDataset
-        TensorDataRaterDataset register_dataset MNISTDataRaterDataset ImageFolderDataRaterDataset
-        NpzDataRaterDataset
-    """,
-    runs="""
-        DataRaterConfig get_dataset_loaders MetaTrainingError Stopped resume_meta_training
-        load_inner_model load_rater run_meta_training
-    """,
-    support="DataRaterError",
-    models="construct_model register_model DataRater ToyCNN ReferenceDataRater",
-    method="fgsm pgd",
-    evaluation="""
-        AttackPlan evaluate_robustness measure_robustness detection_by_kind detection_by_strength
-        detection_quality plot_dashboard
-    """,
-    curation="""
-        Curator Ratings curate rate_dataset BestOfBatchSampler sampling_weights show_best_and_worst
-        read_ratings write_ratings score_run open_rated ComparisonPlan compare_downstream
-        describe_comparison plot_comparison sweep_discard choose_discard_frac keep_ledger
-    """,
-    scale="score_corpus curate_corpus",
-)
+if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
+    from . import (
+        curation as curation,
+        data as data,
+        evaluation as evaluation,
+        method as method,
+        models as models,
+        runs as runs,
+        scale as scale,
+    )
+    from .curation import (
+        Curator as Curator,
+        Ratings as Ratings,
+        curate as curate,
+        open_rated as open_rated,
+        rate_dataset as rate_dataset,
+        score_run as score_run,
+    )
+    from .data import (
+        CorruptedSubset as CorruptedSubset,
+        DataCorruptionConfig as DataCorruptionConfig,
+        DataRaterDataset as DataRaterDataset,
+        MNISTDataRaterDataset as MNISTDataRaterDataset,
+        TensorDataRaterDataset as TensorDataRaterDataset,
+        register_corruption as register_corruption,
+        register_dataset as register_dataset,
+    )
+    from .models import (
+        DataRater as DataRater,
+        ToyCNN as ToyCNN,
+        construct_model as construct_model,
+        register_model as register_model,
+    )
+    from .runs import (
+        DataRaterConfig as DataRaterConfig,
+        get_dataset_loaders as get_dataset_loaders,
+        load_inner_model as load_inner_model,
+        load_rater as load_rater,
+        resume_meta_training as resume_meta_training,
+        run_meta_training as run_meta_training,
+    )
+    from .support import DataRaterError as DataRaterError
+else:
+    __all__, __getattr__, __dir__ = lazy_names(
+        __name__,
+        "data models method evaluation runs curation scale",
+        curation="Curator Ratings curate open_rated rate_dataset score_run",
+        data="""
+            CorruptedSubset DataCorruptionConfig DataRaterDataset MNISTDataRaterDataset
+            TensorDataRaterDataset register_corruption register_dataset
+        """,
+        models="DataRater ToyCNN construct_model register_model",
+        runs="""
+            DataRaterConfig get_dataset_loaders load_inner_model load_rater resume_meta_training
+            run_meta_training
+        """,
+        support="DataRaterError",
+    )

@@ -12,6 +12,7 @@ import importlib
 import math
 import numbers
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -212,14 +213,24 @@ def write_atomically(
 # %% ../nbs/reference/support.ipynb #5a0b0c07
 def lazy_names(
     package: str,  # its `__name__`
+    packages: str = "",  # those in it, separated by spaces, whose names are not the package's own
     **modules: str,  # module=its names, separated by spaces
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     "`__all__`, `__getattr__` and `__dir__` of a package that imports names when they are used."
     where = {name: f"{package}.{key}" for key, names in modules.items() for name in names.split()}
+    inner = {name: f"{package}.{name}" for name in packages.split()}
 
     def get(name):
-        if name not in where:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(where[name]), name)
+        if name in where:
+            return getattr(importlib.import_module(where[name]), name)
+        if name in inner:
+            return importlib.import_module(inner[name])
+        for home in inner.values():
+            if name in dir(importlib.import_module(home)):
+                # `from package import name` asks from here, and drops an AttributeError's message
+                by_import = sys._getframe(1).f_globals.get("__name__") == "importlib._bootstrap"
+                error = ImportError if by_import else AttributeError
+                raise error(f"{name} is in {home}, not in {package} itself")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return list(where), get, lambda: sorted(where)
+    return list(where), get, lambda: sorted([*where, *inner])

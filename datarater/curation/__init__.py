@@ -1,31 +1,117 @@
 """From ratings to a better dataset, and whether it is one."""
 
+from typing import TYPE_CHECKING
+
 from ..support import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    baselines="""
-        BaselineData TrainingPlan cleanlab_quality knn_shapley label_log_probability small_loss
-    """,
-    cost="""
-        DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger
-        plot_sweep sweep_discard
-    """,
-    curator="CleanSettings Curator clean_dataset describe_cleaning",
-    downstream="""
-        Comparison ComparisonPlan DEFAULT_METHODS METHODS as_records check_runs compare_downstream
-        describe_comparison paired_difference plot_comparison
-    """,
-    ratings="""
-        BestOfBatchSampler CurateSettings KEEP_RULES Kept Ratings Samples acceptance_probability
-        curate
-        imitated_batch num_to_keep rate_batches rate_dataset rate_samples rating_quantiles
-        ratings_by read_samples sampling_weights show_best_and_worst
-    """,
-    report="report_rows shares_by_class suspected_labels write_report",
-    score_files="""
-        SPLITS ScoreJob ScoreSettings as_notes check_output config_of_run dataset_to_rate digest_of
-        new_folder open_rated parquet_writer parts_folder read_notes read_ratings reading schema_of
-        score_run score_to_file write_ratings
-    """,
-)
+if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
+    from .baselines import (
+        BaselineData as BaselineData,
+        TrainingPlan as TrainingPlan,
+        cleanlab_quality as cleanlab_quality,
+        knn_shapley as knn_shapley,
+        label_log_probability as label_log_probability,
+        small_loss as small_loss,
+    )
+    from .cost import (
+        DISCARD_FRACTIONS as DISCARD_FRACTIONS,
+        KEEPS as KEEPS,
+        Ledger as Ledger,
+        choose_discard_frac as choose_discard_frac,
+        describe_ledgers as describe_ledgers,
+        keep_ledger as keep_ledger,
+        plot_sweep as plot_sweep,
+        sweep_discard as sweep_discard,
+    )
+    from .curator import (
+        CleanSettings as CleanSettings,
+        Curator as Curator,
+        clean_dataset as clean_dataset,
+        describe_cleaning as describe_cleaning,
+    )
+    from .downstream import (
+        DEFAULT_METHODS as DEFAULT_METHODS,
+        METHODS as METHODS,
+        Comparison as Comparison,
+        ComparisonPlan as ComparisonPlan,
+        as_records as as_records,
+        check_runs as check_runs,
+        compare_downstream as compare_downstream,
+        describe_comparison as describe_comparison,
+        paired_difference as paired_difference,
+        plot_comparison as plot_comparison,
+    )
+    from .ratings import (
+        KEEP_RULES as KEEP_RULES,
+        BestOfBatchSampler as BestOfBatchSampler,
+        CurateSettings as CurateSettings,
+        Kept as Kept,
+        Ratings as Ratings,
+        Samples as Samples,
+        acceptance_probability as acceptance_probability,
+        curate as curate,
+        imitated_batch as imitated_batch,
+        num_to_keep as num_to_keep,
+        rate_batches as rate_batches,
+        rate_dataset as rate_dataset,
+        rate_samples as rate_samples,
+        rating_quantiles as rating_quantiles,
+        ratings_by as ratings_by,
+        read_samples as read_samples,
+        sampling_weights as sampling_weights,
+        show_best_and_worst as show_best_and_worst,
+    )
+    from .report import (
+        report_rows as report_rows,
+        shares_by_class as shares_by_class,
+        suspected_labels as suspected_labels,
+        write_report as write_report,
+    )
+    from .score_files import (
+        SPLITS as SPLITS,
+        ScoreJob as ScoreJob,
+        ScoreSettings as ScoreSettings,
+        as_notes as as_notes,
+        check_output as check_output,
+        config_of_run as config_of_run,
+        dataset_to_rate as dataset_to_rate,
+        digest_of as digest_of,
+        new_folder as new_folder,
+        open_rated as open_rated,
+        parquet_writer as parquet_writer,
+        parts_folder as parts_folder,
+        read_notes as read_notes,
+        read_ratings as read_ratings,
+        reading as reading,
+        schema_of as schema_of,
+        score_run as score_run,
+        score_to_file as score_to_file,
+        write_ratings as write_ratings,
+    )
+else:
+    __all__, __getattr__, __dir__ = lazy_names(
+        __name__,
+        baselines="""
+            BaselineData TrainingPlan cleanlab_quality knn_shapley label_log_probability small_loss
+        """,
+        cost="""
+            DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger
+            plot_sweep sweep_discard
+        """,
+        curator="CleanSettings Curator clean_dataset describe_cleaning",
+        downstream="""
+            DEFAULT_METHODS METHODS Comparison ComparisonPlan as_records check_runs
+            compare_downstream describe_comparison paired_difference plot_comparison
+        """,
+        ratings="""
+            KEEP_RULES BestOfBatchSampler CurateSettings Kept Ratings Samples acceptance_probability
+            curate imitated_batch num_to_keep rate_batches rate_dataset rate_samples
+            rating_quantiles ratings_by read_samples sampling_weights show_best_and_worst
+        """,
+        report="report_rows shares_by_class suspected_labels write_report",
+        score_files="""
+            SPLITS ScoreJob ScoreSettings as_notes check_output config_of_run dataset_to_rate
+            digest_of new_folder open_rated parquet_writer parts_folder read_notes read_ratings
+            reading schema_of score_run score_to_file write_ratings
+        """,
+    )

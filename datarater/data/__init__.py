@@ -1,26 +1,82 @@
 """What models train on: samples, damage made on purpose, loaders."""
 
+from typing import TYPE_CHECKING
+
 from ..support import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    corruptions="""
-        CORRUPTIONS CorruptionPlan DataCorruptionConfig fold_in read_digits register_corruption
-        seeded_generator show_images
-    """,
-    datasets="""
-        CorruptedSubset DATASETS DataRaterDataset DigitsDataRaterDataset SplitDataRaterDataset
-        TensorDataRaterDataset absolute_if_path construct_dataset is_path make_loaders
-        register_dataset
-    """,
-    loading="""
-        BatchDataset BatchLoader BatchStream ItemDataset TensorPairs checked_batch digest
-        fetch_batch
-        first_samples original_indices scale_bytes seeded_globally
-    """,
-    objects="PoolsDataRaterDataset Reading SampleForm USUAL_NAMES as_pool form_of",
-    own_data="""
-        ImageFolderDataRaterDataset MNISTDataRaterDataset NpzDataRaterDataset data_folder find_mnist
-        read_image
-    """,
-)
+if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
+    from .corruptions import (
+        CORRUPTIONS as CORRUPTIONS,
+        CorruptionPlan as CorruptionPlan,
+        DataCorruptionConfig as DataCorruptionConfig,
+        fold_in as fold_in,
+        read_digits as read_digits,
+        register_corruption as register_corruption,
+        seeded_generator as seeded_generator,
+        show_images as show_images,
+    )
+    from .datasets import (
+        DATASETS as DATASETS,
+        CorruptedSubset as CorruptedSubset,
+        DataRaterDataset as DataRaterDataset,
+        DigitsDataRaterDataset as DigitsDataRaterDataset,
+        SplitDataRaterDataset as SplitDataRaterDataset,
+        TensorDataRaterDataset as TensorDataRaterDataset,
+        absolute_if_path as absolute_if_path,
+        construct_dataset as construct_dataset,
+        is_path as is_path,
+        make_loaders as make_loaders,
+        register_dataset as register_dataset,
+    )
+    from .loading import (
+        BatchDataset as BatchDataset,
+        BatchLoader as BatchLoader,
+        BatchStream as BatchStream,
+        ItemDataset as ItemDataset,
+        TensorPairs as TensorPairs,
+        checked_batch as checked_batch,
+        digest as digest,
+        fetch_batch as fetch_batch,
+        first_samples as first_samples,
+        original_indices as original_indices,
+        scale_bytes as scale_bytes,
+        seeded_globally as seeded_globally,
+    )
+    from .objects import (
+        USUAL_NAMES as USUAL_NAMES,
+        PoolsDataRaterDataset as PoolsDataRaterDataset,
+        Reading as Reading,
+        SampleForm as SampleForm,
+        as_pool as as_pool,
+        form_of as form_of,
+    )
+    from .own_data import (
+        ImageFolderDataRaterDataset as ImageFolderDataRaterDataset,
+        MNISTDataRaterDataset as MNISTDataRaterDataset,
+        NpzDataRaterDataset as NpzDataRaterDataset,
+        data_folder as data_folder,
+        find_mnist as find_mnist,
+        read_image as read_image,
+    )
+else:
+    __all__, __getattr__, __dir__ = lazy_names(
+        __name__,
+        corruptions="""
+            CORRUPTIONS CorruptionPlan DataCorruptionConfig fold_in read_digits register_corruption
+            seeded_generator show_images
+        """,
+        datasets="""
+            DATASETS CorruptedSubset DataRaterDataset DigitsDataRaterDataset SplitDataRaterDataset
+            TensorDataRaterDataset absolute_if_path construct_dataset is_path make_loaders
+            register_dataset
+        """,
+        loading="""
+            BatchDataset BatchLoader BatchStream ItemDataset TensorPairs checked_batch digest
+            fetch_batch first_samples original_indices scale_bytes seeded_globally
+        """,
+        objects="USUAL_NAMES PoolsDataRaterDataset Reading SampleForm as_pool form_of",
+        own_data="""
+            ImageFolderDataRaterDataset MNISTDataRaterDataset NpzDataRaterDataset data_folder
+            find_mnist read_image
+        """,
+    )

@@ -1,23 +1,85 @@
 """A run: settings, a folder, checkpoints, several processes."""
 
+from typing import TYPE_CHECKING
+
 from ..support import lazy_names
 
-__all__, __getattr__, __dir__ = lazy_names(
-    __name__,
-    checkpoints="Interruption Stopped load_checkpoint locked",
-    config="AttackSettings DataRaterConfig RECIPES config_from_yaml config_to_yaml default_device",
-    distributed="Ranks call_on_all is_launched joined_ranks",
-    evaluate="""
-        EvaluationSet MAX_EVALUATION_SAMPLES evaluate evaluation_set_of make_evaluation_set
-    """,
-    folder="""
-        RunLog existing load_classifier load_inner_model load_model load_rater read_form
-        save_run_files
-        single_figure write_figure
-    """,
-    setup="RunData RunObjects dataset_of differentiate_with get_dataset_loaders set_up",
-    steps="CheckedSteps MetaTrainingError",
-    training="""
-        MetaTrainingResult Run config_to_resume resume_meta_training run_meta_training train_rater
-    """,
-)
+if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
+    from .checkpoints import (
+        Interruption as Interruption,
+        Stopped as Stopped,
+        load_checkpoint as load_checkpoint,
+        locked as locked,
+    )
+    from .config import (
+        RECIPES as RECIPES,
+        AttackSettings as AttackSettings,
+        DataRaterConfig as DataRaterConfig,
+        config_from_yaml as config_from_yaml,
+        config_to_yaml as config_to_yaml,
+        default_device as default_device,
+    )
+    from .distributed import (
+        Ranks as Ranks,
+        call_on_all as call_on_all,
+        is_launched as is_launched,
+        joined_ranks as joined_ranks,
+    )
+    from .evaluate import (
+        MAX_EVALUATION_SAMPLES as MAX_EVALUATION_SAMPLES,
+        EvaluationSet as EvaluationSet,
+        evaluate_run as evaluate_run,
+        evaluation_set_of as evaluation_set_of,
+        make_evaluation_set as make_evaluation_set,
+    )
+    from .folder import (
+        RunLog as RunLog,
+        existing as existing,
+        load_classifier as load_classifier,
+        load_inner_model as load_inner_model,
+        load_model as load_model,
+        load_rater as load_rater,
+        read_form as read_form,
+        save_run_files as save_run_files,
+        single_figure as single_figure,
+        write_figure as write_figure,
+    )
+    from .setup import (
+        RunData as RunData,
+        RunObjects as RunObjects,
+        dataset_of as dataset_of,
+        differentiate_with as differentiate_with,
+        get_dataset_loaders as get_dataset_loaders,
+        set_up as set_up,
+    )
+    from .steps import CheckedSteps as CheckedSteps, MetaTrainingError as MetaTrainingError
+    from .training import (
+        MetaTrainingResult as MetaTrainingResult,
+        Run as Run,
+        config_to_resume as config_to_resume,
+        resume_meta_training as resume_meta_training,
+        run_meta_training as run_meta_training,
+        train_rater as train_rater,
+    )
+else:
+    __all__, __getattr__, __dir__ = lazy_names(
+        __name__,
+        checkpoints="Interruption Stopped load_checkpoint locked",
+        config="""
+            RECIPES AttackSettings DataRaterConfig config_from_yaml config_to_yaml default_device
+        """,
+        distributed="Ranks call_on_all is_launched joined_ranks",
+        evaluate="""
+            MAX_EVALUATION_SAMPLES EvaluationSet evaluate_run evaluation_set_of make_evaluation_set
+        """,
+        folder="""
+            RunLog existing load_classifier load_inner_model load_model load_rater read_form
+            save_run_files single_figure write_figure
+        """,
+        setup="RunData RunObjects dataset_of differentiate_with get_dataset_loaders set_up",
+        steps="CheckedSteps MetaTrainingError",
+        training="""
+            MetaTrainingResult Run config_to_resume resume_meta_training run_meta_training
+            train_rater
+        """,
+    )

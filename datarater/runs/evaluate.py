@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'EvaluationSet', 'make_evaluation_set',
-           'evaluation_set_of', 'rate_together', 'inner_quality', 'evaluate']
+           'evaluation_set_of', 'rate_together', 'inner_quality', 'evaluate_run']
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1004
 import math
@@ -168,7 +168,7 @@ def _picture(samples, corrupted, row):
     return single_figure(draw)
 
 
-def evaluate(data: RunData, samples: EvaluationSet, steps: CheckedSteps, log: RunLog) -> None:
+def evaluate_run(data: RunData, samples: EvaluationSet, steps: CheckedSteps, log: RunLog) -> None:
     """Rate the test data, look at the inner models, log both, and warn of collapse.
 
     Raises `MetaTrainingError` for a rater that gives no numbers.

@@ -53,7 +53,7 @@ from datarater.runs.distributed import (
     num_restarts,
     own_device,
 )
-from .evaluate import EvaluationSet, evaluate, evaluation_set_of
+from .evaluate import EvaluationSet, evaluate_run, evaluation_set_of
 from .folder import RunLog, make_run_dir, save_model, write_config
 from .setup import RunData, RunObjects, check_same_data, fingerprint_of_data, set_up
 from .steps import CheckedSteps, MetaTrainingError
@@ -287,7 +287,7 @@ def finish(run: Run) -> None:
 
 # %% ../../nbs/runs/training.ipynb #cb643012
 def _evaluate(run):
-    evaluate(run.data, run.samples, run.steps, run.log)
+    evaluate_run(run.data, run.samples, run.steps, run.log)
 
 
 def _save_if_due(run, is_last):
