@@ -23,7 +23,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=f">={settings['min_python']}",
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_data={f"{package}.curation": ["report.html"]},  # the template of write_report
+    package_data={
+        package: ["py.typed"],  # says to type checkers that its annotations are meant for them
+        f"{package}.curation": ["report.html"],  # the template of write_report
+    },
     # the root itself goes on the path: an editable installation is found from any folder, and nbdev
     # finds its renderer, tests/api_pages.py, which is not packaged
     package_dir={"": "."},

@@ -5,11 +5,12 @@ Each failure names the file and what to do about it, one line each.
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from tree import (
@@ -24,6 +25,7 @@ from tree import (
     imports_of_module,
     is_chapter,
     is_face,
+    listed_by,
     module_of,
     modules,
     notebook_names,
@@ -41,6 +43,7 @@ MAX_PAIRS = 60  # (module, another room above the ground that it imports from), 
 MAX_MODULE_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 600, 60, 100
 MAX_PARAMETERS = 7  # in method/
 MAX_COURSE_WORDS = 16_000
+MAX_TOP_NAMES = 25
 MAX_CLOSURE = 5  # modules of ours that `import datarater.method.inner_loop` loads
 
 
@@ -131,15 +134,109 @@ def test_other_rooms_are_entered_by_their_face():
 
 def test_faces_list_what_is_there():
     "Each name of a package's `__init__.py` can be imported, and is listed once."
-    for face in (dotted(name) for name in modules() if is_face(name)):
+    for face in faces():
         package = importlib.import_module(face)
         missing = [name for name in package.__all__ if not hasattr(package, name)]
         twice = {name for name in package.__all__ if package.__all__.count(name) > 1}
-        path = face.replace(".", "/") + "/__init__.py"
+        # once its module is imported, such a name is the module
+        hidden = {name for name in package.__all__ if (path_of(face) / f"{name}.py").is_file()}
         report(
-            [f"{path} lists {name}, which is not there: take it out" for name in missing]
-            + [f"{path} lists {name} twice: take one out" for name in sorted(twice)]
+            [f"{face} lists {name}, which is not there: take it out" for name in missing]
+            + [f"{face} lists {name} twice: take one out" for name in sorted(twice)]
+            + [f"{face} lists {name}, the name of a module: rename one" for name in sorted(hidden)]
         )
+
+
+def faces() -> list[str]:
+    "The package, then its rooms, by their dotted names."
+    return sorted(dotted(name) for name in modules() if is_face(name))
+
+
+def path_of(face: str) -> Path:
+    "The folder of a package."
+    return ROOT / face.replace(".", "/")
+
+
+def seen_by_tools(face: str) -> dict[str, str]:
+    "What a face imports below `if TYPE_CHECKING`, as `a as a`: each name with its module."
+    body = ast.parse((path_of(face) / "__init__.py").read_text(encoding="utf-8")).body
+    [branch] = [node for node in body if isinstance(node, ast.If)]
+    assert ast.unparse(branch.test) == "TYPE_CHECKING"
+    return {
+        alias.name: node.module or ""
+        for node in branch.body
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+
+
+def test_editors_see_what_the_faces_offer():
+    "The names below `if TYPE_CHECKING` are those that `lazy_names` offers, each from its module."
+    problems = []
+    for face in faces():
+        offered = {name: home.removeprefix(f"{face}.") for name, home in listed_by(face).items()}
+        if face == PACKAGE:
+            offered |= {room_of(name): "" for name in faces() if name != PACKAGE}
+        problems += [
+            f"{face} lists {name}, of {home or face}, either below `if TYPE_CHECKING` or in "
+            "`lazy_names`: write it in both, above as `name as name`"
+            for name, home in sorted(offered.items() ^ seen_by_tools(face).items())
+        ]
+    report(problems)
+
+
+PROGRAM = """
+import datarater
+reveal_type(datarater.curation.rate_dataset)
+datarater.compare_downstream
+datarater.curation.no_such_name
+"""
+# The package is read in full, what it imports is not: that takes minutes.
+MYPY = """
+[mypy]
+strict = true
+follow_imports = skip
+[mypy-datarater.*]
+follow_imports = silent
+"""
+
+
+def test_a_type_checker_sees_what_the_faces_offer(tmp_path):
+    "mypy, as strict as it can be: all public names with their types, and no other."
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    lines = [f"from {face} import {', '.join(listed_by(face))}" for face in faces()]
+    (tmp_path / "program.py").write_text("\n".join(lines) + PROGRAM, encoding="utf-8")
+    (tmp_path / "mypy.ini").write_text(MYPY, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    said = re.findall(r"(?m)^program.py:\d+: (.*)", run.stdout)
+    assert len(said) == 3, run.stdout + run.stderr
+    assert re.search(r"datarater\.curation\.ratings\.Ratings", said[0])
+    assert 'no attribute "compare_downstream"' in said[1]
+    assert 'no attribute "no_such_name"' in said[2]
+
+
+def test_the_front_door_is_narrow_and_light():
+    "At most 25 names; nothing is loaded before it is used; the rest say where they are."
+    package = importlib.import_module(PACKAGE)
+    assert len(package.__all__) <= MAX_TOP_NAMES, "move names to the rooms' faces"
+    code = f"import sys, {PACKAGE}; {PACKAGE}.scale; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    ours = {name for name in run.stdout.split() if name.partition(".")[0] == PACKAGE}
+    assert ours == {PACKAGE, f"{PACKAGE}.support", f"{PACKAGE}.scale"}
+    assert "torch" not in run.stdout.split()
+    for face in faces()[1:]:
+        for name in set(listed_by(face)) - set(package.__all__):
+            with pytest.raises(AttributeError, match=f"{name} is in {face}, not in {PACKAGE}"):
+                getattr(package, name)
+            with pytest.raises(ImportError, match=f"{name} is in {face}, not in {PACKAGE}"):
+                exec(f"from {PACKAGE} import {name}")
 
 
 def test_few_arrows_between_rooms():

@@ -41,7 +41,7 @@ TOP_LEVEL = set(
     """.split()
 )
 SUFFIXES = {"", *".cff .html .ini .ipynb .json .md .png .py .qmd .scss .svg .toml .txt".split()}
-SUFFIXES |= {".yaml", ".yml"}
+SUFFIXES |= {".typed", ".yaml", ".yml"}
 MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_OUTPUT_BYTES = 400_000, 200_000, 300_000
 MACHINE_PATH = re.compile(r"(?<![\w.~}:/-])/(?:tmp|work|home|root|Users|private|mnt|opt)/[\w.-]*")
 
@@ -311,6 +311,23 @@ def test_modules_import_what_settings_ini_requires():
 
 
 # Files
+
+
+def test_what_is_packaged(tmp_path):
+    "The build has every module, the template of the report, and the mark for type checkers."
+    copy = copy_of_tree(tmp_path / "copy")
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
+    run = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    files = [name for name in repository_files() if name.startswith(f"{PACKAGE}/")]
+    assert {f"{PACKAGE}/py.typed", f"{PACKAGE}/curation/report.html"} <= set(files)
+    report(
+        [
+            f"{name} is not packaged: add it to package_data in setup.py"
+            for name in files
+            if not (tmp_path / "built" / name).is_file()
+        ]
+    )
 
 
 def test_benchmarks_can_be_imported(monkeypatch):

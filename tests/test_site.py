@@ -3,6 +3,7 @@ every link and image leads somewhere, every page has its place.
 """
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -15,8 +16,6 @@ import pytest
 import yaml
 from api_pages import comments_of, parameters_of, parameters_to_show, table_of
 from tree import ROOT, cells_of, exported_cells, notebook_names, num_words, prose_of, report
-
-import datarater
 
 NBS = ROOT / "nbs"
 PAGES = [name.removeprefix("nbs/") for name in notebook_names()]
@@ -259,20 +258,38 @@ def test_every_page_ends_with_its_limits():
     report(problems)
 
 
+# What users take from the rooms, beside all that `import datarater` offers.
+FROM_THE_ROOMS = {
+    "data": "ImageFolderDataRaterDataset NpzDataRaterDataset PoolsDataRaterDataset read_digits",
+    "models": "LeanLayers ReferenceDataRater rate",
+    "method": "fgsm pgd",
+    "evaluation": """
+        AttackPlan detection_by_kind detection_by_strength detection_quality evaluate_robustness
+        measure_robustness plot_dashboard
+    """,
+    "runs": "MetaTrainingError Stopped",
+    "curation": """
+        BestOfBatchSampler ComparisonPlan Kept choose_discard_frac clean_dataset compare_downstream
+        describe_comparison keep_ledger plot_comparison read_ratings sampling_weights
+        show_best_and_worst sweep_discard write_ratings
+    """,
+    "scale": "curate_corpus score_corpus",
+}
+
+
 def test_public_names_explain_their_parameters():
-    "What `import datarater` offers: beside each parameter stands what it is."
-    problems = []
-    for name in datarater.__all__:
-        unsaid = [
-            parameter.name
-            for parameter in parameters_to_show(getattr(datarater, name))
+    "What users import: beside each parameter stands what it is."
+    names = {"datarater": importlib.import_module("datarater").__all__}
+    names |= {f"datarater.{room}": offered.split() for room, offered in FROM_THE_ROOMS.items()}
+    report(
+        [
+            f"{face}.{name} does not say what {parameter.name} is: write a comment beside it"
+            for face, offered in names.items()
+            for name in offered
+            for parameter in parameters_to_show(getattr(importlib.import_module(face), name))
             if not parameter.said and parameter.name != "returns"
         ]
-        problems += [
-            f"datarater.{name} does not say what {parameter} is: write a comment beside it"
-            for parameter in unsaid
-        ]
-    report(problems)
+    )
 
 
 def shape_of(name: str) -> dict[str, float]:
