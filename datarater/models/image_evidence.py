@@ -82,9 +82,9 @@ class PatchFeatures(nn.Module):
         square = F.avg_pool2d(x.square().mean(1, keepdim=True), _PATCH, _STRIDE)
         variance = (square - mean**2).clamp_min(0) * num / (num - 1)
         z = F.conv2d(x, self.filters, stride=_STRIDE) / (variance + self.floor).sqrt()
-        z = z - self.shift[:, None, None]
-        z = torch.cat([(z - 0.5).relu(), (-z - 0.5).relu()], dim=1)  # (B, 2·filters, h, w)
-        return F.adaptive_avg_pool2d(z, 2).flatten(1)
+        z = F.softshrink(z - self.shift[:, None, None], 0.5)  # what is faint does not count
+        total, size = (F.adaptive_avg_pool2d(part, 2).flatten(1) for part in (z, z.abs()))
+        return torch.cat([size + total, size - total], dim=1) / 2  # for, and against
 
 # %% ../../nbs/models/image_evidence.ipynb #ad64f58b
 def fold_of(
