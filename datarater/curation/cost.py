@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datarater.curation.downstream import (
@@ -29,12 +30,12 @@ from datarater.curation.downstream import (
     keep_by,
     quality_of,
     train_model,
+    untrained_model,
 )
 from .ratings import Samples, rate_samples
 from .score_files import config_of_run
 from ..data import seeded_globally
 from ..method import LOSSES, take_meta_step
-from ..models import construct_model
 from ..runs import load_rater, set_up
 from ..support import COUNT, DataRaterError, check_value
 
@@ -127,9 +128,8 @@ def count_flops(function: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 # %% ../../nbs/curation/cost.ipynb #e0deca64
-def training_step_flops(model_class: str, x: torch.Tensor, y: torch.Tensor, loss_type: str) -> int:
+def training_step_flops(model: nn.Module, x: Tensor, y: Tensor, loss_type: str) -> int:
     "Of one training step on a batch (B, ...)."
-    model = construct_model(model_class, seed=0).to(x.device)
     return count_flops(lambda: LOSSES[loss_type](model(x), y).mean().backward())
 
 # %% ../../nbs/curation/cost.ipynb #6298ebf0
@@ -211,8 +211,9 @@ def _ledger_once(num_looks, meta_training, plan, given):
     rater = load_rater(run, device=plan.device)
     size = training.batch_size
     drawn = torch.arange(round(size / given.keep)) % len(task.x)
+    model = untrained_model(task, training, seed=0)
     ledger = Ledger(
-        training_step_flops(training.model_class, task.x[:size], task.y[:size], task.loss_type),
+        training_step_flops(model, task.x[:size], task.y[:size], task.loss_type),
         count_flops(lambda: rate_samples(rater, Samples(task.x[drawn], task.y[drawn]))),
         meta_training[run],
         training.num_steps,

@@ -23,7 +23,7 @@ from .ratings import KEEP_RULES, Kept, Ratings, rate_dataset
 from .report import write_report
 from .score_files import check_output, config_of_run
 from ..data import PoolsDataRaterDataset, Reading, as_pool, construct_dataset, form_of
-from ..models import logits_of, model_name
+from ..models import model_name
 from datarater.runs import (
     DataRaterConfig,
     RunObjects,
@@ -56,7 +56,8 @@ class _Settings:
         # what trains on the samples: a class, a function that makes one, a model, or a known name
         # None: ToyCNN for images, ToyMLP for features
         inner_model: Any = None,
-        recipe: str | None = "labels",  # a key of `RECIPES`; None: the plain defaults
+        # a key of `RECIPES`; None: the plain defaults
+        recipe: str | None = "images_and_labels",
         # what rates the samples, given like `inner_model`; None: the recipe's, or for features one
         # that sees features and target
         rater: Any = None,
@@ -141,15 +142,16 @@ class Curator(_Settings):
         return replace(found, data=_indexable(data, pool))
 
     def class_probabilities(self, data: Any) -> Tensor | None:  # (N, classes)
-        "What the rater's reference model makes of each sample; None for a rater without one."
-        reference = getattr(self._fitted("rater_"), "reference", None)
-        if reference is None:
+        "Which label the rater expects of each sample; None for a rater that does not say."
+        rater = self._fitted("rater_")
+        if not hasattr(rater, "class_probabilities"):
             return None
         pool = as_pool(data, self.form_, **self._reading())
-        device = next(reference.parameters()).device
+        device = next(rater.parameters()).device
         batches = torch.arange(len(pool)).split(1_000)
-        logits = [logits_of(reference, pool.batch(rows)[0].to(device)) for rows in batches]
-        return torch.cat(logits).softmax(-1).cpu()
+        with torch.no_grad():
+            found = [rater.class_probabilities(pool.batch(rows)[0].to(device)) for rows in batches]
+        return torch.cat(found).cpu()
 
     def save(self, path: str | os.PathLike) -> None:
         "Write the rater and what it knows of samples into a folder, as a run's: `load` reads it."
@@ -255,8 +257,10 @@ class CleanSettings:
     """
     overwrite: bool = setting(False)
     "replace existing files, and begin anew"
-    recipe: str = setting("labels", NAME)
-    "labels: rates image and label, and finds those that do not fit; images: sees the image alone"
+    recipe: str = setting("images_and_labels", NAME)
+    """images_and_labels: finds wrong labels and damaged images; labels: rests on a model of the
+    trusted samples alone; images: sees the image alone
+    """
     inner_model: str | None = setting(None, NAME)
     "model to train, a known name or package.module:Name (default: a small one)"
     image_size: int | None = setting(None, COUNT)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
-           'MethodInput', 'keep_by', 'outer_loss_of', 'quality_of', 'train_model', 'paired_difference', 'holm',
-           'ComparisonPlan', 'config_of', 'prepare', 'methods_for', 'compare_once', 'check_runs', 'in_repeats',
-           'as_records', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
+           'MethodInput', 'keep_by', 'outer_loss_of', 'quality_of', 'untrained_model', 'train_model',
+           'paired_difference', 'holm', 'ComparisonPlan', 'config_of', 'prepare', 'methods_for', 'compare_once',
+           'check_runs', 'in_repeats', 'as_records', 'Comparison', 'describe_comparison', 'compare_downstream',
+           'plot_comparison']
 
 # %% ../../nbs/07_downstream.ipynb #ddc41652
 import importlib.util
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import __version__
-from .baselines import BASELINES, BaselineData, TrainingPlan, check_fits
+from .baselines import BASELINES, BaselineData, TrainingPlan, model_for
 from datarater.curation.ratings import (
     BestOfBatchSampler,
     Samples,
@@ -41,7 +42,7 @@ from datarater.curation.ratings import (
 from .score_files import config_of_run
 from ..data import first_samples, seeded_generator
 from ..method import LOSSES, resolve_loss_type
-from ..models import construct_model, logits_of
+from ..models import logits_of
 from ..runs import DataRaterConfig, get_dataset_loaders, load_rater
 from datarater.support import (
     COUNT,
@@ -175,6 +176,12 @@ def quality_of(model: nn.Module, task: Task) -> dict[str, float]:
     loss = LOSSES[task.loss_type](outputs, task.test_y).mean().item()
     return {"accuracy": accuracy, "loss": loss, "outer_loss": outer_loss_of(model, task)}
 
+# %% ../../nbs/07_downstream.ipynb #dafab17e
+def untrained_model(task: Task, plan: TrainingPlan, seed: int) -> nn.Module:
+    "A new model of the task's sizes; raises `DataRaterError` for one that does not fit them."
+    targets = [task.y, task.outer_y, task.test_y]
+    return model_for(plan.model_class, seed, task.x, targets, task.loss_type)
+
 # %% ../../nbs/07_downstream.ipynb #dafab17f
 def train_model(
     task: Task,
@@ -184,7 +191,7 @@ def train_model(
     watch_every: int | None = None,  # steps between looks at the outer loss
 ) -> tuple[nn.Module, list[tuple[int, float]]]:  # the trained model; (step, outer loss) pairs
     "Train a model on a stream of batches; raises `DataRaterError` for a loss that is not finite."
-    model = construct_model(plan.model_class, seed=seed).to(task.x.device)
+    model = untrained_model(task, plan, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=plan.lr)
     batches = stream(plan.batch_size, seeded_generator(seed, "downstream batches"))
     curve = []
@@ -320,9 +327,7 @@ def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
         batch_size=config.batch_size,
         lr=plan.lr,
     )
-    model = construct_model(training.model_class, seed=0).to(task.x.device)
-    targets = [task.y, task.outer_y, task.test_y]
-    check_fits(training.model_class, model, task.x, targets, task.loss_type)
+    untrained_model(task, training, seed=0)  # raises for a model that does not fit
     rater = load_rater(run, device=plan.device)
     batches = map(Samples, task.x.split(10_000), task.y.split(10_000))
     ratings = np.concatenate([rate_samples(rater, batch) for batch in batches])

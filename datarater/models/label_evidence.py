@@ -91,6 +91,10 @@ class ReferenceDataRater(nn.Module):
         "Train the reference model on clean batches; it stays fixed from then on."
         fit_classifier(self.reference, next_batch, num_steps)
 
+    def class_probabilities(self, x: Tensor) -> Tensor:
+        "(B, C, H, W) -> (B, classes): what the reference makes of each image."
+        return self.reference(x).softmax(-1)
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         "(B, C, H, W), (B,) -> (B,): ratings."
         evidence = label_evidence(self.reference(x), y)  # (B, 3)

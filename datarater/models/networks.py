@@ -25,8 +25,9 @@ from ..support import DataRaterError, lookup
 
 # %% ../../nbs/02_models.ipynb #a27f32a7
 MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its address
-    # has a chapter of its own
-    "ReferenceDataRater": "datarater.models.label_evidence:ReferenceDataRater"
+    # have chapters of their own
+    "ReferenceDataRater": "datarater.models.label_evidence:ReferenceDataRater",
+    "EvidenceDataRater": "datarater.models.image_evidence:EvidenceDataRater",
 }
 
 # %% ../../nbs/02_models.ipynb #4b0e379f

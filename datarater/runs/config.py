@@ -285,6 +285,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     # for data of your own: give dataset_name; nothing is damaged on purpose
     "images": {**_OWN},
     "labels": {**_OWN, "data_rater_model_class": "ReferenceDataRater", "meta_steps": 100},
+    "images_and_labels": {
+        **_OWN,
+        "data_rater_model_class": "EvidenceDataRater",
+        "meta_steps": 100,
+        "batch_size": 64,
+        "inner_lr": 1e-3,
+    },
     "digits": {
         **_MNIST,
         "dataset_name": "digits",

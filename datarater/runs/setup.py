@@ -28,6 +28,7 @@ from datarater.data import (
     TensorPairs,
     construct_dataset,
     digest,
+    first_samples,
     make_loaders,
     seeded_generator,
     seeded_globally,
@@ -440,6 +441,21 @@ def choose_engine(
     return names
 
 # %% ../../nbs/runs/setup.ipynb #3d44690e
+_MAX_EVIDENCE = 10_000  # samples that evidence is fitted on
+
+
+def _fit_evidence(rater, train_loader, val_loader, config):
+    "Let a rater learn from candidates as inner models meet them, and from trusted samples."
+    generator = seeded_generator(config.seed, "evidence")
+    with seeded_globally(int(torch.randint(2**31, (), generator=generator))):
+        both = [
+            first_samples(loader, _MAX_EVIDENCE, config.device)
+            for loader in (train_loader, val_loader)
+        ]
+    what = f"fitting the evidence of rater {config.data_rater_model_class}"
+    attempt(what, lambda: rater.fit_evidence(*both, generator))
+
+
 def _learner_of(config, ranks, rater, make_model, optimizer, differentiate):
     "What meta-training changes, as it is before the first step."
     what = f"copying rater {config.data_rater_model_class}"
@@ -509,6 +525,8 @@ def set_up(
     if hasattr(rater, "fit_reference"):
         what = f"fitting the reference of rater {config.data_rater_model_class}"
         attempt(what, lambda: rater.fit_reference(streams[1].one, config.reference_steps))
+    if hasattr(rater, "fit_evidence"):
+        _fit_evidence(rater, train_loader, val_loader, config)
     make_model = partial(construct_model, of_inner, sizes=sizes)
     learner = _learner_of(config, ranks, rater, make_model, optimizer, differentiate)
     data = RunData(
