@@ -529,13 +529,13 @@ def compare(
     return "\n".join([*lines, f"written: {file}, {figure.name}"])
 
 # %% ../nbs/08_cli.ipynb #110b61db
-_COMMANDS = {  # name -> (parser, what it does, function of its flags that returns what to print)
-    "clean": (clean_parser, "find out which images of a folder to train on", clean),
-    "train": (train_parser, "meta-train a DataRater", train),
-    "score": (score_parser, "rate a dataset with the rater of a run", score),
-    "curate": (curate_parser, "choose samples by their ratings", curate_file),
-    "compare": (compare_parser, "train models on what each method keeps", compare),
-    "evaluate": (evaluate_parser, "measure the robust accuracy of a classifier", evaluate),
+_COMMANDS = {  # name -> (parser, made once; what it does; function of flags that returns a text)
+    "clean": (cache(clean_parser), "find out which images of a folder to train on", clean),
+    "train": (cache(train_parser), "meta-train a DataRater", train),
+    "score": (cache(score_parser), "rate a dataset with the rater of a run", score),
+    "curate": (cache(curate_parser), "choose samples by their ratings", curate_file),
+    "compare": (cache(compare_parser), "train models on what each method keeps", compare),
+    "evaluate": (cache(evaluate_parser), "measure the robust accuracy of a classifier", evaluate),
     "list": (
         partial(_parser, "List datasets, models, corruptions and recipes.", {}),
         "list what can be named",
@@ -544,8 +544,8 @@ _COMMANDS = {  # name -> (parser, what it does, function of its flags that retur
 }
 
 
-@cache  # it takes a fifth of a second
-def _whole_parser():
+def run_command(arguments: Sequence[str]) -> None:
+    "Parse and carry out a command; raises `DataRaterError` or `ArgumentError` for bad input."
     parser = ArgumentParser(
         prog="datarater",
         description="Find out which training samples are worth training on.",
@@ -557,12 +557,7 @@ def _whole_parser():
     commands = parser.add_subcommands(title="commands", help=about)
     for name, (make_parser, about, _) in _COMMANDS.items():
         commands.add_subcommand(name, make_parser(), help=about)
-    return parser
-
-
-def run_command(arguments: Sequence[str]) -> None:
-    "Parse and carry out a command; raises `DataRaterError` or `ArgumentError` for bad input."
-    given = _whole_parser().parse_args(_with_current_names(arguments), defaults=False).as_dict()
+    given = parser.parse_args(_with_current_names(arguments), defaults=False).as_dict()
     flags = given.get(given["subcommand"]) or {}
     print(_COMMANDS[given["subcommand"]][2](**flags))
 
