@@ -20,7 +20,7 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import astuple, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -529,13 +529,13 @@ def compare(
     return "\n".join([*lines, f"written: {file}, {figure.name}"])
 
 # %% ../nbs/08_cli.ipynb #110b61db
-_COMMANDS = {  # name -> (parser, what it does, function of its flags that returns what to print)
-    "clean": (clean_parser, "find out which images of a folder to train on", clean),
-    "train": (train_parser, "meta-train a DataRater", train),
-    "score": (score_parser, "rate a dataset with the rater of a run", score),
-    "curate": (curate_parser, "choose samples by their ratings", curate_file),
-    "compare": (compare_parser, "train models on what each method keeps", compare),
-    "evaluate": (evaluate_parser, "measure the robust accuracy of a classifier", evaluate),
+_COMMANDS = {  # name -> (parser, made once; what it does; function of flags that returns a text)
+    "clean": (cache(clean_parser), "find out which images of a folder to train on", clean),
+    "train": (cache(train_parser), "meta-train a DataRater", train),
+    "score": (cache(score_parser), "rate a dataset with the rater of a run", score),
+    "curate": (cache(curate_parser), "choose samples by their ratings", curate_file),
+    "compare": (cache(compare_parser), "train models on what each method keeps", compare),
+    "evaluate": (cache(evaluate_parser), "measure the robust accuracy of a classifier", evaluate),
     "list": (
         partial(_parser, "List datasets, models, corruptions and recipes.", {}),
         "list what can be named",

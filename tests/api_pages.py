@@ -11,6 +11,7 @@ import inspect
 import io
 import textwrap
 import tokenize
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -100,6 +101,7 @@ def fields_of(
     return found
 
 
+@cache  # inspect reads the whole module to find a class
 def parsed(symbol: Any) -> tuple[ast.stmt, dict[int, str]]:
     "The definition of a function or class, and the comments in it."
     source = textwrap.dedent(inspect.getsource(symbol))

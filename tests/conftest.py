@@ -8,6 +8,10 @@ import pytest
 from tree import documented_errors, notebook_names
 
 MNIST_LEFT_OUT = "needs MNIST and DATARATER_DATA is not set"
+# A minute or so each.
+LONG_NOTEBOOKS = """
+    runs/training 08_cli curation/curator curation/baselines tutorials/mnist 05_adversarial
+""".split()
 
 
 def pytest_addoption(parser) -> None:
@@ -17,6 +21,18 @@ def pytest_addoption(parser) -> None:
         default=20,
         help="how often the crash test kills a trainer (default: 20)",
     )
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Notebooks last, the long ones first: at the end no worker waits long for the other, and tests
+    that share what takes long to make stay together.
+    """
+
+    def place(item) -> tuple[bool, bool]:
+        name = item.name.partition("[")[2].removesuffix("]")
+        return "test_notebook_runs[" in item.nodeid, name not in LONG_NOTEBOOKS
+
+    items.sort(key=place)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The command as a shell runs it: in a process of its own, installed or as a module."""
+"""The command as a shell runs it: in a process of its own, installed or as a module.
+
+What does not depend on the process is called in this one: a start takes seconds.
+"""
 
 import os
 import re
@@ -14,11 +17,12 @@ import torch
 import yaml
 from PIL import Image
 
+from datarater.cli import main
 from datarater.data import read_digits
 
 COMMAND = [str(Path(sys.executable).with_name("datarater"))]
 MODULE = [sys.executable, "-m", "datarater"]
-SHORT = ["--meta_steps=2", "--num_inner_models=1", "--batch_size=16"]
+SHORT = ["--meta_steps=2", "--num_inner_models=1", "--batch_size=16", "--log=False"]
 # The original README's command; meta_steps is added by each test.
 ORIGINAL = (
     "--dataset_name=mnist --inner_model_name=ToyCNN --data_rater_model_name=DataRater "
@@ -48,6 +52,17 @@ def shell(
         timeout=280,
         preexec_fn=heed_interrupts,
     )
+
+
+@pytest.fixture
+def here(capsys):
+    "Run the command in this process; as `shell`."
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        code = main(arguments)
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
 
 
 def one_line_error(run: subprocess.CompletedProcess) -> str:
@@ -86,14 +101,8 @@ def test_run_without_arguments_is_the_embedded_default(tmp_path):
     assert {"data_rater.pt", "metrics.csv", "plots"} <= {path.name for path in run_dir.iterdir()}
 
 
-def test_false_is_false(tmp_path):
-    run = shell(
-        "train",
-        *SHORT,
-        "--log=False",
-        "--save_data_rater_checkpoint=False",
-        f"--output_dir={tmp_path}",
-    )
+def test_false_is_false(tmp_path, here):
+    run = here("train", *SHORT, "--save_data_rater_checkpoint=False", f"--output_dir={tmp_path}")
     assert run.returncode == 0, run.stderr
     # what the run goes on from
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
@@ -151,15 +160,15 @@ def test_no_network_and_no_data_says_which_files_to_put_where(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_output_folder_that_cannot_be_written(tmp_path):
+def test_output_folder_that_cannot_be_written(tmp_path, here):
     (tmp_path / "file").write_text("in the way")
     assert "cannot write to output_dir" in one_line_error(
-        shell("train", *SHORT, f"--output_dir={tmp_path / 'file'}")
+        here("train", *SHORT, f"--output_dir={tmp_path / 'file'}")
     )
 
 
-def test_breakdown_keeps_the_last_good_rater(tmp_path):
-    run = shell(
+def test_breakdown_keeps_the_last_good_rater(tmp_path, here):
+    run = here(
         "train", *SHORT, "--inner_lr=1e30", "--inner_optimizer=sgd", f"--output_dir={tmp_path}"
     )
     warning, error = run.stderr.splitlines()
@@ -174,16 +183,17 @@ def test_breakdown_keeps_the_last_good_rater(tmp_path):
     assert all(value.isfinite().all() for value in state.values())
 
 
-def test_from_a_folder_of_images_to_a_list_of_files(tmp_path):
+def test_from_a_folder_of_images_to_a_list_of_files(tmp_path, here, monkeypatch):
     """Images in class folders: train, score all, keep the better half of each class, and name the
     files.
     """
+    monkeypatch.chdir(tmp_path)
     images, labels = read_digits()
     for i in range(120):
         place = tmp_path / "photos" / f"class_{labels[i]}"
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images[i, 0].numpy()).save(place / f"{i}.png")
-    trained = shell(
+    trained = here(
         "train",
         "--dataset_name=photos",
         "--batch_size=8",
@@ -191,21 +201,20 @@ def test_from_a_folder_of_images_to_a_list_of_files(tmp_path):
         "--num_inner_models=1",
         "--corruption.corruption_probability=0",
         "--save_data_rater_checkpoint=True",
-        cwd=tmp_path,
     )
     assert trained.returncode == 0, trained.stderr
     run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
     assert Path(run_dir).name.startswith("photos_")
-    run = shell("score", run_dir, "--split=all", cwd=tmp_path)
+    run = here("score", run_dir, "--split=all")
     assert run.returncode == 0, run.stderr
     rule = "--rule=best_of_each_class"
-    run = shell("curate", "ratings.parquet", "--keep=0.5", rule, cwd=tmp_path)
+    run = here("curate", "ratings.parquet", "--keep=0.5", rule)
     assert run.returncode == 0, run.stderr
     ratings = pd.read_parquet(tmp_path / "ratings.parquet")
     kept = pd.read_parquet(tmp_path / "kept.parquet")
     assert len(ratings) == 120 and all((tmp_path / path).is_file() for path in ratings["path"])
     assert 55 <= len(kept) <= 65 and kept["rating"].mean() > ratings["rating"].mean()
-    assert "exists already" in one_line_error(shell("score", run_dir, cwd=tmp_path))
+    assert "exists already" in one_line_error(here("score", run_dir))
 
 
 LARGE_DATASET = """
@@ -249,19 +258,27 @@ class Large(DataRaterDataset):
 """
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
-def test_a_scoring_that_was_stopped_continues(tmp_path, stop):
-    "No file is there; the second attempt begins at the first sample that was not yet written."
-    (tmp_path / "mine.py").write_text(LARGE_DATASET)
+@pytest.fixture(scope="module")
+def own_rater(tmp_path_factory) -> str:
+    "The run that trained the rater of the large dataset."
+    place = tmp_path_factory.mktemp("own")
+    (place / "mine.py").write_text(LARGE_DATASET)
     trained = shell(
         "train",
         *SHORT,
         "--data_rater_model_name=mine:Rater",
         "--save_data_rater_checkpoint=True",
-        cwd=tmp_path,
+        f"--output_dir={place}",
+        cwd=place,
     )
-    run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
-    command = ("score", run_dir, "--dataset_name=mine:Large")
+    return re.search(r"run folder: (.+)", trained.stdout).group(1)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_a_scoring_that_was_stopped_continues(tmp_path, own_rater, stop):
+    "No file is there; the second attempt begins at the first sample that was not yet written."
+    (tmp_path / "mine.py").write_text(LARGE_DATASET)
+    command = ("score", own_rater, "--dataset_name=mine:Large")
     (tmp_path / "STOP").write_text(str(int(stop)))
     stopped = shell(*command, cwd=tmp_path)
     assert stopped.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}[stop], stopped.stderr

@@ -41,18 +41,15 @@ class Rater(RegressionDataRater):
 """
 
 
+def command_of(place: Path, *arguments: str) -> list[str]:
+    "The command that rates the corpus."
+    run = (place / "run").read_text()
+    return ["score", run, "--input=corpus/*", "--device=cpu", *arguments]
+
+
 def score(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     "`datarater score` of the corpus, in a process of its own."
-    command = [
-        sys.executable,
-        "-m",
-        "datarater",
-        "score",
-        (place / "run").read_text(),
-        "--input=corpus/*",
-        "--device=cpu",
-        *arguments,
-    ]
+    command = [sys.executable, "-m", "datarater", *command_of(place, *arguments)]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
         command,
@@ -142,7 +139,7 @@ def test_ratings_are_complete(place):
     ]
 
 
-def test_local_process_killed(place):
+def test_local_process_killed(place, monkeypatch):
     """What it had finished is safe, what it was at is not there; the second attempt does the rest,
     in the same bytes.
     """
@@ -152,7 +149,9 @@ def test_local_process_killed(place):
     before = contents(place / "killed")
     assert [name for name in before if name.startswith(".part-0.parquet.")]
     assert not {"part-0.parquet", "summary.json"} & set(before)
-    assert score(place, "--output=killed").returncode == 0
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place)
+    assert main(command_of(place, "--output=killed")) == 0
     assert contents(place / "killed") == contents(place / "ratings")
 
 
@@ -174,13 +173,7 @@ def test_repaired_after_it_was_skipped(place, capsys, monkeypatch):
     "A damaged shard is left out and listed; repaired, it is the only one that is rated."
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
-    command = [
-        "score",
-        (place / "run").read_text(),
-        "--input=corpus/*",
-        "--output=skipped",
-        "--device=cpu",
-    ]
+    command = command_of(place, "--output=skipped")
     whole = Path("corpus/part-1.npz").read_bytes()
     Path("corpus/part-1.npz").write_bytes(whole[:-300])
     code = main([*command, "--skip_corrupt=true"])

@@ -61,7 +61,14 @@ def test_no_notebook_is_missed():
 # Each notebook has a process of its own, forked from one that has imported what takes seconds.
 FORKS = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
 if os.name == "posix":
-    FORKS.set_forkserver_preload(["torch", "torchvision", "sklearn", "scipy.stats", "pandas"])
+    of_notebooks = [
+        "torchvision",
+        "torch._dynamo",
+        "sklearn.datasets",
+        "sklearn.metrics",
+        "seaborn",
+    ]
+    FORKS.set_forkserver_preload([*of_notebooks, "nbdev.test", "pytest"])
 
 
 def run_here(name: str, output: str) -> None:

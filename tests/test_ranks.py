@@ -45,6 +45,7 @@ KINDS = {
         meta_update="shared", dataset_name="restless:RestlessDigits", meta_steps=10
     ),
 }
+SHORT = dict(meta_steps=12, meta_update="per_model", checkpoint_frequency=2)
 MODULE = """
 import os, signal
 from torch.utils.data import DataLoader
@@ -137,8 +138,8 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(place) -> Path:
-    "The runs of one process, each in a folder of its kind."
-    run = launch(1, "program.py", jobs(place / "1", **KINDS), cwd=place)
+    "The runs of one process, each in a folder of its kind; with them the one that is `SHORT`."
+    run = launch(1, "program.py", jobs(place / "1", **KINDS, short=SHORT), cwd=place)
     assert run.returncode == 0, run.stderr[-3000:]
     return place / "1"
 
@@ -187,31 +188,27 @@ def assert_same_rater(one: Path, other: Path) -> None:
         )
 
 
-SHORT = dict(meta_steps=12, meta_update="per_model", checkpoint_frequency=2)
-
-
 @pytest.fixture(scope="module")
-def short(place) -> Path:
-    "A short run of one process."
-    assert launch(1, "program.py", jobs(place / "short", run=SHORT), cwd=place).returncode == 0
-    return only_run(place / "short" / "run")
+def begun(place) -> Path:
+    "Two runs that two processes have begun, each in a folder of the number that will go on."
+    kinds = dict.fromkeys(("1", "4"), {**SHORT, "meta_steps": 7})
+    run = launch(2, "program.py", jobs(place / "begun", **kinds), cwd=place)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return place / "begun"
 
 
-@pytest.mark.parametrize(("begun", "ended"), [(2, 1), (2, 4)])
-def test_a_checkpoint_knows_nothing_of_ranks(place, short, begun, ended):
+@pytest.mark.parametrize("ended", [1, 4])
+def test_a_checkpoint_knows_nothing_of_ranks(place, alone, begun, ended):
     "Saved by some, gone on with by others: the run of one process."
-    folder = place / f"from {begun} to {ended}"
-    first = launch(begun, "program.py", jobs(folder, run={**SHORT, "meta_steps": 7}), cwd=place)
-    assert first.returncode == 0, first.stderr[-3000:]
-    run_dir = only_run(folder / "run")
-    second = launch(
+    run_dir = only_run(begun / str(ended))
+    run = launch(
         ended, "program.py", json.dumps([{"resume": str(run_dir), "meta_steps": 12}]), cwd=place
     )
-    assert second.returncode == 0, second.stderr[-3000:]
-    assert_same_rater(run_dir, short)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert_same_rater(run_dir, only_run(alone / "short"))
 
 
-def test_a_killed_rank_is_started_again(place, short):
+def test_a_killed_rank_is_started_again(place, alone):
     """SIGKILL in the middle of a meta-step: torchrun starts all ranks again, and the run ends in
     the rater that it would have had.
     """
@@ -234,7 +231,7 @@ def test_a_killed_rank_is_started_again(place, short):
     run_dir = only_run(place / "killed")  # the second start went on in the folder of the first
     assert list((place / "killed").iterdir()) == [run_dir]  # and the note that said so is gone
     assert "exitcode: -9" in run.stderr and "Traceback" not in run.stderr, run.stderr[-3000:]
-    assert_same_rater(run_dir, short)
+    assert_same_rater(run_dir, only_run(alone / "short"))
 
 
 def test_bad_input_is_one_line(place):

@@ -126,6 +126,32 @@ def test_every_page_is_processed(processed):
     report(problems)
 
 
+def test_links_and_images_lead_somewhere(processed):
+    """Relative ones to a page (and a heading of it) or a file of the site; what lies outside of
+    nbs/ is linked on GitHub.
+    """
+    problems = []
+    anchors = {name: anchors_of(page) for name, page in processed.items()}
+    for name, page in processed.items():
+        for match in LINK.finditer(markdown_of(page)):
+            target, _, anchor = (match[1] or match[2]).partition("#")
+            if re.match(r"[a-z][a-z0-9+.-]*:|/", target):
+                continue
+            path = os.path.normpath(PurePosixPath(name).parent / target) if target else name
+            if path.startswith(".."):
+                problems.append(
+                    f"nbs/{name} links to {target}, which is not on the site: link to it on GitHub"
+                )
+            elif not (NBS / path).is_file():
+                problems.append(f"nbs/{name} links to {target}, which is not there")
+            elif anchor and path in anchors and anchor not in anchors[path]:
+                problems.append(
+                    f"nbs/{name} links to {target or name}#{anchor}, and there is no such "
+                    f"heading: {', '.join(sorted(anchors[path]))}"
+                )
+    report(problems)
+
+
 EXAMPLE = """
 def scale(
     x: Tensor,  # (B, C)
@@ -154,32 +180,6 @@ def test_parameters_are_described_beside_or_above():
         "| `*parts` | <code>int &#124; None</code> |  |\n"
         "| **returns** | `Tensor` | (B, C), in the range |"
     )
-
-
-def test_links_and_images_lead_somewhere(processed):
-    """Relative ones to a page (and a heading of it) or a file of the site; what lies outside of
-    nbs/ is linked on GitHub.
-    """
-    problems = []
-    anchors = {name: anchors_of(page) for name, page in processed.items()}
-    for name, page in processed.items():
-        for match in LINK.finditer(markdown_of(page)):
-            target, _, anchor = (match[1] or match[2]).partition("#")
-            if re.match(r"[a-z][a-z0-9+.-]*:|/", target):
-                continue
-            path = os.path.normpath(PurePosixPath(name).parent / target) if target else name
-            if path.startswith(".."):
-                problems.append(
-                    f"nbs/{name} links to {target}, which is not on the site: link to it on GitHub"
-                )
-            elif not (NBS / path).is_file():
-                problems.append(f"nbs/{name} links to {target}, which is not there")
-            elif anchor and path in anchors and anchor not in anchors[path]:
-                problems.append(
-                    f"nbs/{name} links to {target or name}#{anchor}, and there is no such "
-                    f"heading: {', '.join(sorted(anchors[path]))}"
-                )
-    report(problems)
 
 
 def test_every_page_has_its_place():

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
 from ..data import seeded_generator
@@ -233,6 +232,8 @@ _NUM_FOLDS = 4  # each model sees three quarters of the data
 
 def _out_of_sample_probabilities(data, generator):
     "Class probabilities (N, C) of each sample by a model trained on the other folds."
+    from sklearn.model_selection import StratifiedKFold  # here, because its import takes seconds
+
     seed = int(torch.randint(2**31, (), generator=generator))
     folds = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed)
     labels = data.y.cpu()

@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from scipy.stats import ttest_rel
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -216,6 +215,8 @@ def paired_difference(values: np.ndarray, reference: np.ndarray) -> dict[str, fl
 
     Student's t-test for pairs; NaN where the differences don't vary, as for a single repeat.
     """
+    from scipy.stats import ttest_rel  # here, because its import takes seconds
+
     differences = values - reference
     low = high = p_value = math.nan
     if len(differences) > 1 and np.ptp(differences) > 1e-12:  # False for NaN too

@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
-from scipy.stats import spearmanr
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datarater.support import (
     OPEN_UNIT_INTERVAL,
@@ -91,6 +89,8 @@ def _auroc(
 
     NaN if there is no pair.
     """
+    from sklearn.metrics import roc_auc_score  # here and below, because importing it takes seconds
+
     sizes = [len(clean_ratings), len(corrupted_ratings)]
     if 0 in sizes:
         return math.nan
@@ -107,6 +107,8 @@ def rating_quality(
 
     0, 0 and 0.5 for a rater that says always the same; NaN for what is undefined.
     """
+    from scipy.stats import spearmanr
+
     clean = _checked(clean_ratings, "clean_ratings")
     corrupted, fractions = _same_samples(
         len(clean) > 0, corrupted_ratings=corrupted_ratings, fractions=fractions
@@ -154,6 +156,8 @@ def detection_quality(
 
     The last two are expected values under random tie breaking. NaN for what is undefined.
     """
+    from sklearn.metrics import average_precision_score
+
     ratings, truth = _same_samples(ratings=ratings, is_corrupted=is_corrupted)
     truth = truth.astype(bool)
     num_flagged = _num_flagged(rate, truth)

@@ -345,7 +345,7 @@ _DRAWING_SHARE = 0.05  # of a run's time; beyond it only what cannot be drawn la
 def _draw(log, everything):
     start = time.perf_counter()
     figures = dict(log.pictures)
-    if everything or log.drawing <= _DRAWING_SHARE * (start - log.started):
+    if everything or log.steps and log.drawing <= _DRAWING_SHARE * (start - log.started):
         history, metrics = log.history, log.metrics
         for name, draw in curves(history, metrics, log.by_strength).items():
             figures[name] = partial(single_figure, draw)
