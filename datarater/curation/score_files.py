@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from .. import __version__
 from .ratings import COLUMNS, Ratings, fingerprint, rate_batches
@@ -45,6 +44,7 @@ from datarater.support import (
     NAME,
     UNIT_INTERVAL,
     DataRaterError,
+    Progress,
     check_settings,
     check_value,
     one_line,
@@ -326,7 +326,7 @@ def score_to_file(
     parts = {f"{start:012d}": start for start in range(0, total, part_size)}
     job = ScoreJob(parts_folder(path), job_notes, list(parts))
     missing = set(job.missing())
-    with tqdm(total=total, desc="rating", unit="sample", disable=not progress) as bar:
+    with Progress("rating", total, progress) as shown:
         for part, start in parts.items():
             stop = min(start + part_size, total)
             if part in missing:
@@ -335,7 +335,7 @@ def score_to_file(
                 job.write_down()
                 with parquet_writer(job.file(part), table.schema) as writer:
                     writer.write_table(table)
-            bar.update(stop - start)
+            shown.update(stop - start)
     _join([job.file(part) for part in parts], path, notes)
     shutil.rmtree(job.folder)
     return path
