@@ -11,8 +11,10 @@ __all__, __getattr__, __dir__ = lazy_names(
     """,
     distributed="Ranks call_on_all is_launched joined_ranks",
     evaluate="""
-        EvaluationSet MAX_EVALUATION_SAMPLES evaluate evaluation_set_of make_evaluation_set
+        EvaluationSet MAX_EVALUATION_SAMPLES attack_plan evaluate evaluation_set_of
+        make_evaluation_set
     """,
+    flags="HelpFormatter SWITCH names_of settings_parser",
     folder="""
         RunLog existing load_classifier load_inner_model load_model load_rater read_form
         save_run_files

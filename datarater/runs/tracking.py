@@ -6,7 +6,6 @@
 __all__ = ['check_tracker', 'tracking']
 
 # %% ../../nbs/runs/tracking.ipynb #7ac40004
-import importlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +18,6 @@ from .config import DataRaterConfig, config_to_yaml
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/runs/tracking.ipynb #7ac40007
-_MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
-
-
 def check_tracker(
     name: str,  # "none", "tensorboard" or "wandb"
 ) -> ModuleType | None:  # what it needs
@@ -29,7 +25,14 @@ def check_tracker(
     if name == "none":
         return None
     try:
-        return importlib.import_module(_MODULES[name])
+        if name == "wandb":
+            import wandb
+
+            return wandb
+        import tensorboard  # noqa: F401 - PyTorch's writer needs it
+        from torch.utils import tensorboard as writers
+
+        return writers
     except ImportError as error:
         raise DataRaterError(
             f"tracker={name!r} needs the package {name}, which is not installed here: "

@@ -250,7 +250,10 @@ def rate_shard(
 # %% ../../nbs/scale/corpus.ipynb #de722604
 @dataclass(frozen=True)
 class CorpusSettings:
-    "How shards are read and rated: the settings of `score_corpus` and `score_corpus_of_run`."
+    """How shards are read and rated, with --input.
+
+    The settings of `score_corpus` and `score_corpus_of_run`.
+    """
 
     data_dir: str | None = setting(None, NAME)
     "folder with the run's own dataset, of which one sample is read (default: where the run had it)"
