@@ -33,7 +33,7 @@ setup(
     install_requires=settings["requirements"].split(),
     extras_require={
         extra: settings[f"{extra}_requirements"].split()
-        for extra in ("dev", "rivals", "ray", "benchmarks")
+        for extra in ("dev", "rivals", "ray", "tensorboard", "wandb", "benchmarks")
     },
     entry_points={
         "console_scripts": settings["console_scripts"].split(),

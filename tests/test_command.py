@@ -3,11 +3,16 @@
 What does not depend on the process is called in this one: a start takes seconds.
 """
 
+import fcntl
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -99,6 +104,26 @@ def test_run_without_arguments_is_the_embedded_default(tmp_path):
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["recipe"] == "digits"
     assert len(pd.read_csv(run_dir / "outer_loss.csv")) == 2
     assert {"data_rater.pt", "metrics.csv", "plots"} <= {path.name for path in run_dir.iterdir()}
+
+
+def test_a_terminal_of_80_columns_shows_all_numbers_of_the_bars(tmp_path):
+    "One bar for the reference, one for the meta-steps; each ends with its total and a time."
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    options = ["--data_rater_model_class=ReferenceDataRater", "--reference_steps=3"]
+    command = [*COMMAND, "train", *SHORT, *options, f"--output_dir={tmp_path}"]
+    run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=its)
+    os.close(its)
+    shown = b""
+    with suppress(OSError):  # of a terminal whose other end is closed
+        while part := os.read(ours, 65536):
+            shown += part
+    assert run.wait(timeout=280) == 0, shown
+    ends = re.findall(r"\r([^\r\n]+)\r?\n", shown.decode())
+    assert [len(line) <= 80 for line in ends] == [True, True], ends
+    assert re.fullmatch(r"fitting the reference 100%\|.+\| 3/3 \[\d\d:\d\d<00:00\]", ends[0])
+    numbers = r"2/2 \[\d\d:\d\d<00:00, loss=[\d.]+, auroc=[\d.]+\]"
+    assert re.fullmatch(rf"meta-training 100%\|.+\| {numbers}", ends[1].rstrip()), ends[1]
 
 
 def test_false_is_false(tmp_path, here):

@@ -27,7 +27,6 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .. import __version__
 from .baselines import BASELINES, BaselineData, TrainingPlan, model_for
@@ -50,6 +49,7 @@ from datarater.support import (
     SHARE,
     UNIT_INTERVAL,
     DataRaterError,
+    Progress,
     Rule,
     check_settings,
     lookup,
@@ -408,8 +408,8 @@ def in_repeats(
     map_over = pool.map if num_processes > 1 else map
     repeats = map_over(partial(_one_repeat, plan, work), range(plan.num_seeds))
     try:
-        bar = tqdm(repeats, total=plan.num_seeds, desc="repeats", disable=not progress)
-        return list(itertools.chain.from_iterable(bar))
+        shown = Progress("repeats", plan.num_seeds, progress)
+        return list(itertools.chain.from_iterable(shown.over(repeats)))
     except BrokenProcessPool as error:
         raise DataRaterError(
             f"a process died ({error}): perhaps memory ran out; give fewer processes"

@@ -23,7 +23,6 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset, default_collate
-from tqdm import tqdm
 
 from datarater.data import (
     BatchDataset,
@@ -40,6 +39,7 @@ from datarater.support import (
     POSITIVE,
     SEED,
     DataRaterError,
+    Progress,
     Rule,
     check_settings,
     check_value,
@@ -329,11 +329,11 @@ def rate_dataset(
     """
     dataset = as_dataset(dataset)
     own = fingerprint(dataset)
-    with tqdm(total=len(dataset), desc="rating", unit="sample", disable=not progress) as bar:
+    with Progress("rating", len(dataset), progress) as shown:
         parts = []
         for rows in rate_batches(rater, dataset, batch_size=batch_size):
             parts.append(rows)
-            bar.update(len(rows))
+            shown.update(len(rows))
     table = pd.concat(parts, ignore_index=True)
     return Ratings(table, len(dataset), own, dict(about or {}))
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'schema_of', 'as_notes', 'read_notes', 'check_output', 'parquet_writer', 'new_folder', 'write_ratings',
-           'reading', 'read_ratings', 'digest_of', 'ScoreJob', 'parts_folder', 'score_to_file', 'ScoreSettings',
-           'dataset_to_rate', 'about_dataset', 'open_rated', 'config_of_run', 'score_run']
+           'reading', 'read_ratings', 'digest_of', 'ScoreJob', 'parts_folder', 'score_to_file', 'interruptible',
+           'ScoreSettings', 'dataset_to_rate', 'about_dataset', 'open_rated', 'config_of_run', 'score_run']
 
 # %% ../../nbs/curation/score_files.ipynb #738b6039
 import hashlib
@@ -26,10 +26,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from .. import __version__
-from .ratings import COLUMNS, Ratings, fingerprint, rate_batches
+from .ratings import COLUMNS, Kept, Ratings, fingerprint, rate_batches
 from ..data import absolute_if_path, is_path
 from datarater.runs import (
     DataRaterConfig,
@@ -45,6 +44,7 @@ from datarater.support import (
     NAME,
     UNIT_INTERVAL,
     DataRaterError,
+    Progress,
     check_settings,
     check_value,
     one_line,
@@ -132,13 +132,27 @@ def new_folder(
             shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../../nbs/curation/score_files.ipynb #e334f9a9
+_LISTS = {".csv": Kept.to_csv, ".jsonl": Kept.to_json_lines}
+
+
 def write_ratings(
     ratings: Ratings,  # of a dataset, or of a choice from it
-    path: str | os.PathLike,  # of the Parquet file
+    path: str | os.PathLike,  # .parquet, which can be read again; or a list as .csv or .jsonl
     overwrite: bool = False,  # replace an existing file
 ) -> Path:
-    "Write ratings as Parquet, whole or not at all; raises `DataRaterError` if the file exists."
+    """Write ratings, whole or not at all.
+
+    Raises `DataRaterError` if the file exists, or for another ending.
+    """
     path = check_output(path, overwrite)
+    if path.suffix in _LISTS:
+        _LISTS[path.suffix](Kept(None, ratings), path)
+        return path
+    if path.suffix != ".parquet":
+        raise DataRaterError(
+            f"output {str(path)!r} is not allowed: give a file that ends in .parquet, .csv or "
+            ".jsonl"
+        )
     notes = as_notes(
         num_samples=ratings.num_samples, fingerprint=ratings.fingerprint, about=dict(ratings.about)
     )
@@ -326,7 +340,7 @@ def score_to_file(
     parts = {f"{start:012d}": start for start in range(0, total, part_size)}
     job = ScoreJob(parts_folder(path), job_notes, list(parts))
     missing = set(job.missing())
-    with tqdm(total=total, desc="rating", unit="sample", disable=not progress) as bar:
+    with Progress("rating", total, progress) as shown:
         for part, start in parts.items():
             stop = min(start + part_size, total)
             if part in missing:
@@ -335,10 +349,24 @@ def score_to_file(
                 job.write_down()
                 with parquet_writer(job.file(part), table.schema) as writer:
                     writer.write_table(table)
-            bar.update(stop - start)
+            shown.update(stop - start)
     _join([job.file(part) for part in parts], path, notes)
     shutil.rmtree(job.folder)
     return path
+
+# %% ../../nbs/curation/score_files.ipynb #9cd2a73a
+@contextmanager
+def interruptible(
+    place: Path,  # of what is rated so far
+) -> Iterator[None]:
+    "Say, if a scoring is interrupted, what of it is safe in that place."
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        text = "interrupted before anything was rated"
+        if place.exists():
+            text = f"interrupted: what was rated is safe in {place}; repeat the command to continue"
+        raise KeyboardInterrupt(text) from error
 
 # %% ../../nbs/curation/score_files.ipynb #e8d68677
 SPLITS = ("train", "all")
@@ -346,7 +374,10 @@ SPLITS = ("train", "all")
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    "What is rated, and how: the settings of `score_run`."
+    """What is rated, and how, without --input.
+
+    The settings of `score_run`.
+    """
 
     dataset_name: str | None = setting(None, NAME)
     "another dataset than the run's: a name, package.module:Name, or a path"

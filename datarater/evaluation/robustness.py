@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..data import seeded_globally, show_images
 from ..method import NORMS, PGDSettings, check_reach
@@ -29,6 +28,7 @@ from datarater.support import (
     POSITIVE,
     SEED,
     DataRaterError,
+    Progress,
     check_settings,
     one_line,
     one_of,
@@ -273,11 +273,11 @@ def measure_robustness(
     """
     wrapped, unit, num_classes = _prepare(model, x, y, value_range)
     batches = list(zip(unit.split(batch_size), y.split(batch_size), strict=True))
-    bar = tqdm(batches, desc=f"{plan.attack}, eps {plan.eps:.3g}", disable=not progress)
+    shown = Progress(f"{plan.attack}, eps {plan.eps:.3g}", len(batches), progress)
     with torch.random.fork_rng():
         parts = [
             _attack_batch(wrapped, *batch, plan, num_classes, first_seed=plan.seed + 1_000 * i)
-            for i, batch in enumerate(bar)
+            for i, batch in enumerate(shown.over(batches))
         ]
     is_right, is_robust, adversarial, distances = map(torch.cat, zip(*parts, strict=True))
     low, high = value_range

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     )
     from .config import (
         RECIPES as RECIPES,
+        SETTINGS_GROUPS as SETTINGS_GROUPS,
         AttackSettings as AttackSettings,
         DataRaterConfig as DataRaterConfig,
         config_from_yaml as config_from_yaml,
@@ -28,9 +29,16 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .evaluate import (
         MAX_EVALUATION_SAMPLES as MAX_EVALUATION_SAMPLES,
         EvaluationSet as EvaluationSet,
-        evaluate_run as evaluate_run,
+        attack_plan as attack_plan,
+        evaluate as evaluate,
         evaluation_set_of as evaluation_set_of,
         make_evaluation_set as make_evaluation_set,
+    )
+    from .flags import (
+        SWITCH as SWITCH,
+        HelpFormatter as HelpFormatter,
+        names_of as names_of,
+        settings_parser as settings_parser,
     )
     from .folder import (
         RunLog as RunLog,
@@ -66,12 +74,15 @@ else:
         __name__,
         checkpoints="Interruption Stopped load_checkpoint locked",
         config="""
-            RECIPES AttackSettings DataRaterConfig config_from_yaml config_to_yaml default_device
+            RECIPES SETTINGS_GROUPS AttackSettings DataRaterConfig config_from_yaml config_to_yaml
+            default_device
         """,
         distributed="Ranks call_on_all is_launched joined_ranks",
         evaluate="""
-            MAX_EVALUATION_SAMPLES EvaluationSet evaluate_run evaluation_set_of make_evaluation_set
+            MAX_EVALUATION_SAMPLES EvaluationSet attack_plan evaluate evaluation_set_of
+            make_evaluation_set
         """,
+        flags="SWITCH HelpFormatter names_of settings_parser",
         folder="""
             RunLog existing load_classifier load_inner_model load_model load_rater read_form
             save_run_files single_figure write_figure

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'EvaluationSet', 'make_evaluation_set',
-           'evaluation_set_of', 'rate_together', 'inner_quality', 'evaluate_run']
+           'evaluation_set_of', 'rate_together', 'inner_quality', 'evaluate_run', 'attack_plan']
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1004
 import math
@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from ..data import DataRaterDataset, first_samples, seeded_generator
 from datarater.evaluation import (
+    AttackPlan,
     collapse_warning,
     detection_by_kind,
     detection_by_strength,
@@ -204,3 +205,25 @@ def evaluate_run(data: RunData, samples: EvaluationSet, steps: CheckedSteps, log
         name = f"regression_step_{learner.num_steps:06d}"
         log.pictures[name] = partial(_picture, samples, corrupted, row)
     log.write()
+
+# %% ../../nbs/runs/evaluate.ipynb #c11a0007
+def attack_plan(
+    config: DataRaterConfig,
+    attack: str,  # a key of ATTACKS
+    num_restarts: int,
+    given: Iterable[str],  # names of the settings that the user asked for
+) -> AttackPlan:
+    "How `datarater evaluate` attacks, by a run's settings and those that were given."
+    own_ball = config.attack and not {"attack_eps", "attack_eval_steps", "attack_norm"} & set(given)
+    num_steps = config.attack_eval_steps
+    if attack == "autoattack" and "attack_eval_steps" not in given:
+        num_steps = 100
+    return AttackPlan(
+        attack=attack,
+        eps=config.attack_eps,
+        num_steps=num_steps,
+        step_size=config.attack_step_size if own_ball or "attack_step_size" in given else None,
+        norm=config.attack_norm,
+        num_restarts=num_restarts,
+        seed=config.seed,
+    )

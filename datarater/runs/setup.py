@@ -75,7 +75,7 @@ from datarater.models import (
 )
 from .config import AttackSettings, DataRaterConfig
 from .distributed import Ranks, SharedMetaOptimizer, SharedPopulation
-from ..support import DataRaterError, one_line
+from ..support import DataRaterError, Progress, one_line
 
 # %% ../../nbs/runs/setup.ipynb #0e1c1002
 def dataset_of(
@@ -491,6 +491,7 @@ def set_up(
     config: DataRaterConfig,  # of the run
     ranks: Ranks = Ranks(),  # the processes that share it
     objects: RunObjects = RunObjects(),  # that take the place of what the configuration names
+    progress: bool = False,  # show how far fitting has come
 ) -> tuple[RunData, Learner]:
     "Build and try a run's data and learner; raises `DataRaterError` for whatever is wrong."
     dataset = objects.dataset or dataset_of(config)
@@ -524,9 +525,13 @@ def set_up(
         differentiate = Recorded(differentiate)
     if hasattr(rater, "fit_reference"):
         what = f"fitting the reference of rater {config.data_rater_model_class}"
-        attempt(what, lambda: rater.fit_reference(streams[1].one, config.reference_steps))
+        with Progress("fitting the reference", config.reference_steps, progress) as shown:
+            draw = shown.counting(streams[1].one)
+            attempt(what, lambda: rater.fit_reference(draw, config.reference_steps))
     if hasattr(rater, "fit_evidence"):
-        _fit_evidence(rater, train_loader, val_loader, config)
+        with Progress("fitting the evidence", 1, progress) as shown:
+            _fit_evidence(rater, train_loader, val_loader, config)
+            shown.update()
     make_model = partial(construct_model, of_inner, sizes=sizes)
     learner = _learner_of(config, ranks, rater, make_model, optimizer, differentiate)
     data = RunData(

@@ -16,7 +16,7 @@ import shlex
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,7 +28,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from ..data import DATASETS, absolute_if_path, digest, is_path, seeded_globally
 from ..method import Callback, Learner, meta_train
@@ -57,7 +56,8 @@ from .evaluate import EvaluationSet, evaluate_run, evaluation_set_of
 from .folder import RunLog, make_run_dir, save_model, write_config
 from .setup import RunData, RunObjects, check_same_data, fingerprint_of_data, set_up
 from .steps import CheckedSteps, MetaTrainingError
-from ..support import DataRaterError, one_line, write_atomically
+from .tracking import check_tracker, tracking
+from ..support import DataRaterError, Progress, one_line, write_atomically
 
 # %% ../../nbs/runs/training.ipynb #b1a6a344
 # may be changed when a run is resumed: they say how far, how fast, where, and what is written, not
@@ -65,7 +65,7 @@ from ..support import DataRaterError, one_line, write_atomically
 FREE_SETTINGS = {
     *("meta_steps", "eval_frequency", "checkpoint_frequency", "log", "autocast", "device"),
     *("save_data_rater_checkpoint", "attack_eval_steps", "meta_gradient", "execution", "compile"),
-    *("cuda_graph", "data_dir", "output_dir", "recipe"),
+    *("cuda_graph", "data_dir", "output_dir", "recipe", "tracker"),
 }
 
 # %% ../../nbs/runs/training.ipynb #7b576e1e
@@ -286,10 +286,6 @@ def finish(run: Run) -> None:
     call_on_first(run.ranks, write)
 
 # %% ../../nbs/runs/training.ipynb #cb643012
-def _evaluate(run):
-    evaluate_run(run.data, run.samples, run.steps, run.log)
-
-
 def _save_if_due(run, is_last):
     "Write a checkpoint when it is time for one, and heed a signal that asks the run to stop."
     is_nth = run.learner.num_steps % run.config.checkpoint_frequency == 0
@@ -307,26 +303,33 @@ class BetweenSteps(Callback):
     "What a run does between two meta-steps: it logs, evaluates, saves, and shows where it is."
 
     run: Run
-    bar: tqdm
+    shown: Progress
+    track: Callable[[str, Mapping[str, float]], None]  # from `tracking`
 
     def on_begin(self, learner: Learner) -> None:
         if not self.run.log.evaluations:
-            _evaluate(self.run)
+            self.evaluate()
 
     def on_step(self, learner: Learner, step: dict[str, float]) -> None:
         run, log = self.run, self.run.log
         log.steps.append({"meta_step": learner.num_steps, **step})
+        self.track("step", log.steps[-1])
         is_last = learner.num_steps == run.config.meta_steps
         if is_last or learner.num_steps % run.config.eval_frequency == 0:
-            _evaluate(run)
+            self.evaluate()
         _save_if_due(run, is_last)
         loss, auroc = step.get("outer_loss", math.nan), log.evaluations[-1]["auroc"]
-        self.bar.set_postfix(outer_loss=f"{loss:.4f}", auroc=f"{auroc:.3f}", refresh=False)
-        self.bar.update()
+        self.shown.update(loss=loss, auroc=auroc)
 
     def on_end(self, learner: Learner) -> None:
         if self.run.log.evaluations[-1]["meta_step"] != learner.num_steps:
-            _evaluate(self.run)  # stopped at what is now the end
+            self.evaluate()  # stopped at what is now the end
+
+    def evaluate(self) -> None:
+        "Evaluate the rater as it is now."
+        run = self.run
+        evaluate_run(run.data, run.samples, run.steps, run.log)
+        self.track("evaluation", run.log.evaluations[-1])
 
 # %% ../../nbs/runs/training.ipynb #cf9b4c91
 def train_rater(run: Run, progress: bool = False) -> None:
@@ -339,10 +342,11 @@ def train_rater(run: Run, progress: bool = False) -> None:
         except DataRaterError as error:
             raise run.steps.breakdown(learner.num_steps + 1, str(error)) from error
 
-    hidden = not (progress and run.ranks.is_first)
-    options = {"desc": "meta-training", "initial": learner.num_steps, "disable": hidden}
-    with tqdm(total=config.meta_steps, **options) as bar:
-        callbacks = [BetweenSteps(run, bar)]
+    num_done, is_first = learner.num_steps, run.ranks.is_first
+    tracker = tracking(config.tracker if is_first else "none", config, run.folder, num_done)
+    shown = Progress("meta-training", config.meta_steps, progress and is_first, num_done)
+    with shown, tracker as track:
+        callbacks = [BetweenSteps(run, shown, track)]
         meta_train(learner, next_batches, config.meta_steps, callbacks, run.steps)
 
 # %% ../../nbs/runs/training.ipynb #c426c49d
@@ -429,7 +433,9 @@ def run_meta_training(
     device = own_device(config.device)
     with joined_ranks(device) as ranks, ExitStack() as stack, seeded_globally(config.seed):
         own = replace(config, device=device)
-        data, learner = call_on_all(ranks, partial(set_up, own, ranks, objects))
+        call_on_all(ranks, partial(check_tracker, config.tracker))
+        shown = progress and ranks.is_first
+        data, learner = call_on_all(ranks, partial(set_up, own, ranks, objects, shown))
         samples = call_on_all(ranks, partial(evaluation_set_of, data))
         _start_alike(ranks, learner)
         # of several machines one may not have counted the restart

@@ -29,7 +29,6 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.special import betainc
 from torch import nn
-from tqdm import tqdm
 
 from .. import __version__
 from datarater.curation import (
@@ -63,6 +62,7 @@ from datarater.support import (
     COUNT,
     NAME,
     DataRaterError,
+    Progress,
     check_settings,
     one_of,
     setting,
@@ -250,7 +250,10 @@ def rate_shard(
 # %% ../../nbs/scale/corpus.ipynb #de722604
 @dataclass(frozen=True)
 class CorpusSettings:
-    "How shards are read and rated: the settings of `score_corpus` and `score_corpus_of_run`."
+    """How shards are read and rated, with --input.
+
+    The settings of `score_corpus` and `score_corpus_of_run`.
+    """
 
     data_dir: str | None = setting(None, NAME)
     "folder with the run's own dataset, of which one sample is read (default: where the run had it)"
@@ -323,15 +326,13 @@ def _rate_missing(
 ):  # shards that were left out, with the reason
     "Have an engine rate shards; raises `DataRaterError` for the first one that cannot be rated."
     skipped = {}
-    bar = tqdm(
-        total=len(job.pieces),
-        initial=len(job.pieces) - len(items),
-        desc="rating",
-        unit="shard",
-        file=error_output() if progress else None,
-        disable=not progress,
-    )
-    with bar, closing(ENGINES[settings.engine](arguments, items, settings.concurrency)) as reports:
+    num_done = len(job.pieces) - len(items)
+    file = error_output() if progress else None
+    shown = Progress("rating shards", len(job.pieces), progress, num_done, file)
+    with (
+        shown,
+        closing(ENGINES[settings.engine](arguments, items, settings.concurrency)) as reports,
+    ):
         for report in reports:
             # not before the engine has shown that it works
             (job.folder / "summary.json").unlink(missing_ok=True)
@@ -341,7 +342,7 @@ def _rate_missing(
                 if not settings.skip_corrupt:
                     raise DataRaterError(f"{error}; --skip_corrupt=true leaves out all such shards")
                 skipped[report["shard"]] = error
-            bar.update()
+            shown.update()
     return dict(sorted(skipped.items()))
 
 # %% ../../nbs/scale/corpus.ipynb #277c6854
