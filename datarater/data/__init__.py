@@ -21,6 +21,6 @@ __all__, __getattr__, __dir__ = lazy_names(
     objects="PoolsDataRaterDataset Reading SampleForm USUAL_NAMES as_pool form_of",
     own_data="""
         ImageFolderDataRaterDataset MNISTDataRaterDataset NpzDataRaterDataset data_folder find_mnist
-        read_image
+        is_own_data read_image
     """,
 )

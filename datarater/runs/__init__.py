@@ -5,7 +5,10 @@ from ..support import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     checkpoints="Interruption Stopped load_checkpoint locked",
-    config="AttackSettings DataRaterConfig RECIPES config_from_yaml config_to_yaml default_device",
+    config="""
+        AttackSettings DataRaterConfig OWN_DATA RECIPES config_from_yaml config_to_yaml
+        default_device overlaid
+    """,
     distributed="Ranks call_on_all is_launched joined_ranks",
     evaluate="""
         EvaluationSet MAX_EVALUATION_SAMPLES evaluate evaluation_set_of make_evaluation_set
