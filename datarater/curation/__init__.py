@@ -11,7 +11,8 @@ __all__, __getattr__, __dir__ = lazy_names(
         DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger
         plot_sweep sweep_discard
     """,
-    curator="CleanSettings Curator clean_dataset describe_cleaning",
+    curator="CleanSettings Curator agreement_of_seeds clean_dataset describe_cleaning",
+    diagnosis="agreement damaged_copies describe_diagnosis detection_of_copies",
     downstream="""
         Comparison ComparisonPlan DEFAULT_METHODS METHODS as_records check_runs compare_downstream
         describe_comparison paired_difference plot_comparison

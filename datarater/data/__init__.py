@@ -5,7 +5,8 @@ from ..support import lazy_names
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     corruptions="""
-        CORRUPTIONS CorruptionPlan DataCorruptionConfig fold_in read_digits register_corruption
+        CORRUPTIONS CorruptionContext CorruptionPlan DataCorruptionConfig fold_in read_digits
+        register_corruption
         seeded_generator show_images
     """,
     datasets="""

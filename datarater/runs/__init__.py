@@ -11,7 +11,8 @@ __all__, __getattr__, __dir__ = lazy_names(
     """,
     distributed="Ranks call_on_all is_launched joined_ranks",
     evaluate="""
-        EvaluationSet MAX_EVALUATION_SAMPLES evaluate evaluation_set_of make_evaluation_set
+        EvaluationSet MAX_EVALUATION_SAMPLES MIN_GAIN compare_raters evaluate evaluation_set_of
+        findings_of_run make_evaluation_set
     """,
     folder="""
         RunLog existing load_classifier load_inner_model load_model load_rater read_form
