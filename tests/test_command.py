@@ -1,5 +1,6 @@
 """The command as a shell runs it: in a process of its own, installed or as a module."""
 
+import json
 import os
 import re
 import signal
