@@ -109,8 +109,44 @@ class _Settings:
             raise DataRaterError("this curator has not learnt yet: call fit, or Curator.load")
         return getattr(self, name)
 
+# %% ../../nbs/curation/curator.ipynb #0da7f111
+class _Inspection(_Settings):
+    "What a fitted curator tells about its rater."
+
+    def class_probabilities(self, data: Any) -> Tensor | None:  # (N, classes)
+        "What the rater's reference model makes of each sample; None for a rater without one."
+        reference = getattr(self._fitted("rater_"), "reference", None)
+        if reference is None:
+            return None
+        pool = as_pool(data, self.form_, **self._reading())
+        device = next(reference.parameters()).device
+        batches = torch.arange(len(pool)).split(1_000)
+        logits = [logits_of(reference, pool.batch(rows)[0].to(device)) for rows in batches]
+        return torch.cat(logits).softmax(-1).cpu()
+
+    def diagnose(
+        self,
+        trusted: Any = None,  # good samples; None: the trusted ones of `fit`
+        seed: int = 0,  # of the damage
+    ) -> pd.DataFrame:  # AUROC by kind of damage: trained, and untrained if that is known
+        """What the rater sees of damaged copies of good samples; without any, of those held out.
+
+        Raises `DataRaterError` where it has none: for a curator that was loaded.
+        """
+        if trusted is None and not hasattr(self, "looked_at_"):
+            raise DataRaterError(
+                "this curator has no samples to look at: give diagnose(trusted=…), or call fit"
+            )
+        form = self._fitted("form_")
+        pool = self.looked_at_ if trusted is None else as_pool(trusted, form, **self._reading())
+        rows = torch.linspace(0, len(pool) - 1, min(MAX_DIAGNOSED, len(pool))).long()
+        raters = {"trained": self.rater_, "untrained": getattr(self, "untrained_", None)}
+        known = {name: rater for name, rater in raters.items() if rater is not None}
+        context = CorruptionContext(form.value_range, form.num_outputs)
+        return detection_of_copies(known, read_samples(pool, rows), context, seed)
+
 # %% ../../nbs/curation/curator.ipynb #df219402
-class Curator(_Settings):
+class Curator(_Inspection):
     """Rates training samples for a model, by what training on them does for trusted samples.
 
     Like an estimator of scikit-learn: settings when it is made, data when it is fitted. Raises
@@ -152,38 +188,6 @@ class Curator(_Settings):
         found = rate_dataset(self.rater_, pool, batch_size, self.progress)
         return replace(found, data=_indexable(data, pool))
 
-    def class_probabilities(self, data: Any) -> Tensor | None:  # (N, classes)
-        "What the rater's reference model makes of each sample; None for a rater without one."
-        reference = getattr(self._fitted("rater_"), "reference", None)
-        if reference is None:
-            return None
-        pool = as_pool(data, self.form_, **self._reading())
-        device = next(reference.parameters()).device
-        batches = torch.arange(len(pool)).split(1_000)
-        logits = [logits_of(reference, pool.batch(rows)[0].to(device)) for rows in batches]
-        return torch.cat(logits).softmax(-1).cpu()
-
-    def diagnose(
-        self,
-        trusted: Any = None,  # good samples; None: the trusted ones of `fit`
-        seed: int = 0,  # of the damage
-    ) -> pd.DataFrame:  # AUROC by kind of damage: trained, and untrained if that is known
-        """What the rater sees of damaged copies of good samples; without any, of those held out.
-
-        Raises `DataRaterError` where it has none: for a curator that was loaded.
-        """
-        if trusted is None and not hasattr(self, "looked_at_"):
-            raise DataRaterError(
-                "this curator has no samples to look at: give diagnose(trusted=…), or call fit"
-            )
-        form = self._fitted("form_")
-        pool = self.looked_at_ if trusted is None else as_pool(trusted, form, **self._reading())
-        rows = torch.linspace(0, len(pool) - 1, min(MAX_DIAGNOSED, len(pool))).long()
-        raters = {"trained": self.rater_, "untrained": getattr(self, "untrained_", None)}
-        known = {name: rater for name, rater in raters.items() if rater is not None}
-        context = CorruptionContext(form.value_range, form.num_outputs)
-        return detection_of_copies(known, read_samples(pool, rows), context, seed)
-
     def save(self, path: str | os.PathLike) -> None:
         "Write the rater and what it knows of samples into a folder, as a run's: `load` reads it."
         save_run_files(self._fitted("rater_"), self.config_, self.form_, Path(path))
@@ -221,7 +225,7 @@ def _dataset_of(train, trusted, config, reading):
         )
     return dataset
 
-
+# %% ../../nbs/curation/curator.ipynb #0da7f114
 def _models_for(form, inner_model, rater):
     "The models that were asked for, or those that suit the samples."
     if form.is_image:
@@ -238,7 +242,7 @@ def _folder(config, is_kept):
     with tempfile.TemporaryDirectory() as folder:
         yield replace(config, output_dir=folder)
 
-
+# %% ../../nbs/curation/curator.ipynb #0da7f115
 def _indexable(data, pool):
     "What a subset of the data is a subset of: the user's own dataset where it is one."
     if isinstance(data, DataLoader):
@@ -330,14 +334,14 @@ def _findings(curator, alike):
     num_copied = min(MAX_DIAGNOSED, len(curator.looked_at_))
     return [said, *describe_diagnosis(curator.diagnose(), num_copied, trusted is not None, alike)]
 
-
+# %% ../../nbs/curation/curator.ipynb #0da7f112
 def _begin_or_go_on(curator, path, chosen):
     "Fit, from the last checkpoint of a run that was begun."
     begun = sorted(Path(curator.settings["output_dir"]).glob("*/checkpoint.pt"))
     old = begun[-1].parent if begun and not chosen.overwrite else None
     return curator.fit(path, chosen.trusted, old)
 
-
+# %% ../../nbs/curation/curator.ipynb #0da7f113
 def _agreement(ratings, path, chosen, progress):
     "With a second rater, if one is asked for; its run lies in a folder of the first one's."
     if chosen.second_seed is None:

@@ -80,7 +80,7 @@ def agreement(
 def _listed(names):
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
-
+# %% ../../nbs/curation/diagnosis.ipynb #0da7f024
 def _of_copies(table, num_samples, are_trusted):
     "What `detection_of_copies` shows."
     trained, known = table["trained"], table.get("untrained", pd.Series(np.nan, table.index))
@@ -111,7 +111,7 @@ def _of_copies(table, num_samples, are_trusted):
     )
     return said
 
-
+# %% ../../nbs/curation/diagnosis.ipynb #0da7f025
 def describe_diagnosis(
     table: pd.DataFrame,  # of `detection_of_copies`: trained, and untrained if it is known
     num_samples: int,  # that were copied
