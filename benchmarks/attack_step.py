@@ -11,7 +11,7 @@ is downloaded.
 from collections.abc import Callable
 from dataclasses import replace
 
-from performance import summary, take_turns  # registers mnist_shaped
+from performance import DAMAGED, summary, take_turns  # registers mnist_shaped
 from provenance import command_line, parser_of, write_result
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,7 +29,9 @@ def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
         if attack_steps
         else {}
     )
-    config = DataRaterConfig(recipe="mnist", dataset_name="mnist_shaped", device="cpu", **settings)
+    config = DataRaterConfig(
+        recipe="mnist", dataset_name="mnist_shaped", corruption=DAMAGED, device="cpu", **settings
+    )
     data, learner = set_up(config)
     loss_fn = model_loss(data.inner_model, data.loss_type)
 

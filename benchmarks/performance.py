@@ -318,6 +318,9 @@ def probe(
     }
 
 
+DAMAGED = {"corruption_probability": 0.1}  # as MNIST is by default
+
+
 @register_dataset("mnist_shaped")
 class MNISTShaped(TensorDataRaterDataset):
     "Random images and labels in the sizes of MNIST."
@@ -442,7 +445,9 @@ def whole_run(device: str, repeats: int) -> dict[str, Any]:
     """
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # raters of noise may collapse
-        config = DataRaterConfig(recipe="mnist_v1", dataset_name="mnist_shaped", device=device)
+        config = DataRaterConfig(
+            recipe="mnist_v1", dataset_name="mnist_shaped", corruption=DAMAGED, device=device
+        )
         run = begin(config, Path(folder))
         num_models = config.num_inner_models
         num_steps = config.inner_steps
@@ -495,6 +500,7 @@ def whole_runs(device: str, repeats: int) -> list[dict[str, Any]]:
             config = DataRaterConfig(
                 recipe="mnist_v1",
                 dataset_name="mnist_shaped",
+                corruption=DAMAGED,
                 device=device,
                 output_dir=folder,
                 attack=attack,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
+from performance import DAMAGED, MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
 from provenance import command_line, parser_of, write_result
 from runs import begin, take_step
 
@@ -83,6 +83,7 @@ def measure(num_inner_models: int, num_threads: int, meta_update: str) -> None:
         config = DataRaterConfig(
             recipe="mnist",
             dataset_name="mnist_shaped",
+            corruption=DAMAGED,
             device="cpu",
             num_inner_models=num_inner_models,
             meta_update=meta_update,

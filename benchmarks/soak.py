@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from performance import MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
+from performance import DAMAGED, MNISTShaped, summary  # noqa: F401  (the dataset registers itself)
 from provenance import ROOT, parser_of, write_result
 from runs import begin, take_step
 
@@ -31,7 +31,11 @@ def checkpoint_cost(repeats: int) -> dict[str, object]:
     "Seconds of a checkpoint over those of the meta-steps between two."
     with tempfile.TemporaryDirectory() as folder:
         config = DataRaterConfig(
-            recipe="mnist_v1", dataset_name="mnist_shaped", device="cpu", log=False
+            recipe="mnist_v1",
+            dataset_name="mnist_shaped",
+            corruption=DAMAGED,
+            device="cpu",
+            log=False,
         )
         run = begin(config, Path(folder))
         evaluate_run(run.data, run.samples, run.steps, run.log)

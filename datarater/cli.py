@@ -150,25 +150,15 @@ def describe_names() -> str:
 # %% ../nbs/08_cli.ipynb #2fb70bb0
 def describe_result(result: MetaTrainingResult) -> str:
     "What a run achieved and where its files are."
-    first, last = result.metrics.iloc[0], result.metrics.iloc[-1]
-    num_steps = int(last.meta_step)
-    scores = ", ".join(
-        f"{label} {last[name]:.3f} (untrained {first[name]:.3f})"
-        for name, label in {"auroc": "AUROC", "spearman": "Spearman", "r2": "R2"}.items()
-        if not np.isnan(last[name])  # of a kind without degrees
-    )
-    after = f"on test data after {num_steps} meta-step{'s' * (num_steps != 1)}"
-    about = f"{after}: {scores or 'nothing was corrupted'}"
-    text = f"rating against corruption {about}"
-    if result.config.corruption.corruption_probability == 0:
-        text = (
-            "of the data's own bad samples nothing is known: look at the ends, datarater score "
-            f"{result.run_dir} --figure=ends.png\n"
-            f"(rating against corruption made for this test {about})"
-        )
-    is_saved = result.config.save_data_rater_checkpoint
-    saved = "data_rater.pt" if is_saved else "not saved (save_data_rater_checkpoint=False)"
-    return f"{text}\nrater: {saved}\nrun folder: {result.run_dir}"
+    config, num_steps = result.config, int(result.metrics.iloc[-1].meta_step)
+    text = f"after {num_steps} meta-step{'s' * (num_steps != 1)}: {result.findings[0]}"
+    if config.corruption.corruption_probability == 0 and config.save_data_rater_checkpoint:
+        text += f"\nlook at the ends: datarater score {result.run_dir} --figure=ends.png"
+    saved = "data_rater.pt"
+    if not config.save_data_rater_checkpoint:
+        saved = "not saved (save_data_rater_checkpoint=False)"
+    places = f"rater: {saved}", f"run folder: {result.run_dir}"
+    return "\n".join([text, *result.findings[1:], *places])
 
 # %% ../nbs/08_cli.ipynb #c11a0003
 def train(

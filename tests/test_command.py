@@ -4,6 +4,7 @@ What does not depend on the process is called in this one: a start takes seconds
 """
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -221,15 +222,18 @@ def test_from_a_folder_of_images_to_a_list_of_files(tmp_path, here, monkeypatch)
     trained = here(
         "train",
         "--dataset_name=photos",
-        "--batch_size=8",
+        "--image_size=20",
         "--meta_steps=1",
         "--num_inner_models=1",
-        "--corruption.corruption_probability=0",
-        "--save_data_rater_checkpoint=True",
     )
     assert trained.returncode == 0, trained.stderr
     run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
     assert Path(run_dir).name.startswith("photos_")
+    # nothing is damaged, batches fit (a tenth of 96 images are outer data), the rater is saved
+    settings = yaml.safe_load((tmp_path / run_dir / "config.yaml").read_text())
+    assert settings["corruption"]["corruption_probability"] == 0 and settings["batch_size"] == 10
+    assert json.loads((tmp_path / run_dir / "samples.json").read_text())["shape"] == [1, 20, 20]
+    assert "nothing was damaged on purpose" in trained.stdout and "AUROC" not in trained.stdout
     run = here("score", run_dir, "--split=all")
     assert run.returncode == 0, run.stderr
     rule = "--rule=best_of_each_class"

@@ -222,6 +222,7 @@ def test_a_killed_rank_is_started_again(place, alone):
         "datarater",
         "train",
         *flags,
+        "--corruption.corruption_probability=0.1",  # as of digits, which are not one's own
         f"--output_dir={place / 'killed'}",
         cwd=place,
         max_restarts=3,

@@ -26,8 +26,15 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .curator import (
         CleanSettings as CleanSettings,
         Curator as Curator,
+        agreement_of_seeds as agreement_of_seeds,
         clean_dataset as clean_dataset,
         describe_cleaning as describe_cleaning,
+    )
+    from .diagnosis import (
+        agreement as agreement,
+        damaged_copies as damaged_copies,
+        describe_diagnosis as describe_diagnosis,
+        detection_of_copies as detection_of_copies,
     )
     from .downstream import (
         DEFAULT_METHODS as DEFAULT_METHODS,
@@ -76,7 +83,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         config_of_run as config_of_run,
         dataset_to_rate as dataset_to_rate,
         digest_of as digest_of,
-        interruptible as interruptible,
         new_folder as new_folder,
         open_rated as open_rated,
         parquet_writer as parquet_writer,
@@ -99,7 +105,8 @@ else:
             DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger
             plot_sweep sweep_discard
         """,
-        curator="CleanSettings Curator clean_dataset describe_cleaning",
+        curator="CleanSettings Curator agreement_of_seeds clean_dataset describe_cleaning",
+        diagnosis="agreement damaged_copies describe_diagnosis detection_of_copies",
         downstream="""
             DEFAULT_METHODS METHODS Comparison ComparisonPlan as_records check_runs
             compare_downstream describe_comparison paired_difference plot_comparison
@@ -112,7 +119,7 @@ else:
         report="report_rows shares_by_class suspected_labels write_report",
         score_files="""
             SPLITS ScoreJob ScoreSettings as_notes check_output config_of_run dataset_to_rate
-            digest_of interruptible new_folder open_rated parquet_writer parts_folder read_notes
-            read_ratings reading schema_of score_run score_to_file write_ratings
+            digest_of new_folder open_rated parquet_writer parts_folder read_notes read_ratings
+            reading schema_of score_run score_to_file write_ratings
         """,
     )

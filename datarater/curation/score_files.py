@@ -420,7 +420,10 @@ def dataset_to_rate(
     return loader.dataset
 
 # %% ../../nbs/curation/score_files.ipynb #5afd73a7
-_REMEMBERED = ("dataset_name", "data_dir", "seed", "train_split_ratio", "batch_size")
+_REMEMBERED = (
+    *("dataset_name", "data_dir", "image_size", "colour"),
+    *("seed", "train_split_ratio", "batch_size"),
+)
 
 
 def about_dataset(config: DataRaterConfig, split: str) -> dict[str, Any]:

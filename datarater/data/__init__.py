@@ -7,6 +7,7 @@ from ..support import lazy_names
 if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .corruptions import (
         CORRUPTIONS as CORRUPTIONS,
+        CorruptionContext as CorruptionContext,
         CorruptionPlan as CorruptionPlan,
         DataCorruptionConfig as DataCorruptionConfig,
         fold_in as fold_in,
@@ -56,14 +57,15 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         NpzDataRaterDataset as NpzDataRaterDataset,
         data_folder as data_folder,
         find_mnist as find_mnist,
+        is_own_data as is_own_data,
         read_image as read_image,
     )
 else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
         corruptions="""
-            CORRUPTIONS CorruptionPlan DataCorruptionConfig fold_in read_digits register_corruption
-            seeded_generator show_images
+            CORRUPTIONS CorruptionContext CorruptionPlan DataCorruptionConfig fold_in read_digits
+            register_corruption seeded_generator show_images
         """,
         datasets="""
             DATASETS CorruptedSubset DataRaterDataset DigitsDataRaterDataset SplitDataRaterDataset
@@ -77,6 +79,6 @@ else:
         objects="USUAL_NAMES PoolsDataRaterDataset Reading SampleForm as_pool form_of",
         own_data="""
             ImageFolderDataRaterDataset MNISTDataRaterDataset NpzDataRaterDataset data_folder
-            find_mnist read_image
+            find_mnist is_own_data read_image
         """,
     )

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'MAX_IMAGE_SIZE', 'MNIST_FILES', 'to_samples', 'to_targets', 'read_pairs', 'NpzDataRaterDataset',
-           'find_parts', 'read_image', 'FolderImages', 'ImageFolderDataRaterDataset', 'data_folder', 'read_idx',
-           'find_mnist', 'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset']
+           'find_parts', 'read_image', 'FolderImages', 'ImageFolderDataRaterDataset', 'is_own_data', 'data_folder',
+           'read_idx', 'find_mnist', 'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset']
 
 # %% ../../nbs/data/own_data.ipynb #01550dbd
 import gzip
@@ -24,7 +24,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .corruptions import Pair, ValueRange
-from .datasets import SplitDataRaterDataset, TensorDataRaterDataset, put_in_memory
+from datarater.data.datasets import (
+    DATASETS,
+    SplitDataRaterDataset,
+    TensorDataRaterDataset,
+    put_in_memory,
+)
 from .loading import BatchDataset, Device, ItemDataset, TensorPairs
 from ..support import AnyPath, DataRaterError, one_line
 
@@ -315,6 +320,15 @@ class ImageFolderDataRaterDataset(SplitDataRaterDataset):
 
     def make_loader(self, part: BatchDataset, batch_size: int, **options: Any) -> DataLoader:
         return DataLoader(part, batch_size, num_workers=self.num_workers, **options)
+
+# %% ../../nbs/data/own_data.ipynb #0da7b002
+def is_own_data(
+    name: str,  # what `dataset_name` says
+) -> bool:
+    "Whether a dataset is the user's: a path, or a class from outside the package."
+    known = DATASETS.get(name, name)
+    home = known if isinstance(known, str) else known.__module__
+    return not home.startswith("datarater.")
 
 # %% ../../nbs/data/own_data.ipynb #0c73e094
 def data_folder(

@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, takewhile
@@ -52,7 +53,13 @@ from datarater.runs.distributed import (
     num_restarts,
     own_device,
 )
-from .evaluate import EvaluationSet, evaluate_run, evaluation_set_of
+from datarater.runs.evaluate import (
+    EvaluationSet,
+    compare_raters,
+    evaluate_run,
+    evaluation_set_of,
+    findings_of_run,
+)
 from .folder import RunLog, make_run_dir, save_model, write_config
 from .setup import RunData, RunObjects, check_same_data, fingerprint_of_data, set_up
 from .steps import CheckedSteps, MetaTrainingError
@@ -360,7 +367,10 @@ class MetaTrainingResult:
     metrics: pd.DataFrame  # a row per evaluation, with EVALUATION_COLUMNS
     by_kind: pd.DataFrame  # detection of each kind of corruption at the last evaluation
     by_strength: pd.DataFrame  # detection by fraction of corruption at the last evaluation
-    config: DataRaterConfig
+    config: DataRaterConfig  # with the size of batches that the data could fill
+    untrained: nn.Module  # the rater as it was before the first meta-step
+    compared: pd.DataFrame  # detection by the trained rater, the untrained one, and others
+    findings: tuple[str, ...]  # what the run may say of itself, a sentence each
 
 # %% ../../nbs/runs/training.ipynb #4afe561a
 def _rescue(run, error):
@@ -438,6 +448,8 @@ def run_meta_training(
         data, learner = call_on_all(ranks, partial(set_up, own, ranks, objects, shown))
         samples = call_on_all(ranks, partial(evaluation_set_of, data))
         _start_alike(ranks, learner)
+        untrained = deepcopy(learner.averaged.module).eval()
+        config = replace(config, batch_size=data.config.batch_size)
         # of several machines one may not have counted the restart
         (is_restarted,) = any_rank(ranks, num_restarts() > 0)
         open_folder = partial(_open_folder, config, data.form, resume_from, is_restarted, stack)
@@ -456,7 +468,9 @@ def run_meta_training(
         raise Stopped(message, run.interruption.signal_number)
     log, rater = run.log, run.learner.averaged.module.eval()
     tables = log.history, log.metrics, log.by_kind, log.by_strength
-    return MetaTrainingResult(rater, run.folder, *tables, config)
+    compared = compare_raters(data, rater, samples, log.metrics)
+    findings = findings_of_run(data, compared)
+    return MetaTrainingResult(rater, run.folder, *tables, config, untrained, compared, findings)
 
 # %% ../../nbs/runs/training.ipynb #425fae96
 def _folder_of(run):
