@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .config import (
         OWN_DATA as OWN_DATA,
         RECIPES as RECIPES,
+        SETTINGS_GROUPS as SETTINGS_GROUPS,
         AttackSettings as AttackSettings,
         DataRaterConfig as DataRaterConfig,
         config_from_yaml as config_from_yaml,
@@ -31,11 +32,18 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         MAX_EVALUATION_SAMPLES as MAX_EVALUATION_SAMPLES,
         MIN_GAIN as MIN_GAIN,
         EvaluationSet as EvaluationSet,
+        attack_plan as attack_plan,
         compare_raters as compare_raters,
-        evaluate as evaluate,
+        evaluate_run as evaluate_run,
         evaluation_set_of as evaluation_set_of,
         findings_of_run as findings_of_run,
         make_evaluation_set as make_evaluation_set,
+    )
+    from .flags import (
+        SWITCH as SWITCH,
+        HelpFormatter as HelpFormatter,
+        names_of as names_of,
+        settings_parser as settings_parser,
     )
     from .folder import (
         RunLog as RunLog,
@@ -71,14 +79,15 @@ else:
         __name__,
         checkpoints="Interruption Stopped load_checkpoint locked",
         config="""
-            OWN_DATA RECIPES AttackSettings DataRaterConfig config_from_yaml config_to_yaml
-            default_device overlaid
+            OWN_DATA RECIPES SETTINGS_GROUPS AttackSettings DataRaterConfig config_from_yaml
+            config_to_yaml default_device overlaid
         """,
         distributed="Ranks call_on_all is_launched joined_ranks",
         evaluate="""
-            MAX_EVALUATION_SAMPLES MIN_GAIN EvaluationSet compare_raters evaluate evaluation_set_of
-            findings_of_run make_evaluation_set
+            MAX_EVALUATION_SAMPLES MIN_GAIN EvaluationSet attack_plan compare_raters evaluate_run
+            evaluation_set_of findings_of_run make_evaluation_set
         """,
+        flags="SWITCH HelpFormatter names_of settings_parser",
         folder="""
             RunLog existing load_classifier load_inner_model load_model load_rater read_form
             save_run_files single_figure write_figure
