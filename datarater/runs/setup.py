@@ -465,22 +465,27 @@ def choose_engine(
     attempt(f"a meta-step with {models}{may_help}", lambda: differentiate(member))
     return names
 
-# %% ../../nbs/runs/setup.ipynb #3d44690e
+# %% ../../nbs/runs/setup.ipynb #3d44690d
 _MAX_EVIDENCE = 10_000  # samples that evidence is fitted on
 
 
-def _fit_evidence(rater, train_loader, val_loader, config):
-    "Let a rater learn from candidates as inner models meet them, and from trusted samples."
-    generator = seeded_generator(config.seed, "evidence")
-    with seeded_globally(int(torch.randint(2**31, (), generator=generator))):
-        both = [
-            first_samples(loader, _MAX_EVIDENCE, config.device)
-            for loader in (train_loader, val_loader)
-        ]
-    what = f"fitting the evidence of rater {config.data_rater_model_class}"
-    attempt(what, lambda: rater.fit_evidence(*both, generator))
+def _fit_beforehand(rater, config, outer_stream, loaders, progress):
+    "Fit what a rater fits before the first meta-step."
+    name, num_steps = config.data_rater_model_class, config.reference_steps
+    if hasattr(rater, "fit_reference"):
+        with Progress("fitting the reference", num_steps, progress) as shown:
+            draw, what = shown.counting(outer_stream.one), f"fitting the reference of rater {name}"
+            attempt(what, lambda: rater.fit_reference(draw, num_steps))
+    if hasattr(rater, "fit_evidence"):
+        generator = seeded_generator(config.seed, "evidence")
+        with seeded_globally(int(torch.randint(2**31, (), generator=generator))):
+            both = [first_samples(loader, _MAX_EVIDENCE, config.device) for loader in loaders]
+        with Progress("fitting the evidence", 1, progress) as shown:
+            what = f"fitting the evidence of rater {name}"
+            attempt(what, lambda: rater.fit_evidence(*both, generator))
+            shown.update()
 
-
+# %% ../../nbs/runs/setup.ipynb #3d44690e
 def _learner_of(config, ranks, rater, make_model, optimizer, differentiate):
     "What meta-training changes, as it is before the first step."
     what = f"copying rater {config.data_rater_model_class}"
@@ -549,15 +554,7 @@ def set_up(
     differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
     if config.cuda_graph:
         differentiate = Recorded(differentiate)
-    if hasattr(rater, "fit_reference"):
-        what = f"fitting the reference of rater {config.data_rater_model_class}"
-        with Progress("fitting the reference", config.reference_steps, progress) as shown:
-            draw = shown.counting(streams[1].one)
-            attempt(what, lambda: rater.fit_reference(draw, config.reference_steps))
-    if hasattr(rater, "fit_evidence"):
-        with Progress("fitting the evidence", 1, progress) as shown:
-            _fit_evidence(rater, train_loader, val_loader, config)
-            shown.update()
+    _fit_beforehand(rater, config, streams[1], (train_loader, val_loader), progress)
     make_model = partial(construct_model, of_inner, sizes=sizes)
     learner = _learner_of(config, ranks, rater, make_model, optimizer, differentiate)
     data = RunData(
