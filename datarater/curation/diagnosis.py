@@ -77,6 +77,9 @@ def agreement(
     return float(spearmanr(ratings, others).statistic)
 
 # %% ../../nbs/curation/diagnosis.ipynb #0da7f019
+_SEEN = 0.9  # AUROC from which a kind counts as seen, whoever saw it first
+
+
 def _listed(names):
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -86,21 +89,22 @@ def _of_copies(table, num_samples, are_trusted):
     trained, known = table["trained"], table.get("untrained", pd.Series(np.nan, table.index))
     means = f"{trained['mean']:.2f} on average"
     if not np.isnan(known["mean"]):
-        means += f" (before training {known['mean']:.2f})"
+        means += f" (before meta-training {known['mean']:.2f})"
     kinds = trained.drop("mean").dropna()
     each = ", ".join(f"{kind} {value:.2f}" for kind, value in kinds.items())
     whose = "trusted samples" if are_trusted else "samples held out of the data"
     said = [f"AUROC of {num_samples:,} {whose} against damaged copies of them: {means}; {each}."]
     bar = known.fillna(0.5).clip(lower=0.5) + MIN_GAIN
-    unseen = [kind for kind in kinds.index if trained[kind] < bar[kind]]
-    if trained["mean"] < bar["mean"]:
+    unseen = [kind for kind in kinds.index if trained[kind] < min(bar[kind], _SEEN)]
+    if trained["mean"] < 0.5 + MIN_GAIN:
+        said.append("That is no better than a guess: by this measure the rater has learnt nothing.")
+    elif trained["mean"] < bar["mean"]:
         said.append(
-            "That is no better than before training, or than a guess: by this measure the rater "
-            "has learnt nothing."
+            "That is no better than before meta-training, which by this measure has added nothing."
         )
     elif unseen:
         said.append(
-            f"Of {_listed(unseen)} it sees no more than before training, or than by a guess."
+            f"Of {_listed(unseen)} it sees no more than before meta-training, or than by a guess."
         )
     caution = "The trusted samples are those that it has learnt to serve, so this is optimistic."
     if not are_trusted:
