@@ -90,7 +90,8 @@ from .support import COUNT, DataRaterError, check_value, lookup, one_line, write
 def train_parser() -> ArgumentParser:
     "The flags of `datarater train`, one for each setting."
     return settings_parser(
-        "Meta-train a DataRater. Without a dataset, configuration or recipe: recipe digits.",
+        "Meta-train a DataRater. Without a recipe or configuration: recipe digits, or "
+        "images_and_labels for a folder of images.",
         {
             "--config": "YAML file with settings, such as a run's config.yaml; flags override it",
             "--resume": "folder of a run to go on with, from its last checkpoint; of the settings "
@@ -124,8 +125,11 @@ def config_of(
         return config_to_resume(resume, **settings)
     if config:
         return config_from_yaml(config, **settings)
-    if not {"dataset_name", "recipe"} & settings.keys():
-        settings["recipe"] = "digits"
+    name = settings.get("dataset_name")
+    if name is None:
+        settings.setdefault("recipe", "digits")
+    elif name not in DATASETS and os.path.isdir(os.path.expanduser(name)):
+        settings.setdefault("recipe", "images_and_labels")
     return DataRaterConfig(**settings)
 
 # %% ../nbs/08_cli.ipynb #364901db

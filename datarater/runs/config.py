@@ -66,9 +66,7 @@ class TaskSettings:
     train_split_ratio: float = setting(0.9, OPEN_UNIT_INTERVAL)
     "share of the training data that trains inner models; the rest is the outer (validation) data"
     corruption: DataCorruptionConfig = setting(DataCorruptionConfig, _CORRUPTION)
-    """how the inner models' training samples are corrupted; data of your own are not, unless you
-    give corruption_probability
-    """
+    "how the inner models' samples are corrupted; your own data: only if asked for"
     inner_model_class: str = setting("ToyCNN", NAME)
     "inner model: a registered name or package.module:Name"
     data_rater_model_class: str = setting("DataRater", NAME)
@@ -309,7 +307,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         **_OWN,
         "data_rater_model_class": "EvidenceDataRater",
         "meta_steps": 100,
-        "batch_size": 64,
         "inner_lr": 1e-3,
     },
     "digits": {
