@@ -210,24 +210,33 @@ class Strangeness(nn.Module):
         z = sharpness(x) - self.mean
         return (((z @ self.precision) * z).sum(1) + 1e-12).log() / 2
 
+# %% ../../nbs/models/image_evidence.ipynb #72aa25d1
+def _check_enough(what, num, fewest):
+    "Raise unless there are as many as evidence takes."
+    if num < fewest:
+        raise DataRaterError(
+            f"EvidenceDataRater needs at least {fewest} {what}, not {num}: give more, or take the "
+            "recipe images, whose rater needs no evidence"
+        )
+
 # %% ../../nbs/models/image_evidence.ipynb #72aa25d2
 class EvidenceDataRater(nn.Module):
-    "Rates pairs of image and label, starting from what other samples say of them."
+    """Rates pairs of image and label, starting from what other samples say of them.
+
+    Raises `DataRaterError` for images of fewer than 8×8 pixels, one class, or one trusted sample.
+    """
 
     takes_labels = True
 
     def __init__(
         self,
         in_channels: int = 1,  # 1 for grey images, 3 for colour
-        num_classes: int = 10,  # of the labels
+        num_classes: int = 10,  # of the labels, at least 2
         image_size: int = 28,  # height and width in pixels, at least 8
     ):
         super().__init__()
-        if image_size < 8:
-            raise DataRaterError(
-                f"EvidenceDataRater needs images of at least 8×8 pixels, not {image_size}×"
-                f"{image_size}: give image_size=8 or more, or the rater ReferenceDataRater"
-            )
+        _check_enough("classes", num_classes, 2)
+        _check_enough("pixels of height and width", image_size, 8)
         self.num_classes = num_classes
         self.features = PatchFeatures(in_channels)
         self.others = CrossFittedRidge(self.features.num_features, num_classes)
@@ -248,6 +257,7 @@ class EvidenceDataRater(nn.Module):
         generator: torch.Generator,  # draws the patches
     ) -> None:
         "Fit features, classifiers and the distance from trusted images; they stay fixed."
+        _check_enough("trusted samples", len(trusted[0]), 2)
         x, y = (torch.cat(pair) for pair in zip(candidates, trusted))
         is_trusted = torch.arange(len(x), device=x.device) >= len(candidates[0])
         self.features.fit(x, generator)
