@@ -2,11 +2,15 @@
 
     python benchmarks/photos.py [--seeds 11 12 13 14 15] [--data_dir FOLDER]
                                                             writes results/photos.json
+    python benchmarks/photos.py --rivals results/photos.json …
 
 Each seed makes a folder of its own (photo_folder.py): four classes, a quarter of the pictures in a
 wrong class folder, a tenth blurred or noisy, 40 trusted pictures a class. Every way of rating gets
 the same pictures. Then a small network is trained from the same start on each choice of pictures,
 and judged on clean test images, which no choice has looked at.
+
+With --rivals, only what depends on the rater is measured anew; the rest is taken from an earlier
+result on the same folders, whose commit is on record.
 
 The rater's settings were chosen on the folders of seeds 0 to 2, with their truth in view; give
 other seeds here.
@@ -14,6 +18,7 @@ other seeds here.
 
 import csv
 import io
+import json
 import subprocess
 import sys
 import tempfile
@@ -27,7 +32,7 @@ import pyarrow.parquet as parquet
 import torch
 from photo_folder import CLASSES, make_photos
 from PIL import Image
-from provenance import command_line, parser_of, write_result
+from provenance import COMMIT, command_line, parser_of, write_result
 from runs import configuration, spread
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
@@ -91,6 +96,13 @@ def rate_by_command(folder: Path, seed: int, recipe: str | None) -> tuple[pd.Dat
     return table, seconds
 
 
+def rate_by_evidence(folder: Path, seed: int) -> np.ndarray:
+    "Ratings of a rater that has fitted its evidence, and has not been meta-trained."
+    curator = Curator(meta_steps=1, seed=seed, device="cpu", progress=False).fit(folder)
+    curator.rater_ = curator.untrained_
+    return curator.rate(folder / "train").table["rating"].to_numpy()
+
+
 def quality_of(ratings: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
     "AUROC of good pictures against those of each kind of fault, and of any."
     found = {}
@@ -111,61 +123,82 @@ def accuracy_of(x: Tensor, y: Tensor, rows: np.ndarray, test: tuple, seed: int) 
     return (logits_of(model, test[0]).argmax(1) == test[1]).double().mean().item()
 
 
-def measure(seed: int, data_dir: str) -> dict[str, Any]:
-    "One folder: who finds what, and what a model gains."
+def rate_by_rivals(
+    folder: Path, seed: int, pool: tuple[Tensor, Tensor], trusted: tuple[Tensor, Tensor]
+) -> dict[str, np.ndarray]:
+    "What people try first."
+    x, y = pool
+    plan = TrainingPlan(model_class=f"{__name__}:PhotoNet", num_steps=10 * len(x) // 128)
+    data = BaselineData(x, y, *trusted, plan)
+    return {
+        "recipe labels": rate_by_command(folder, seed, "labels")[0]["rating"].to_numpy(),
+        "small loss": small_loss(data, seed).numpy(),
+        "cleanlab": cleanlab_quality(data, seed).numpy(),
+        "loss of a model of the trusted": outer_loss(data, seed).numpy(),
+    }
+
+
+def measure(seed: int, data_dir: str, known: dict[str, Any] | None) -> dict[str, Any]:
+    "One folder: who finds what, and what a model gains; `known`: an earlier result of its rivals."
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "photos")
         truth = make_photos(folder, seed, data_dir)
         with open(truth) as file:
             kind_of = {row["path"]: row["kind"] for row in csv.DictReader(file)}
         x, y, paths = read(folder / "train")
-        trusted_x, trusted_y, _ = read(folder / "val")
+        trusted = read(folder / "val")[:2]
         kinds = np.array([kind_of[path] for path in paths])
         table, seconds = rate_by_command(folder, seed, None)
         assert [Path(path).name for path in table["path"]] == [Path(path).name for path in paths]
-        plan = TrainingPlan(model_class=f"{__name__}:PhotoNet", num_steps=10 * len(x) // 128)
-        data = BaselineData(x, y, trusted_x, trusted_y, plan)
-        rated = {
+        own = {
             "datarater clean": table["rating"].to_numpy(),
-            "recipe labels": rate_by_command(folder, seed, "labels")[0]["rating"].to_numpy(),
-            "small loss": small_loss(data, seed).numpy(),
-            "cleanlab": cleanlab_quality(data, seed).numpy(),
-            "loss of a model of the trusted": outer_loss(data, seed).numpy(),
+            "its evidence alone": rate_by_evidence(folder, seed),
         }
-    quality = {name: quality_of(ratings, kinds) for name, ratings in rated.items()}
+        rivals = {} if known else rate_by_rivals(folder, seed, (x, y), trusted)
+    quality = {name: quality_of(ratings, kinds) for name, ratings in {**own, **rivals}.items()}
     kept = np.flatnonzero(table["is_kept"])
     random = np.random.default_rng(seed).choice(len(x), len(kept), replace=False)
     choices = {
-        "everything": np.arange(len(x)),
-        "kept": kept,
-        "random share": random,
-        "truly good": np.flatnonzero(kinds == "good"),
+        "everything": (x, y, np.arange(len(x))),
+        "kept": (x, y, kept),
+        "random share": (x, y, random),
+        "truly good": (x, y, np.flatnonzero(kinds == "good")),
+        "trusted alone": (*trusted, np.arange(len(trusted[0]))),
     }
+    if known:
+        assert known["seed"] == seed and known["num_pictures"] == len(x)
+        quality = {**known["quality"], **quality}
+        choices = {"kept": choices["kept"]}
     test = read_test(data_dir, tuple(sorted(set(CLASSES[:4]))))
-    accuracy = {name: accuracy_of(x, y, rows, test, seed) for name, rows in choices.items()}
-    accuracy["trusted alone"] = accuracy_of(
-        trusted_x, trusted_y, np.arange(len(trusted_x)), test, seed
-    )
+    accuracy = known["accuracy"] if known else {}
+    for name, choice in choices.items():
+        accuracy[name] = round(accuracy_of(*choice, test, seed), 4)
     print(seed, f"{seconds:.0f} s", quality, accuracy, flush=True)
     return {
         "seed": seed,
         "num_pictures": len(x),
-        "num_trusted": len(trusted_x),
+        "num_trusted": len(trusted[0]),
         "seconds": round(seconds),
         "quality": quality,
-        "accuracy": {name: round(value, 4) for name, value in accuracy.items()},
+        "accuracy": accuracy,
     }
 
 
 def main() -> None:
     parser = parser_of(__doc__)
     parser.set_defaults(seeds=[11, 12, 13, 14, 15])
+    parser.add_argument("--rivals", default=None, help="an earlier result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    runs = [measure(seed, arguments.data_dir) for seed in arguments.seeds]
-    names, accuracy = runs[0]["quality"], [run["accuracy"] for run in runs]
+    earlier = json.loads(Path(arguments.rivals).read_text()) if arguments.rivals else {"runs": []}
+    known = {run["seed"]: run for run in earlier["runs"]}
+    runs = [measure(seed, arguments.data_dir, known.get(seed)) for seed in arguments.seeds]
+    names = ["datarater clean", "its evidence alone"]
+    names += [name for name in runs[0]["quality"] if name not in names]
+    accuracy = [run["accuracy"] for run in runs]
     content = {
         "command": command_line(),
+        "commit_of_rivals": earlier.get("commit", COMMIT),
         "configuration": configuration(recipe="images_and_labels"),
         "seeds": arguments.seeds,
         "keep": KEEP,

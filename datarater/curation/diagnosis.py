@@ -104,7 +104,7 @@ def _of_copies(table, num_samples, are_trusted):
         )
     elif unseen:
         said.append(
-            f"Of {_listed(unseen)} it sees no more than before meta-training, or than by a guess."
+            f"Of {_listed(unseen)} it sees no more than before meta-training, or than chance would."
         )
     caution = "The trusted samples are those that it has learnt to serve, so this is optimistic."
     if not are_trusted:
@@ -129,6 +129,6 @@ def describe_diagnosis(
         if alike >= 0.3:
             verdict = "agree in part, and some of what is kept is chance"
         if alike >= 0.7:
-            verdict = "agree, which does not make them right"
+            verdict = "agree, which does not make them right, and may be so from the start"
         said.append(f"Raters trained with two seeds {verdict}: Spearman's ρ {alike:.2f}.")
     return said

@@ -22,6 +22,7 @@ from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datarater.data import (
+    BatchLoader,
     BatchStream,
     DataRaterDataset,
     SampleForm,
@@ -469,6 +470,13 @@ def choose_engine(
 _MAX_EVIDENCE = 10_000  # samples that evidence is fitted on
 
 
+def _whole(loader):
+    "A loader in random order that leaves out no last short batch, where it is ours."
+    if isinstance(loader, BatchLoader):
+        return BatchLoader(loader.dataset, loader.batch_size, shuffle=True, drop_last=False)
+    return loader
+
+
 def _fit_beforehand(rater, config, outer_stream, loaders, progress):
     "Fit what a rater fits before the first meta-step."
     name, num_steps = config.data_rater_model_class, config.reference_steps
@@ -479,8 +487,8 @@ def _fit_beforehand(rater, config, outer_stream, loaders, progress):
     if hasattr(rater, "fit_evidence"):
         generator = seeded_generator(config.seed, "evidence")
         with seeded_globally(int(torch.randint(2**31, (), generator=generator))):
-            both = [first_samples(loader, _MAX_EVIDENCE, config.device) for loader in loaders]
-        with Progress("fitting the evidence", 1, progress) as shown:
+            both = [first_samples(_whole(one), _MAX_EVIDENCE, config.device) for one in loaders]
+        with exact_kernels(), Progress("fitting the evidence", 1, progress) as shown:
             what = f"fitting the evidence of rater {name}"
             attempt(what, lambda: rater.fit_evidence(*both, generator))
             shown.update()

@@ -80,10 +80,11 @@ def check_same_past(saved: str, now: str) -> None:
     "Raise `DataRaterError` if settings, as JSON, differ in what has shaped the steps taken."
     old, new = json.loads(saved), json.loads(now)
     for name in new:
-        has_moved = name == "dataset_name" and is_path(old[name]) and is_path(new[name])
-        if name not in FREE_SETTINGS and old[name] != new[name] and not has_moved:
+        before = old.get(name)  # None: a setting that there was not yet
+        has_moved = name == "dataset_name" and is_path(before) and is_path(new[name])
+        if name not in FREE_SETTINGS and before != new[name] and not has_moved:
             raise DataRaterError(
-                f"{name}={new[name]!r} is not allowed: the run was begun with {old[name]!r}, and "
+                f"{name}={new[name]!r} is not allowed: the run was begun with {before!r}, and "
                 "its past would be another; leave it, or start a new run"
             )
 
