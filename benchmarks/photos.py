@@ -113,13 +113,15 @@ def quality_of(ratings: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
     return {kind: round(float(value), 4) for kind, value in found.items()}
 
 
-def accuracy_of(x: Tensor, y: Tensor, rows: np.ndarray, test: tuple, seed: int) -> float:
+def accuracy_of(
+    x: Tensor, y: Tensor, rows: np.ndarray, test: tuple[Tensor, Tensor], seed: int, num_steps: int
+) -> float:
     "Test accuracy of a PhotoNet trained on some pictures; the seed sets its start and batches."
     torch.manual_seed(seed)
     model = PhotoNet(int(y.max()) + 1)
     chosen = torch.as_tensor(rows)
     stream = shuffled_batches(x[chosen], y[chosen], 64, seeded_generator(seed, "photos"))
-    fit_classifier(model, lambda: next(stream), EPOCHS * len(x) // 64)  # as many steps for each
+    fit_classifier(model, lambda: next(stream), num_steps)
     return (logits_of(model, test[0]).argmax(1) == test[1]).double().mean().item()
 
 
@@ -168,11 +170,11 @@ def measure(seed: int, data_dir: str, known: dict[str, Any] | None) -> dict[str,
     if known:
         assert known["seed"] == seed and known["num_pictures"] == len(x)
         quality = {**known["quality"], **quality}
-        choices = {"kept": choices["kept"]}
+        choices = {name: choices[name] for name in ("kept", "trusted alone")}
     test = read_test(data_dir, tuple(sorted(set(CLASSES[:4]))))
     accuracy = known["accuracy"] if known else {}
     for name, choice in choices.items():
-        accuracy[name] = round(accuracy_of(*choice, test, seed), 4)
+        accuracy[name] = round(accuracy_of(*choice, test, seed, EPOCHS * len(x) // 64), 4)
     print(seed, f"{seconds:.0f} s", quality, accuracy, flush=True)
     return {
         "seed": seed,
