@@ -24,6 +24,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
+from tqdm import tqdm
+
 # %% ../nbs/reference/support.ipynb #ab2825e9
 class DataRaterError(ValueError):
     """Bad input or a run that cannot go on; the message is one line that says what was got, what is
@@ -213,17 +215,10 @@ def write_atomically(
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
-# %% ../nbs/reference/support.ipynb #5a0b0c21
+# %% ../nbs/reference/support.ipynb #5a0b0c20
 PROGRESS_SECONDS = 10  # between two lines, where there is neither a terminal nor a notebook
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _Item = TypeVar("_Item")
-
-
-def _duration(seconds):
-    "As tqdm writes it: 1:02:03, or 02:03."
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 
 
 def _make_bar(phase, total, done, file):
@@ -233,11 +228,11 @@ def _make_bar(phase, total, done, file):
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a notebook without ipywidgets gets a bar of text
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm as bar_of_place
     options = {} if is_notebook else {"file": file, "dynamic_ncols": True}
-    return tqdm(total=total, initial=done, desc=phase, bar_format=_BAR, **options)
+    return bar_of_place(total=total, initial=done, desc=phase, bar_format=_BAR, **options)
 
-
+# %% ../nbs/reference/support.ipynb #5a0b0c21
 class Progress:
     "How far a phase of the work has come, as a bar or in lines; a context that ends with it."
 
@@ -270,7 +265,7 @@ class Progress:
     def _line(self, texts):
         elapsed = self.printed - self.started
         left = elapsed / max(1, self.done - self.first) * max(0, self.total - self.done)
-        times = f"{_duration(elapsed)} elapsed, {_duration(left)} left"
+        times = f"{tqdm.format_interval(elapsed)} elapsed, {tqdm.format_interval(left)} left"
         numbers = "".join(f", {name}={text}" for name, text in texts.items())
         return f"{self.phase}: {self.done:,} of {self.total:,}, {times}{numbers}"
 

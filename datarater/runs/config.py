@@ -387,7 +387,8 @@ class DataRaterConfig(_CheckedSettings):
         given = settings
         if recipe := given.get("recipe"):
             settings = overlaid(lookup(recipe, RECIPES, "recipe", importable=False), given)
-        if is_own_data(settings.get("dataset_name", self.dataset_name)):
+        name = settings.get("dataset_name", self.dataset_name)
+        if isinstance(name, str) and is_own_data(name):
             settings = overlaid(overlaid(settings, OWN_DATA), given)
         super().__init__(**settings)
 
