@@ -24,7 +24,15 @@ from .diagnosis import agreement, describe_diagnosis, detection_of_copies
 from .ratings import KEEP_RULES, Kept, Ratings, rate_dataset, read_samples
 from .report import write_report
 from .score_files import check_output, config_of_run
-from ..data import CorruptionContext, PoolsDataRaterDataset, Reading, as_pool, form_of
+from datarater.data import (
+    DATASETS,
+    CorruptionContext,
+    PoolsDataRaterDataset,
+    Reading,
+    as_pool,
+    construct_dataset,
+    form_of,
+)
 from ..models import model_name
 from datarater.runs import (
     OWN_DATA,
@@ -209,6 +217,17 @@ class Curator(_Inspection):
         return curator
 
 # %% ../../nbs/curation/curator.ipynb #490314b9
+def _check_single(trusted):
+    "Raise for a path that has trusted samples of its own beside others."
+    if not isinstance(trusted, (str, os.PathLike)):
+        return
+    if construct_dataset(os.fspath(trusted)).parts[1] is not None:
+        raise DataRaterError(
+            f"trusted={str(trusted)!r} holds train and val: give the folder of the samples that "
+            "you trust, such as its val"
+        )
+
+
 def _dataset_of(train, trusted, config, reading):
     "The parts of a run's data; a path may hold trusted and test samples of its own."
     if isinstance(train, (str, os.PathLike)) and trusted is None:
@@ -216,7 +235,13 @@ def _dataset_of(train, trusted, config, reading):
     else:
         sources = {"train": as_pool(train, **reading)}
         if trusted is not None:
+            _check_single(trusted)
             sources["val"] = as_pool(trusted, form_of(sources["train"]), **reading)
+        for name, pool in sources.items():
+            if pool.batch(torch.arange(1))[1] is None:
+                raise DataRaterError(
+                    f"the {name} samples have no labels: give a pair (samples, labels)"
+                )
         dataset = PoolsDataRaterDataset(sources, config.seed)
     if dataset.parts[1] is None:
         warnings.warn(
@@ -261,8 +286,12 @@ def agreement_of_seeds(
 ) -> float:  # from -1 to 1
     """Spearman's ρ of its ratings and those of a second rater, which is trained for the purpose.
 
-    Raises `DataRaterError` for the curator's own seed.
+    Raises `DataRaterError` for the curator's own seed, and for one that was loaded.
     """
+    if not hasattr(curator, "history_"):
+        raise DataRaterError(
+            "this curator was not fitted here, and a second one needs its settings: fit it first"
+        )
     settings = {**curator.get_params(), "seed": seed}
     if seed == curator.config_.seed:
         raise DataRaterError(f"seed={seed} is the curator's own: give another")
@@ -355,6 +384,17 @@ def _agreement(ratings, path, chosen, progress):
     others = _begin_or_go_on(second, path, chosen).rate(path)
     return agreement(ratings.table["rating"], others.table["rating"])
 
+# %% ../../nbs/curation/curator.ipynb #3be1cf72
+def _check_there(**places):
+    "Raise for a path without a file or folder."
+    for role, place in places.items():
+        name = str(place)
+        is_known = place is None or name in DATASETS or ":" in name
+        if not is_known and not os.path.exists(os.path.expanduser(name)):
+            raise DataRaterError(
+                f"{role} {name!r} does not exist: give a folder of class folders, or an .npz file"
+            )
+
 # %% ../../nbs/curation/curator.ipynb #3be1cf73
 def clean_dataset(
     path: str | os.PathLike,  # a folder of class folders, or an .npz file
@@ -366,6 +406,7 @@ def clean_dataset(
     Raises `DataRaterError` for bad input, before it trains.
     """
     chosen = CleanSettings(**settings)
+    _check_there(path=path, trusted=chosen.trusted)
     file = check_output(chosen.output, chosen.overwrite)
     report = check_output(file.with_suffix(".html"), chosen.overwrite)
     curator = _begin_or_go_on(chosen.curator(progress), path, chosen)
@@ -376,6 +417,8 @@ def clean_dataset(
     kept = ratings.keep(chosen.keep, rule)
     probabilities = curator.class_probabilities(path)
     options = {"findings": findings, "overwrite": chosen.overwrite}
+    if rule != "best":
+        options["note"] = f"{file.name} has no such threshold: its rule is {rule}."
     write_report(ratings, ratings.data, report, chosen.keep, probabilities, **options)
     _WRITERS[file.suffix](kept, file)
     return ratings, kept, report, findings

@@ -98,6 +98,8 @@ def _of_copies(table, num_samples, are_trusted):
     unseen = [kind for kind in kinds.index if trained[kind] < min(bar[kind], _SEEN)]
     if trained["mean"] < 0.5 + MIN_GAIN:
         said.append("That is no better than a guess: by this measure the rater has learnt nothing.")
+    elif known["mean"] >= _SEEN:
+        said.append("Nearly all of that was seen before meta-training, which is hard to better.")
     elif trained["mean"] < bar["mean"]:
         said.append(
             "That is no better than before meta-training, which by this measure has added nothing."

@@ -127,7 +127,7 @@ def shares_by_class(
 # %% ../../nbs/curation/report.ipynb #806c3360
 def suspected_labels(
     labels: ArrayLike,  # (N,) whole numbers
-    class_probabilities: Tensor,  # (N, C), of a classifier of trusted data
+    class_probabilities: Tensor,  # (N, C), of a classifier that has not learnt these labels
 ) -> pd.DataFrame:  # by position among the labels: likelier (class), probability, margin
     """Labels less probable than another class, the most suspicious first; raises `DataRaterError`
     if the two don't belong together.
@@ -209,22 +209,22 @@ NUM_SUSPECTS = 24  # at most
 def _suspects(rows, dataset, labels, class_probabilities):
     "What is said of suspected labels, and the lines of their table."
     if class_probabilities is None:
-        return "Labels were not checked: no classifier of trusted data was given.", ""
+        return "Labels were not checked: no classifier was given.", ""
     found = suspected_labels(labels, class_probabilities)
     first = found[:NUM_SUSPECTS]
     chosen = rows.assign(rank=np.arange(len(rows))).loc[first.index]
     likelier = list(map(escape, _class_names(dataset, first["likelier"])))
     chosen = chosen.assign(likelier=likelier, probability=first["probability"])
     said = (
-        f"A classifier of trusted data finds another class likelier for {len(found):,} of "
-        f"{len(rows):,} labels. The {len(first)} most suspicious are shown, with whether the "
-        "threshold keeps them."
+        f"A classifier finds another class likelier for {len(found):,} of {len(rows):,} labels; it "
+        f"errs, too. The {len(first)} most suspicious are shown, with whether the threshold keeps "
+        "them."
     )
     return said, _suspect_rows(_shown(chosen, dataset)) if len(first) else ""
 
 # %% ../../nbs/curation/report.ipynb #20d7c3a9
-def _sentences(rows, classes, findings):
-    "Of samples, classes and findings."
+def _sentences(rows, classes, findings, note=""):
+    "Of samples, classes and findings, and beside the slider."
     num_classes = rows.loc[rows["class_name"] != "", "label"].nunique()
     said = "The classes that lose most come first."
     if num_classes > len(classes):
@@ -237,7 +237,7 @@ def _sentences(rows, classes, findings):
     return {
         "facts": ", ".join(facts),
         "classes": said if num_classes else "The samples have no class labels.",
-        "drawn": drawn if len(rows) > MAX_SAMPLES else "",
+        "drawn": escape(f"{note} {drawn if len(rows) > MAX_SAMPLES else ''}".strip()),
         "findings": listed and f"<h3>What the run found out</h3><ul>{listed}</ul>",
     }
 
@@ -250,11 +250,12 @@ def write_report(
     dataset: Dataset | tuple[Tensor, Tensor],  # the one that was rated
     path: str | os.PathLike,  # of the HTML file
     keep: float = 0.8,  # share to keep at first; the slider changes it
-    # (N, C), of a classifier of trusted data; None: labels are not checked
+    # (N, C), of a classifier that has not learnt these labels; None: labels are not checked
     class_probabilities: Tensor | None = None,
     title: str = "Which samples are worth training on",
     findings: Sequence[str] = (),  # what the run found out about itself, a sentence each
     overwrite: bool = False,  # replace an existing file
+    note: str = "",  # shown beside the slider
 ) -> Path:
     """Write a page of less than 3 MB about ratings, whole or not at all; raises `DataRaterError` if
     they are not of the whole dataset, or the file exists or can't be written.
@@ -275,7 +276,7 @@ def write_report(
     labels = ratings.table["label"].to_numpy()
     suspects, suspect_rows = _suspects(rows, dataset, labels, class_probabilities)
     page = template.substitute(
-        _sentences(rows, classes, findings),
+        _sentences(rows, classes, findings, note),
         script_hash=script_hash,
         title=escape(title),
         percent=f"{100 * keep:g}",

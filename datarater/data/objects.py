@@ -177,6 +177,11 @@ class InForm(IndexedDataset):
         paths = self.pool.paths
         return [paths[row] for row in self.indices.tolist()]
 
+    @property
+    def folder(self) -> Any:
+        "The pool's folder of images, to which the paths belong."
+        return self.pool.folder
+
     def read(
         self, indices: Tensor | Sequence[int], keys: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
