@@ -229,9 +229,10 @@ def test_from_a_folder_of_images_to_a_list_of_files(tmp_path, here, monkeypatch)
     assert trained.returncode == 0, trained.stderr
     run_dir = re.search(r"run folder: (.+)", trained.stdout).group(1)
     assert Path(run_dir).name.startswith("photos_")
-    # nothing is damaged, batches fit (a tenth of 96 images are outer data), the rater is saved
+    # nothing is damaged, batches fit (a fifth of 96 images are outer data), the rater is saved
     settings = yaml.safe_load((tmp_path / run_dir / "config.yaml").read_text())
-    assert settings["corruption"]["corruption_probability"] == 0 and settings["batch_size"] == 10
+    assert settings["corruption"]["corruption_probability"] == 0 and settings["batch_size"] == 19
+    assert settings["recipe"] == "images_and_labels"  # of a folder of images
     assert json.loads((tmp_path / run_dir / "samples.json").read_text())["shape"] == [1, 20, 20]
     assert "nothing was damaged on purpose" in trained.stdout and "AUROC" not in trained.stdout
     run = here("score", run_dir, "--split=all")
