@@ -34,12 +34,12 @@ from photo_folder import CLASSES, make_photos
 from PIL import Image
 from provenance import COMMIT, command_line, parser_of, write_result
 from runs import configuration, spread
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from datarater.curation import BaselineData, Curator, TrainingPlan, cleanlab_quality
 from datarater.curation.baselines import outer_loss, shuffled_batches, small_loss
 from datarater.data import as_pool, seeded_generator
+from datarater.evaluation import detection_quality
 from datarater.models import fit_classifier, logits_of, register_model
 
 KEEP = 0.7
@@ -108,8 +108,8 @@ def quality_of(ratings: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
     found = {}
     for kind in KINDS:
         used = (kinds == "good") | (kinds == kind)
-        found[kind] = roc_auc_score(kinds[used] == "good", ratings[used])
-    found["any"] = roc_auc_score(kinds == "good", ratings)
+        found[kind] = detection_quality(ratings[used], kinds[used] != "good")["auroc"]
+    found["any"] = detection_quality(ratings, kinds != "good")["auroc"]
     return {kind: round(float(value), 4) for kind, value in found.items()}
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import spearmanr
 from torch import nn
 
 from .ratings import Samples, rate_samples
@@ -74,6 +73,8 @@ def agreement(
     "How alike two raters rank samples: Spearman's ρ of their ratings."
     if np.ptp(ratings) == 0 or np.ptp(others) == 0:
         return 0.0
+    from scipy.stats import spearmanr  # here, because importing it takes seconds
+
     return float(spearmanr(ratings, others).statistic)
 
 # %% ../../nbs/curation/diagnosis.ipynb #0da7f019

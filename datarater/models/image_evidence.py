@@ -185,11 +185,11 @@ class OutlierScore(nn.Module):
     Source: Lee et al. 2018, arXiv 1807.03888, who measure it on a network's features.
     """
 
-    def __init__(self, in_channels: int, num_folds: int = NUM_FOLDS):
+    def __init__(self, in_channels: int):
         super().__init__()
         num = 12 if in_channels > 1 else 6
-        self.register_buffer("means", torch.zeros(num_folds, num))
-        self.register_buffer("precisions", torch.eye(num).repeat(num_folds, 1, 1))
+        self.register_buffer("means", torch.zeros(NUM_FOLDS, num))
+        self.register_buffer("precisions", torch.eye(num).repeat(NUM_FOLDS, 1, 1))
         self.register_buffer("centre_and_spread", torch.tensor([0.0, 1.0]))
 
     def fit(
@@ -199,7 +199,7 @@ class OutlierScore(nn.Module):
     ) -> None:
         "Learn what trusted images are like, once without each fold."
         values = torch.cat([sharpness(part) for part in trusted.split(1_000)])  # (N, 6 or 12)
-        for fold in range(len(self.means)):
+        for fold in range(NUM_FOLDS):
             others = values[folds != fold]
             covariance = torch.cov(others.T)
             # shrink correlations, the more the fewer images there are
@@ -282,19 +282,20 @@ class EvidenceDataRater(nn.Module):
         self.spread_of_margin.copy_(margin.std() + 1e-6)
         self.outlier_score.fit(trusted[0], folds[is_trusted])
 
-    def scores(self, x: Tensor) -> Tensor:
-        "(B, C, H, W) -> (B, classes): near 1 for the class that other samples suggest."
-        return self.others(self.features(x), fold_of(x, NUM_FOLDS))
+    def scores(self, x: Tensor, folds: Tensor) -> Tensor:
+        "(B, C, H, W), (B,) -> (B, classes): near 1 for the class that other samples suggest."
+        return self.others(self.features(x), folds)
 
     def class_probabilities(self, x: Tensor) -> Tensor:
         "(B, C, H, W) -> (B, classes): the scores, cut at 0 and made to sum up to 1."
-        scores = self.scores(x).clamp_min(1e-6)
+        scores = self.scores(x, fold_of(x, NUM_FOLDS)).clamp_min(1e-6)
         return scores / scores.sum(1, keepdim=True)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         "(B, C, H, W), (B,) -> (B,): ratings."
         with torch.no_grad():
-            scores, outlying = self.scores(x), self.outlier_score(x, fold_of(x, NUM_FOLDS))
+            folds = fold_of(x, NUM_FOLDS)
+            scores, outlying = self.scores(x, folds), self.outlier_score(x, folds)
             margin = label_margin(scores, y) / self.spread_of_margin
             start = torch.stack([margin, (outlying - 2).relu()], 1)  # (B, 2)
             evidence = torch.stack([margin, scores.amax(1), outlying / 4], 1)  # (B, 3)

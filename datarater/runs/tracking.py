@@ -36,7 +36,7 @@ def check_tracker(
     except ImportError as error:
         raise DataRaterError(
             f"tracker={name!r} needs the package {name}, which is not installed here: "
-            f"pip install {name}, or leave the tracker out"
+            f'pip install "datarater[{name}]", or leave the tracker out'
         ) from error
 
 # %% ../../nbs/runs/tracking.ipynb #7ac40010
