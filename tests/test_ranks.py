@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from datarater import DataRaterConfig, run_meta_training
+
 SETTINGS = dict(
     dataset_name="digits",
     train_split_ratio=0.7,
@@ -76,19 +78,43 @@ class Mortal(DigitsDataRaterDataset):
         loader.dataset.read = read_or_die
         return loader
 """
-# All runs of one number of ranks, in one start of the processes; each is named after its folder.
+# Groups of runs, each shared by some ranks, which are forks of one process that has imported what
+# takes seconds; each run is named after its folder.
 PROGRAM = """
-import json, os, sys
+import json, multiprocessing, os, socket, sys
+import seaborn, sklearn.datasets, torch._dynamo
 import torch.distributed as dist
 from datarater import DataRaterConfig, resume_meta_training, run_meta_training
-dist.init_process_group("gloo")
-for job in json.loads(sys.argv[1]):
-    if "resume" in job:
-        resume_meta_training(job["resume"], progress=False, meta_steps=job["meta_steps"])
-    else:
-        run_meta_training(DataRaterConfig(**job), progress=False)
-dist.barrier()
-os._exit(0)  # gloo's threads may abort a process that is taken down around them
+
+def rank(number, num_ranks, port, jobs):
+    os.environ.update(
+        RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE=str(num_ranks), GROUP_WORLD_SIZE="1",
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )
+    dist.init_process_group("gloo")
+    for job in jobs:
+        if "resume" in job:
+            resume_meta_training(job["resume"], progress=False, meta_steps=job["meta_steps"])
+        else:
+            run_meta_training(DataRaterConfig(**job), progress=False)
+    dist.barrier()
+    os._exit(0)  # gloo's threads may abort a process that is taken down around them
+
+fork = multiprocessing.get_context("fork")
+for num_ranks, jobs in json.loads(sys.argv[1]):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks = [
+        fork.Process(target=rank, args=(number, num_ranks, port, jobs))
+        for number in range(num_ranks)
+    ]
+    for one in ranks:
+        one.start()
+    for one in ranks:
+        one.join()
+    if any(one.exitcode for one in ranks):
+        sys.exit(f"{num_ranks} ranks ended with {[one.exitcode for one in ranks]}")
 """
 
 
@@ -105,6 +131,11 @@ def launch(
         f"--max-restarts={max_restarts}",
         *program,
     ]
+    return start(command, cwd)
+
+
+def start(command: list[str], cwd: Path) -> subprocess.CompletedProcess:
+    "Run a command with the users' module at hand, one thread to a process."
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -129,86 +160,66 @@ def only_run(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    "A folder with the users' module and the program, and the runs of one process."
+    "A folder with the users' module and the program."
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "restless.py").write_text(MODULE)
     (folder / "program.py").write_text(PROGRAM)
     return folder
 
 
-@pytest.fixture(scope="module")
-def alone(place) -> Path:
-    "The runs of one process, each in a folder of its kind; with them the one that is `SHORT`."
-    run = launch(1, "program.py", jobs(place / "1", **KINDS, short=SHORT), cwd=place)
+def jobs(folder: Path, **kinds: dict) -> list[dict]:
+    return [
+        {**SETTINGS, "output_dir": str(folder / name), **change} for name, change in kinds.items()
+    ]
+
+
+def run_groups(place: Path, *groups: tuple[int, list[dict]]) -> None:
+    "Run the program on groups of runs: a number of ranks, and what they run one after the other."
+    run = start([sys.executable, "program.py", json.dumps(groups)], cwd=place)
     assert run.returncode == 0, run.stderr[-3000:]
-    return place / "1"
 
 
-def jobs(folder: Path, **kinds: dict) -> str:
-    return json.dumps(
-        [{**SETTINGS, "output_dir": str(folder / name), **change} for name, change in kinds.items()]
-    )
-
-
-@pytest.mark.parametrize("num_ranks", [2, 4])
-def test_the_same_rater_on_any_number_of_ranks(place, alone, num_ranks):
-    """After 50 meta-steps, with either meta-update, and under attack; after ten with a user's own
-    loader: rater and oldest inner model to 1e-6.
-    """
-    folder = place / str(num_ranks)
-    run = launch(num_ranks, "program.py", jobs(folder, **KINDS), cwd=place)
-    assert run.returncode == 0, run.stderr[-3000:]
-    for name in KINDS:
-        one, many = only_run(alone / name), only_run(folder / name)
-        for file in ("data_rater.pt", "inner_model.pt"):
-            ours, theirs = (
-                torch.load(run_dir / file, weights_only=True) for run_dir in (many, one)
+def assert_same(one: Path, other: Path, *files: str) -> None:
+    "The files of two runs hold the same parameters, to 1e-6."
+    for file in files:
+        ours, theirs = (torch.load(run / file, weights_only=True) for run in (one, other))
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            torch.testing.assert_close(
+                ours[key],
+                value,
+                rtol=1e-6,
+                atol=1e-6,
+                msg=lambda text: f"{one.parent.name}, {file}, {key}: {text}",
             )
-            for key, value in theirs.items():
-                torch.testing.assert_close(
-                    ours[key],
-                    value,
-                    rtol=1e-6,
-                    atol=1e-6,
-                    msg=lambda text: f"{name}, {file}, {key}: {text}",
-                )
 
 
-def assert_same_rater(one: Path, other: Path) -> None:
-    ours, theirs = (
-        torch.load(run_dir / "data_rater.pt", weights_only=True) for run_dir in (one, other)
+def test_the_same_rater_on_any_number_of_ranks(place):
+    """After 50 meta-steps, with either meta-update, and under attack; after ten with a user's own
+    loader: rater and oldest inner model to 1e-6. And saved by two, gone on with by one or four: the
+    run of one process.
+    """
+    begun = place / "begun"
+    halves = jobs(begun, **dict.fromkeys(("1", "4"), {**SHORT, "meta_steps": 7}))
+    run_groups(
+        place,
+        (1, jobs(place / "1", **KINDS, short=SHORT)),
+        (2, jobs(place / "2", **KINDS) + halves),
+        (4, jobs(place / "4", **KINDS)),
     )
-    for key, value in theirs.items():
-        torch.testing.assert_close(
-            ours[key],
-            value,
-            rtol=1e-6,
-            atol=1e-6,
-            msg=lambda text: f"{one.parent.name}, {key}: {text}",
-        )
-
-
-@pytest.fixture(scope="module")
-def begun(place) -> Path:
-    "Two runs that two processes have begun, each in a folder of the number that will go on."
-    kinds = dict.fromkeys(("1", "4"), {**SHORT, "meta_steps": 7})
-    run = launch(2, "program.py", jobs(place / "begun", **kinds), cwd=place)
-    assert run.returncode == 0, run.stderr[-3000:]
-    return place / "begun"
-
-
-@pytest.mark.parametrize("ended", [1, 4])
-def test_a_checkpoint_knows_nothing_of_ranks(place, alone, begun, ended):
-    "Saved by some, gone on with by others: the run of one process."
-    run_dir = only_run(begun / str(ended))
-    run = launch(
-        ended, "program.py", json.dumps([{"resume": str(run_dir), "meta_steps": 12}]), cwd=place
+    for num_ranks in ("2", "4"):
+        for name in KINDS:
+            one, many = only_run(place / "1" / name), only_run(place / num_ranks / name)
+            assert_same(many, one, "data_rater.pt", "inner_model.pt")
+    ended = {num_ranks: only_run(begun / str(num_ranks)) for num_ranks in (1, 4)}
+    run_groups(
+        place, *((n, [{"resume": str(run_dir), "meta_steps": 12}]) for n, run_dir in ended.items())
     )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert_same_rater(run_dir, only_run(alone / "short"))
+    for run_dir in ended.values():
+        assert_same(run_dir, only_run(place / "1" / "short"), "data_rater.pt")
 
 
-def test_a_killed_rank_is_started_again(place, alone):
+def test_a_killed_rank_is_started_again(place):
     """SIGKILL in the middle of a meta-step: torchrun starts all ranks again, and the run ends in
     the rater that it would have had.
     """
@@ -232,7 +243,9 @@ def test_a_killed_rank_is_started_again(place, alone):
     run_dir = only_run(place / "killed")  # the second start went on in the folder of the first
     assert list((place / "killed").iterdir()) == [run_dir]  # and the note that said so is gone
     assert "exitcode: -9" in run.stderr and "Traceback" not in run.stderr, run.stderr[-3000:]
-    assert_same_rater(run_dir, only_run(alone / "short"))
+    (alone,) = jobs(place / "alone", short=SHORT)
+    undisturbed = run_meta_training(DataRaterConfig(**alone), progress=False)
+    assert_same(run_dir, undisturbed.run_dir, "data_rater.pt")
 
 
 def test_bad_input_is_one_line(place):
