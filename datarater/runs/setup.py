@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datarater.data import (
@@ -67,6 +66,7 @@ from datarater.method import (
     work_per_tensor,
 )
 from datarater.models import (
+    call_with,
     check_model,
     check_targets,
     construct_model,
@@ -342,7 +342,7 @@ def robust_accuracies(
 
     def share_right(params):
         worst = perturb(model_loss(model, "cross_entropy"), params, x, y, start)
-        right = [functional_call(model, params, (shown,)).argmax(-1) == y for shown in (x, worst)]
+        right = [call_with(model, params, shown).argmax(-1) == y for shown in (x, worst)]
         return (right[0] & right[1]).double().mean()
 
     with exact_kernels():
