@@ -69,11 +69,13 @@ from datarater.models import (
     call_with,
     check_model,
     check_targets,
+    check_trainable,
     construct_model,
     data_sizes,
     model_name,
     rate,
     rater_sizes,
+    warn_of_probabilities,
 )
 from .config import AttackSettings, DataRaterConfig
 from .distributed import Ranks, SharedMetaOptimizer, SharedPopulation
@@ -226,6 +228,9 @@ def try_models(
         )
     for _, targets in batches:
         check_targets(targets, outputs.shape[-1], loss_type)
+    if loss_type == "cross_entropy":
+        warn_of_probabilities(outputs, role)
+    attempt(f"the gradient of {role}", lambda: check_trainable(inner_model, x, role))
     return outputs.shape[-1]
 
 # %% ../../nbs/runs/setup.ipynb #3aa8bfed

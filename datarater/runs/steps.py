@@ -129,6 +129,14 @@ class CheckedSteps:
         if not has_weights:
             raise self.rater_breakdown()
         self.row = _member_row(numbers)
+        if self.learner.num_steps == 0 and self.row["member_norm_max"] == 0:
+            warnings.warn(
+                "meta-step 1: the meta-gradient of every inner model is exactly 0, so the rater "
+                "learns nothing: look for rounding or a constant in rater "
+                f"{self.config.data_rater_model_class}, or a batch_size of 1",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self.last_good = deepcopy(self.learner.averaged.module.state_dict())
         return gradient
 
