@@ -23,10 +23,12 @@ from datarater.models import (
     at_label,
     check_model,
     check_targets,
+    check_trainable,
     construct_model,
     data_sizes,
     fit_classifier,
     logits_of,
+    warn_of_probabilities,
 )
 from datarater.support import (
     COUNT,
@@ -110,16 +112,18 @@ def check_fits(
     targets: Sequence[Tensor],  # those of `x`, and others that it must have outputs for
     loss_type: str = "cross_entropy",
 ) -> None:
-    "Raise `DataRaterError` unless a model takes these samples one by one and fits the targets."
+    """Raise `DataRaterError` unless a model takes these samples one by one, fits the targets and
+    can be trained; warn of one that ends in a softmax.
+    """
     check_model(model, name)
     try:
-        shape = logits_of(model, x[:2]).shape[1:]
+        outputs = logits_of(model, x[:2])
     except Exception as error:  # a model may fail in any way
         raise DataRaterError(
             f"model {name}, given samples of shape {tuple(x.shape[1:])}, failed with "
             f"{type(error).__name__}: {one_line(error, 200)}; give a model made for them"
         ) from error
-    wanted = targets[0].shape[1:]
+    shape, wanted = outputs.shape[1:], targets[0].shape[1:]
     if len(shape) != 1 if loss_type == "cross_entropy" else shape.numel() != wanted.numel():
         raise DataRaterError(
             f"model {name} gives outputs of shape {tuple(shape)} for targets of shape "
@@ -127,6 +131,9 @@ def check_fits(
         )
     for y in targets:
         check_targets(y, shape[-1], loss_type, f"model {name}")
+    if loss_type == "cross_entropy":
+        warn_of_probabilities(outputs, f"model {name}")
+    check_trainable(model, x[:2], f"model {name}")
 
 # %% ../../nbs/curation/baselines.ipynb #ea8b3413
 def model_for(

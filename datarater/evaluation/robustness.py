@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..data import seeded_globally, show_images
 from ..method import NORMS, PGDSettings, check_reach
-from ..models import check_targets, fit_classifier, logits_of
+from ..models import check_targets, fit_classifier, logits_of, warn_of_probabilities
 from datarater.support import (
     COUNT,
     POSITIVE,
@@ -96,7 +96,7 @@ def _prepare(model, x, y, value_range):
     wrapped = UnitRange(model, value_range, x)
     unit = wrapped.unit(x)
     try:
-        num_classes = logits_of(wrapped, unit[:2]).shape[1]
+        logits = logits_of(wrapped, unit[:2])
     except DataRaterError:
         raise
     except Exception as error:  # a model may fail in any way
@@ -104,8 +104,9 @@ def _prepare(model, x, y, value_range):
             f"the model, given samples {x.dtype} of shape {tuple(x.shape[1:])} on "
             f"{x.device}, failed with {type(error).__name__}: {one_line(error)}"
         ) from error
-    check_targets(y, num_classes, "cross_entropy", "the model")
-    return wrapped, unit, num_classes
+    check_targets(y, logits.shape[1], "cross_entropy", "the model")
+    warn_of_probabilities(logits, "the model")
+    return wrapped, unit, logits.shape[1]
 
 # %% ../../nbs/05_adversarial.ipynb #aa4fd63b
 ATTACKS = ("fgsm", "pgd", "apgd", "square", "autoattack")

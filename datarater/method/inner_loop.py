@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, grad, grad_and_value, jvp, vjp
+from torch.func import grad, grad_and_value, jvp, vjp
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from ..support import DataRaterError
@@ -198,8 +198,10 @@ def model_loss(
     loss_type: str,  # a key of LOSSES
 ) -> LossFunction:  # (params, x, y) -> losses (B,)
     "The per-sample loss of a model as a function of its parameters."
+    from datarater.models import call_with  # here, because the rest stands alone
+
     per_sample = LOSSES[loss_type]
-    return lambda params, x, y: per_sample(functional_call(model, params, (x,)), y)
+    return lambda params, x, y: per_sample(call_with(model, params, x), y)
 
 # %% ../../nbs/03_inner_loop.ipynb #c63ab7bd
 @dataclass(frozen=True)

@@ -28,6 +28,12 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         rater_sizes as rater_sizes,
         register_model as register_model,
     )
+    from .parameters import (
+        call_with as call_with,
+        check_trainable as check_trainable,
+        state_with as state_with,
+        warn_of_probabilities as warn_of_probabilities,
+    )
 else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
@@ -38,4 +44,5 @@ else:
             check_model check_targets construct_model data_sizes model_name rate rater_sizes
             register_model
         """,
+        parameters="call_with check_trainable state_with warn_of_probabilities",
     )

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .networks import TextureFeatures, ToyCNN, at_label, rating_head
+from .parameters import check_trainable
 from ..support import DataRaterError
 
 # %% ../../nbs/models/label_evidence.ipynb #a3ad6641
@@ -33,19 +34,21 @@ def label_evidence(
 
 # %% ../../nbs/models/label_evidence.ipynb #53c7a2ad
 def fit_classifier(
-    model: nn.Module,  # (B, ...) -> (B, C); trained in place, and frozen afterwards
+    # (B, ...) -> (B, C); what requires a gradient is trained in place, and all is frozen afterwards
+    model: nn.Module,
     next_batch: Callable[[], tuple[Tensor, Tensor]],  # draws a batch of samples and labels
     num_steps: int,
     lr: float = 1e-3,
 ) -> None:
     """Train a classifier by Adam and the cross-entropy; costs a gradient a step.
 
-    Raises `DataRaterError` for a loss that is not finite.
+    Raises `DataRaterError` for a loss that is not finite, or a model that can't be trained.
     """
-    model.requires_grad_(True)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)  # leaves frozen parameters alone
     for step in range(1, num_steps + 1):
         x, y = next_batch()
+        if step == 1:
+            check_trainable(model, x, "reference model")
         loss = F.cross_entropy(model(x), y)
         if not loss.isfinite():
             raise DataRaterError(
@@ -89,7 +92,7 @@ class ReferenceDataRater(nn.Module):
         self, next_batch: Callable[[], tuple[Tensor, Tensor]], num_steps: int
     ) -> None:
         "Train the reference model on clean batches; it stays fixed from then on."
-        fit_classifier(self.reference, next_batch, num_steps)
+        fit_classifier(self.reference.requires_grad_(True), next_batch, num_steps)
 
     def class_probabilities(self, x: Tensor) -> Tensor:
         "(B, C, H, W) -> (B, classes): what the reference makes of each image."

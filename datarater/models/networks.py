@@ -19,8 +19,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
+from .parameters import call_with
 from ..support import DataRaterError, lookup
 
 # %% ../../nbs/02_models.ipynb #a27f32a7
@@ -82,18 +83,22 @@ def model_name(
 
 # %% ../../nbs/02_models.ipynb #b862736e
 def _made_again(model):
-    "A copy of a model with new initial weights; an error for a layer that cannot draw them."
+    "A copy with new initial weights where it is not frozen; an error if a layer cannot draw them."
     copy = deepcopy(model)
     for path, layer in copy.named_modules():
         reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
         if reset is not None:
             reset()
-        elif next(layer.parameters(recurse=False), None) is not None:
+        elif any(p.requires_grad for p in layer.parameters(recurse=False)):
             raise DataRaterError(
                 f"model {model_name(model)}: layer {path or 'itself'!r} has parameters and no "
                 "reset_parameters(), so it cannot be made again: give the model's class, or a "
                 "function that makes it"
             )
+    with torch.no_grad():
+        for new, old in zip(copy.parameters(), model.parameters(), strict=True):
+            if not old.requires_grad:
+                new.copy_(old)
     return copy
 
 # %% ../../nbs/02_models.ipynb #fd45fcc2
@@ -173,12 +178,19 @@ def check_model(
     name: str,  # what to call it in the message
 ) -> None:
     """Raise `DataRaterError` if a layer of the model couples the samples of a batch, keeps running
-    statistics or draws random numbers.
+    statistics or draws random numbers, or if two parameters share memory without being one.
     """
     for path, layer in model.named_modules():
         if problem := _layer_problem(layer):
             raise DataRaterError(
                 f"model {name}: layer {path or 'itself'!r} ({type(layer).__name__}) {problem}"
+            )
+    held = {}  # address -> name
+    for key, p in model.named_parameters():
+        if not is_lazy(p) and p.numel() and (other := held.setdefault(p.data_ptr(), key)) != key:
+            raise DataRaterError(
+                f"model {name}: parameters {other!r} and {key!r} share memory, but are two: make "
+                "them one nn.Parameter, or give one of them a copy"
             )
 
 # %% ../../nbs/02_models.ipynb #9c895aa6
@@ -252,6 +264,11 @@ def check_targets(
         raise DataRaterError(
             f"class labels are {targets.dtype} of shape {tuple(targets.shape)}: give int64 "
             "labels of shape (B,)"
+        )
+    elif num_outputs < 2:
+        raise DataRaterError(
+            f"{model} has one output, and of one class there is nothing to learn: give samples of "
+            "at least two classes, and a model with an output for each"
         )
     elif targets.min() < 0 or targets.max() >= num_outputs:
         raise DataRaterError(
@@ -346,7 +363,7 @@ def rate(
 ) -> Tensor:  # (B,): ratings
     "The rating of each sample; raises `DataRaterError` unless the rater gives exactly one each."
     inputs = (x, y) if getattr(rater, "takes_labels", False) else (x,)
-    ratings = rater(*inputs) if params is None else functional_call(rater, params, inputs)
+    ratings = rater(*inputs) if params is None else call_with(rater, params, *inputs)
     is_tensor = isinstance(ratings, Tensor)
     if not is_tensor or ratings.shape != (len(x),):
         got = f"shape {tuple(ratings.shape)}" if is_tensor else f"a {type(ratings).__name__}"

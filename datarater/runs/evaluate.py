@@ -17,7 +17,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from torch.func import functional_call
 
 from ..data import DataRaterDataset, SplitDataRaterDataset, first_samples, seeded_generator
 from datarater.evaluation import (
@@ -33,7 +32,7 @@ from datarater.evaluation import (
     rating_summary,
 )
 from ..method import EXECUTIONS, LOSSES, Batch, Population, rate_many
-from ..models import check_targets, logits_of
+from ..models import call_with, check_targets, logits_of
 from .config import DataRaterConfig
 from .distributed import gather
 from .folder import RunLog, single_figure
@@ -142,7 +141,7 @@ def inner_quality(
 
     def measure(params):
         with _precision(data.config):
-            outputs = functional_call(data.inner_model, params, (x,))
+            outputs = call_with(data.inner_model, params, x)
         if data.config.autocast:
             outputs = outputs.float()
         loss = LOSSES[data.loss_type](outputs, y).double().mean()

@@ -130,7 +130,12 @@ def load_model(
             f"{error}; if a decorator registers it, import the module with that decorator first"
         ) from error
     try:
-        model.load_state_dict(load_intact(path))
+        state, first = load_intact(path), {}
+        model.load_state_dict(state)
+        for key, value in model.state_dict(keep_vars=True).items():
+            other = first.setdefault(id(value), key)
+            if other != key and not torch.equal(state[other], state[key]):
+                raise ValueError(f"{other} and {key} are one parameter, and have two values")
     except Exception as error:  # a damaged file can fail anywhere inside torch.load
         raise DataRaterError(
             f"{path} is not a {role} of class {model_name(model_class)} "

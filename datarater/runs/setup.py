@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datarater.data import (
@@ -67,13 +66,16 @@ from datarater.method import (
     work_per_tensor,
 )
 from datarater.models import (
+    call_with,
     check_model,
     check_targets,
+    check_trainable,
     construct_model,
     data_sizes,
     model_name,
     rate,
     rater_sizes,
+    warn_of_probabilities,
 )
 from .config import AttackSettings, DataRaterConfig
 from .distributed import Ranks, SharedMetaOptimizer, SharedPopulation
@@ -226,6 +228,9 @@ def try_models(
         )
     for _, targets in batches:
         check_targets(targets, outputs.shape[-1], loss_type)
+    if loss_type == "cross_entropy":
+        warn_of_probabilities(outputs, role)
+    attempt(f"the gradient of {role}", lambda: check_trainable(inner_model, x, role))
     return outputs.shape[-1]
 
 # %% ../../nbs/runs/setup.ipynb #3aa8bfed
@@ -342,7 +347,7 @@ def robust_accuracies(
 
     def share_right(params):
         worst = perturb(model_loss(model, "cross_entropy"), params, x, y, start)
-        right = [functional_call(model, params, (shown,)).argmax(-1) == y for shown in (x, worst)]
+        right = [call_with(model, params, shown).argmax(-1) == y for shown in (x, worst)]
         return (right[0] & right[1]).double().mean()
 
     with exact_kernels():

@@ -64,8 +64,10 @@ def _member_numbers(ranks, gradient, num_models):
     return numbers, bool(numbers.pop("is_finite").all())
 
 # %% ../../nbs/runs/steps.ipynb #0d5c1011
-def _member_row(numbers):
-    "What is logged about the members; raises `NotFinite` if a loss or meta-gradient is no number."
+def _member_row(numbers, is_first):
+    """What is logged about the members; raises `NotFinite` if a loss or meta-gradient is no number,
+    and warns of a first meta-step that could not teach the rater anything.
+    """
     for what, name in (("outer loss", "outer_loss"), ("norm of the meta-gradient", "norm")):
         for p, value in enumerate(numbers[name].tolist()):
             if not math.isfinite(value):
@@ -74,6 +76,13 @@ def _member_row(numbers):
                     "may help"
                 )
     norms = numbers.pop("norm")
+    if is_first and not norms.any():
+        warnings.warn(
+            "meta-step 1: the meta-gradient of every inner model is exactly 0, so the rater learns "
+            "nothing: look for rounding or a constant in the rater, or a batch_size of 1",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return {
         **{name: values.mean().item() for name, values in numbers.items()},
         "member_norm_min": norms.min().item(),
@@ -128,7 +137,7 @@ class CheckedSteps:
         numbers, has_weights = _member_numbers(self.ranks, gradient, num_models)
         if not has_weights:
             raise self.rater_breakdown()
-        self.row = _member_row(numbers)
+        self.row = _member_row(numbers, is_first=self.learner.num_steps == 0)
         self.last_good = deepcopy(self.learner.averaged.module.state_dict())
         return gradient
 

@@ -32,7 +32,7 @@ from torch import nn
 
 from ..data import DATASETS, absolute_if_path, digest, is_path, seeded_globally
 from ..method import Callback, Learner, meta_train
-from ..models import MODELS
+from ..models import MODELS, state_with
 from datarater.runs.checkpoints import (
     Interruption,
     Stopped,
@@ -221,8 +221,7 @@ def save_models(
         population = state["population"]
         oldest = int(np.argmax(population["ages"]))
         params = {name: value[oldest] for name, value in population["params"].items()}
-        model = {**run.data.inner_model.state_dict(), **params}
-        save_model(model, run.folder / "inner_model.pt")
+        save_model(state_with(run.data.inner_model, params), run.folder / "inner_model.pt")
 
 # %% ../../nbs/runs/training.ipynb #0d5c1013
 CHECKPOINT_SECONDS = 10  # between checkpoints at most; writing one takes a hundredth of a second
