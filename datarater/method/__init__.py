@@ -21,7 +21,9 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         EXECUTIONS as EXECUTIONS,
         Compiled as Compiled,
         Recorded as Recorded,
+        alternatives as alternatives,
         exact_kernels as exact_kernels,
+        first_that_works as first_that_works,
         lean_loss as lean_loss,
         make_engine as make_engine,
         rate_many as rate_many,
@@ -70,8 +72,8 @@ else:
             random_start
         """,
         engines="""
-            ESTIMATORS EXECUTIONS Compiled Recorded exact_kernels lean_loss make_engine rate_many
-            resolve_engine work_per_tensor
+            ESTIMATORS EXECUTIONS Compiled Recorded alternatives exact_kernels first_that_works
+            lean_loss make_engine rate_many resolve_engine work_per_tensor
         """,
         inner_loop="""
             INNER_OPTIMIZERS LOSSES SGD Adam Batch Engine InnerTask LossFunction Member MetaGradient

@@ -17,16 +17,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from .inner_loop import Batch, LossFunction, Params, detached
-from datarater.support import (
-    COUNT,
-    FINITE,
-    POSITIVE,
-    UNIT_INTERVAL,
-    DataRaterError,
-    Rule,
-    check_value,
-    lookup,
-)
+from ..support import COUNT, UNIT_INTERVAL, DataRaterError, Rule, check_value, lookup
 
 # %% ../../nbs/method/attacks.ipynb #cd07c163
 def _per_sample(values, like):
@@ -117,7 +108,13 @@ def member_starts(
 
 # %% ../../nbs/method/attacks.ipynb #39b3b532
 _UNIT = "in units of pixels in [0, 1] (8/255, not 8)"
-_RANGE = Rule(lambda ends: -math.inf < ends[0] < ends[1] < math.inf, "two numbers low < high")
+_RANGE = Rule(
+    lambda ends: -math.inf < ends[0] < ends[1] < math.inf and ends[1] - ends[0] <= 1e12,
+    "two numbers low < high, at most 1e12 apart",
+)
+# the square of anything longer may be infinite in float32
+_LENGTH = Rule(lambda value: 0 <= value <= 1e6, "a number from 0 to 1e6")
+_SIZE = Rule(lambda value: 0 < value <= 1e6, "a number above 0 and at most 1e6")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +133,9 @@ class PGDSettings:
     def __post_init__(self):
         lookup(self.norm, NORMS, "norm", importable=False)
         # no pixel can change by more than 1
-        radius = UNIT_INTERVAL if self.norm == "linf" else FINITE
+        radius = UNIT_INTERVAL if self.norm == "linf" else _LENGTH
         check_value("eps", self.eps, float, Rule(radius.holds, f"{radius.allowed}, {_UNIT}"))
-        size = Rule(POSITIVE.holds, f"{POSITIVE.allowed}, {_UNIT}")
+        size = Rule(_SIZE.holds, f"{_SIZE.allowed}, {_UNIT}")
         check_value("step_size", self.step_size, float, size)
         check_value("num_steps", self.num_steps, int, COUNT)
         check_value("value_range", self.value_range, tuple[float, float], _RANGE)
@@ -161,14 +158,17 @@ def check_reach(
 
 # %% ../../nbs/method/attacks.ipynb #35d42c79
 def _losses_and_gradient(loss_fn, params, x, y):
-    "The loss of each sample (B,), and its gradient in that sample (B, ...)."
+    "The loss of each sample (B,), and its gradient in that sample (B, ...); 0 if not finite."
     losses, to_samples = vjp(lambda x: loss_fn(params, x, y), x)
-    return losses, to_samples(torch.ones_like(losses))[0]
+    (gradient,) = to_samples(torch.ones_like(losses))
+    is_finite = _per_sample(gradient.flatten(1).isfinite().all(1), x)
+    return losses, torch.where(is_finite, gradient, 0.0)
 
 # %% ../../nbs/method/attacks.ipynb #12802aca
 def _better(best, largest, x, losses):
-    "Sample by sample, the point with the larger loss, and that loss."
-    return torch.where(_per_sample(losses > largest, x), x, best), torch.maximum(losses, largest)
+    "Sample by sample, the point with the larger loss, and that loss; NaN is never the larger."
+    is_better = losses > largest
+    return torch.where(_per_sample(is_better, x), x, best), torch.where(is_better, losses, largest)
 
 # %% ../../nbs/method/attacks.ipynb #d671b694
 def pgd(

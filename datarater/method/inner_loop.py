@@ -393,6 +393,7 @@ class Engine(NamedTuple):
     rates_twice: bool = False
 
 # %% ../../nbs/03_inner_loop.ipynb #caf6cac4
+@torch.enable_grad()
 def meta_gradient(
     rate_fn: Callable[[Params, Tensor, Tensor], Tensor],  # (η, x (N, ...), y) -> ratings (N,)
     rater_params: Params,  # η

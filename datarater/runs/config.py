@@ -190,12 +190,13 @@ class AttackSettings:
 # %% ../../nbs/runs/config.ipynb #441cf520
 def _check_attack_sizes(settings):
     "Raise for sizes meant for pixels from 0 to 255, and for steps that can't reach attack_eps."
+    most = 1 if settings.attack_norm == "linf" else 1e6
     for name in ("attack_eps", "attack_step_size"):
         size = getattr(settings, name)
-        if settings.attack_norm == "linf" and size > 1:
+        if size > most:
             raise DataRaterError(
-                f"{name}={size!r} is not allowed: give a number of at most 1, in units of pixels "
-                "in [0, 1] (8/255, not 8)"
+                f"{name}={size!r} is not allowed: give a number of at most {most:g}, in units of "
+                "pixels in [0, 1] (8/255, not 8)"
             )
     if settings.attack or settings.inner_attack == "pgd":
         for name in ("attack_steps", "attack_eval_steps"):

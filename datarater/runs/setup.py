@@ -50,9 +50,11 @@ from datarater.method import (
     Recorded,
     adversarial_loss,
     adversarial_view,
+    alternatives,
     detached,
     exact_kernels,
     fgsm,
+    first_that_works,
     lean_loss,
     make_engine,
     member_starts,
@@ -447,7 +449,7 @@ def choose_engine(
     loss_fn: LossFunction,  # of the inner model
     batches: Sequence[Batch],  # of training data and of outer data, (B, …) each
 ) -> tuple[str, str]:  # estimator and execution
-    """Those asked for, or those that suit device, inner model and batch.
+    """Those asked for, or those that suit device, models and batch.
 
     Raises `DataRaterError` unless the models can do a meta-gradient.
     """
@@ -465,11 +467,13 @@ def choose_engine(
     inner = tuple(value[None, None] for value in batches[0])  # (1, 1, B, ...)
     member = Member(one, {}, inner, tuple(value[None] for value in batches[1]))
     task = InnerTask(lean_loss(loss_fn), SGD(1.0))
-    differentiate = differentiate_with(rater, task, 1.0, make_engine(*names))
-    may_help = " (execution=loop may help)" if names[1] == "vmap" else ""
-    models = f"{config.inner_model_class} and {config.data_rater_model_class}"
-    attempt(f"a meta-step with {models}{may_help}", lambda: differentiate(member))
-    return names
+    asked = config.meta_gradient, config.execution
+    return first_that_works(
+        alternatives(asked, names, config.compile),
+        (inner_model, rater),
+        lambda *names: differentiate_with(rater, task, 1.0, make_engine(*names))(member),
+        f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}",
+    )
 
 # %% ../../nbs/runs/setup.ipynb #3d44690d
 _MAX_EVIDENCE = 10_000  # samples that evidence is fitted on

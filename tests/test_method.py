@@ -1,0 +1,194 @@
+"The method on models and numbers that are out of the ordinary."
+
+import math
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils._pytree import tree_map
+
+from datarater import DataRaterConfig, DataRaterError
+from datarater.method import (
+    NORMS,
+    SGD,
+    InnerTask,
+    Member,
+    PGDSettings,
+    fgsm,
+    make_engine,
+    meta_gradient,
+    model_loss,
+    pgd,
+    stack_trees,
+)
+from datarater.runs.setup import choose_engine
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(4, 3, batch_first=True)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x.flatten(1, 2))[0][:, -1])
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x.contiguous(memory_format=torch.channels_last)).flatten(1))
+
+
+class Normalised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.utils.parametrizations.weight_norm(nn.Linear(16, 3))
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.first(x.flatten(1)))
+
+
+class Rating(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.flatten(1)).squeeze(1)
+
+
+def engine_for(inner_model: nn.Module, **settings) -> tuple[str, str]:
+    "What a run would take for this inner model."
+    config = DataRaterConfig(
+        device="cpu", inner_model_class="my:Inner", data_rater_model_class="my:Rater", **settings
+    )
+    batch = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 1])
+    loss_fn = model_loss(inner_model, "cross_entropy")
+    return choose_engine(config, Rating(), inner_model, loss_fn, [batch, batch])
+
+
+@pytest.mark.parametrize(
+    "model, layer", [(Recurrent, "'rnn' (GRU)"), (ChannelsLast, "'itself' (ChannelsLast)")]
+)
+def test_what_vmap_cannot_do_is_done_one_by_one_or_named(model, layer):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert engine_for(model()) == ("reverse", "loop")
+    assert [f"failed in layer {layer} with" in str(one.message) for one in caught] == [True]
+    assert "\n" not in str(caught[0].message)
+    with pytest.raises(DataRaterError) as error:
+        engine_for(model(), execution="vmap")
+    assert f"failed in layer {layer} with" in str(error.value)
+    assert str(error.value).endswith("execution=loop may help")
+
+
+def test_what_forward_mode_cannot_do_is_named():
+    for compiled in (False, True):
+        with pytest.raises(DataRaterError) as error:
+            engine_for(Normalised(), meta_gradient="mixed", execution="loop", compile=compiled)
+        assert "layer 'first.parametrizations.weight.0' (_WeightNorm)" in str(error.value)
+        assert "meta_gradient=reverse" in str(error.value)
+    # on a GPU mixed is the choice of ours
+    assert engine_for(Normalised(), meta_gradient="reverse", execution="loop")
+
+
+@pytest.mark.parametrize("estimator", ["reverse", "recompute", "mixed"])
+def test_members_computed_at_once_do_not_depend_on_how_many(estimator):
+    "A process has any share of the members: each must come out in the same bits."
+    torch.manual_seed(0)
+    models = [
+        nn.Sequential(nn.Conv2d(1, 8, 3), nn.GELU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+        for _ in range(4)
+    ]
+    params = stack_trees([dict(model.named_parameters()) for model in models])
+    params = tree_map(Tensor.detach, params)
+    x, y = torch.rand(4, 3, 16, 1, 8, 8), torch.randint(4, (4, 3, 16))
+    members = Member(params, {}, (x[:, :2], y[:, :2]), (x[:, 2], y[:, 2]))
+    rater = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 1))
+    task = InnerTask(model_loss(models[0], "cross_entropy"), SGD(0.1))
+
+    def rate_fn(params, x, y):
+        return torch.func.functional_call(rater, params, (x,)).squeeze(1)
+
+    def computed(rows):
+        share = tree_map(lambda tensor: tensor[rows], members)
+        engine = make_engine(estimator, "vmap")
+        return meta_gradient(rate_fn, dict(rater.named_parameters()), task, share, engine=engine)
+
+    of_all = computed([0, 1, 2, 3])
+    for rows in ([0, 2], [3], [1, 2, 3]):
+        share = tree_map(lambda tensor, rows=rows: tensor[rows], tuple(of_all))
+        assert_close(tuple(computed(rows)), share, rtol=0, atol=0)
+
+
+def infinite_loss(params: dict, x: Tensor, y: Tensor) -> Tensor:
+    "Gradients of each sample, in order: infinite, NaN, 1."
+    slopes = torch.tensor([math.inf, math.nan, 1.0])
+    return (x.flatten(1) * slopes[:, None]).sum(1)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("keep_best", [True, False])
+def test_a_gradient_that_is_not_finite_moves_nothing(norm, keep_best):
+    x = torch.full((3, 1, 2, 2), 0.25)
+    settings = dict(eps=0.1, step_size=0.05, num_steps=4, norm=norm, value_range=(0.0, 1.0))
+    moved = pgd(infinite_loss, {}, x, torch.zeros(3), keep_best=keep_best, **settings)
+    assert torch.equal(moved[:2], x[:2])
+    # the third goes to the edge of the ball, along the diagonal
+    step = 0.1 if norm == "linf" else 0.1 / 2
+    assert_close(moved[2:], x[2:] + step)
+    start = torch.full_like(x, 0.02)
+    moved = fgsm(infinite_loss, {}, x, torch.zeros(3), start, eps=0.1, norm=norm)
+    assert moved.isfinite().all()
+    assert (NORMS[norm].measure(moved - x) <= 0.2 * (1 + 1e-6)).all()
+
+
+def test_a_loss_that_is_not_a_number_is_never_the_best():
+    "It is NaN at the start only; the loss of what follows counts."
+
+    def loss_fn(params, x, y):
+        return torch.where(x.flatten(1).sum(1) == 0, math.nan * x.flatten(1).sum(1), x.sum())
+
+    x = torch.zeros(1, 1, 1, 1)
+    start = torch.full_like(x, 0.1)
+    moved = pgd(loss_fn, {}, x, torch.zeros(1), start, eps=0.1, step_size=0.1, num_steps=2)
+    assert_close(moved, torch.full_like(x, 0.2))
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"eps": 1e30, "norm": "l2"}, "eps=1e+30 is not allowed: give a number from 0 to 1e6"),
+        ({"step_size": 1e30}, "step_size=1e+30 is not allowed: give a number above 0 and at most"),
+        ({"value_range": (0.0, 1e30)}, "at most 1e12 apart"),
+    ],
+)
+def test_sizes_whose_squares_overflow_are_refused(wrong, said):
+    with pytest.raises(DataRaterError) as error:
+        PGDSettings(**{"eps": 0.1, "step_size": 0.1, "num_steps": 1, **wrong})
+    assert said in str(error.value)
+
+
+def test_the_largest_sizes_allowed_reach_the_corner():
+    x = torch.full((1, 1, 2, 2), 0.25)
+    for value_range in ((0.0, 1.0), (-1e12 / 2, 1e12 / 2)):
+        moved = fgsm(
+            lambda params, x, y: x.flatten(1).sum(1),
+            {},
+            x,
+            torch.zeros(1),
+            eps=1e6,
+            norm="l2",
+            value_range=value_range,
+        )
+        assert_close(moved, torch.full_like(x, value_range[1]))
+    with pytest.raises(DataRaterError):
+        DataRaterConfig(attack=True, attack_norm="l2", attack_eps=1e30, attack_step_size=1e30)
