@@ -19,7 +19,13 @@ import pandas as pd
 import torch
 from torch.func import functional_call
 
-from ..data import DataRaterDataset, SplitDataRaterDataset, first_samples, seeded_generator
+from datarater.data import (
+    DataRaterDataset,
+    SplitDataRaterDataset,
+    first_samples,
+    seeded_generator,
+    stratified_order,
+)
 from datarater.evaluation import (
     AttackPlan,
     collapse_warning,
@@ -65,6 +71,9 @@ def make_evaluation_set(
 ) -> EvaluationSet:
     "Gather test samples and corrupt a copy of each with a fraction from U(0, 1)."
     x, y = first_samples(test_loader, MAX_EVALUATION_SAMPLES, config.device)
+    # of these, inner models see only the first, and somebody's own loader may be sorted
+    order = stratified_order(len(x), y, seeded_generator(config.seed, "evaluated")).to(x.device)
+    x, y = x[order], y[order]
     generator = seeded_generator(config.seed, "evaluation")
     fractions = torch.rand(len(x), generator=generator).to(x.device)
     keys = torch.randint(2**62, (len(x),), generator=generator).to(x.device)
