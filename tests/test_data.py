@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import datarater.data.files as files
 from datarater import DataRaterError
 from datarater.data import (
+    BatchLoader,
     DataCorruptionConfig,
     ItemDataset,
     NpzDataRaterDataset,
@@ -26,6 +28,7 @@ from datarater.data import (
     read_image,
     stratified_order,
 )
+from datarater.runs import DataRaterConfig, mixed_samples
 from datarater.scale.shards import DamagedShard, ShardColumns, find_shards, read_shard
 
 SMALL = SampleForm((1, 2, 2))
@@ -72,12 +75,11 @@ def test_each_part_has_its_share_of_each_class(labels, seed):
     # of 200 a fifth is held out, of the rest a quarter is outer data
     assert [labels[part].bincount().tolist() for part in rows] == [[12] * 10, [4] * 10, [4] * 10]
     assert torch.cat(rows).sort().values.equal(torch.arange(200))
-    # the test samples are the same for any seed, and any ten of them begin with each class once
+    # the test samples are the same for any seed
     other = PoolsDataRaterDataset({"train": pairs(labels)}, seed + 1)
     others = other.get_loaders(4, 0.75, DataCorruptionConfig(0.0))
     assert others[2].dataset.indices.equal(rows[2])
     assert not others[1].dataset.indices.sort().values.equal(rows[1].sort().values)
-    assert labels[rows[2][:10]].sort().values.equal(torch.arange(10))
 
 
 def test_first_part_of_an_order_has_its_share_of_each_class():
@@ -102,15 +104,19 @@ def test_class_too_small_to_share_out_is_named():
     assert said[0].startswith("the test data") and said[1].startswith("the outer data")
 
 
-def test_own_test_folder_sorted_by_class_is_read_in_mixed_order(tmp_path):
-    for part, number in (("train", 4), ("test", 6)):
-        for name in "abc":
-            (tmp_path / part / name).mkdir(parents=True)
-            for i in range(number):
-                (tmp_path / part / name / f"{i}.png").write_bytes(png())
-    loaders = construct_dataset(str(tmp_path)).get_loaders(2, 0.5, DataCorruptionConfig(0.0))
-    labels = torch.cat([y for _, y in loaders[2]])
-    assert [set(labels[i : i + 3].tolist()) for i in range(0, 18, 3)] == [{0, 1, 2}] * 6
+@pytest.mark.parametrize("num_test", [30, 90])
+def test_evaluation_of_sorted_test_data_sees_every_class(num_test):
+    "Of 30 samples all, of 90 as many as are asked for; the first of them, which models see, too."
+    data = pairs(torch.arange(3).repeat_interleave(num_test // 3))
+    config = DataRaterConfig(dataset_name="digits", device="cpu")
+    for loader in (BatchLoader(data, 8), DataLoader(data, 8)):
+        x, y = mixed_samples(loader, config, 45)
+        assert len(x.unique()) == len(x) == min(num_test, 45)
+        assert [set(y[i : i + 3].tolist()) for i in range(0, len(y), 3)] == [{0, 1, 2}] * (
+            len(y) // 3
+        )
+    x, _ = mixed_samples([data.batch(range(num_test))], config, 45)  # somebody's own
+    assert len(x) == min(num_test, 45)
 
 
 # ---- folders

@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         BatchDataset as BatchDataset,
         BatchLoader as BatchLoader,
         BatchStream as BatchStream,
+        IndexedDataset as IndexedDataset,
         ItemDataset as ItemDataset,
         TensorPairs as TensorPairs,
         checked_batch as checked_batch,
@@ -83,7 +84,7 @@ else:
         """,
         files="BoundedFile check_name data_files is_hidden open_array without_copies",
         loading="""
-            BatchDataset BatchLoader BatchStream ItemDataset TensorPairs checked_batch digest
+            BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs checked_batch digest
             fetch_batch first_samples original_indices scale_bytes seeded_globally
         """,
         objects="USUAL_NAMES PoolsDataRaterDataset Reading SampleForm as_pool form_of",
