@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 import datarater.data.files as files
 from datarater import DataRaterError
+from datarater.curation import read_ratings, score_to_file
 from datarater.data import (
     BatchLoader,
     DataCorruptionConfig,
@@ -391,3 +392,38 @@ def test_giant_pictures_are_one_clear_line(tmp_path):
         construct_dataset(str(tmp_path)).pool().batch([0])
     line = Image.new("L", (60_000, 1), 7)
     assert read_image(line, 28).unique().tolist() == [7]
+
+
+# ---- labels
+
+
+class Half(torch.nn.Module):
+    "Rates half of a sample's first value."
+
+    def forward(self, x, y=None):
+        return x.flatten(1)[:, 0] / 2
+
+
+class Mixed(torch.utils.data.Dataset):
+    "Whole labels first, and real ones later."
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, row):
+        return torch.tensor([float(row)]), torch.tensor(row if row < 4 else row + 0.5)
+
+
+@pytest.mark.parametrize("part_size", [2, 6])
+def test_labels_that_become_real_in_a_later_part(tmp_path, part_size):
+    path = score_to_file(Half(), Mixed(), tmp_path / "s.parquet", 2, part_size)
+    table = read_ratings(path).table
+    assert table["label"].tolist() == [0, 1, 2, 3, 4.5, 5.5]
+    assert table["rating"].tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
+
+
+def test_label_that_no_int64_holds_is_named(tmp_path):
+    x, y = np.zeros((3, 1, 2, 2), np.uint8), np.array([0, 2**63 + 5, 1], np.uint64)
+    np.savez(tmp_path / "s.npz", x=x, y=y)
+    with pytest.raises(DataRaterError, match="row 1 has the label 9223372036854775813, which is"):
+        rows_of(tmp_path / "s.npz")

@@ -20,10 +20,10 @@ import torch
 from torch.func import functional_call
 
 from datarater.data import (
-    DataRaterDataset,
-    SplitDataRaterDataset,
     BatchLoader,
+    DataRaterDataset,
     IndexedDataset,
+    SplitDataRaterDataset,
     first_samples,
     seeded_generator,
     stratified_order,

@@ -243,6 +243,11 @@ def _as_labels(values, before, first):
             f"row {first} has a label of type {values.dtype}, shape {values.shape[1:]}: give "
             "one number, or another --label_column"
         )
+    if values.dtype == np.uint64 and values.max(initial=0) > np.iinfo(np.int64).max:
+        raise DataRaterError(
+            f"row {first + int(np.argmax(values))} has the label {values.max()}, which is too "
+            "large: number the classes from 0"
+        )
     is_there = np.isfinite(values)
     if not is_there.all():
         raise DataRaterError(
