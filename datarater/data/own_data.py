@@ -11,12 +11,13 @@ __all__ = ['PARTS', 'IMAGE_ENDINGS', 'MAX_IMAGE_SIZE', 'MNIST_FILES', 'channels_
 # %% ../../nbs/data/own_data.ipynb #01550dbd
 import gzip
 import io
+import math
 import os
 import random
 import struct
 import tempfile
 import zipfile
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -258,10 +259,11 @@ def read_image(
     is_open = isinstance(source, Image.Image)
     name = name or (f"of {len(source)} bytes" if isinstance(source, bytes) else source)
     try:
-        if isinstance(source, (str, os.PathLike)):  # Pillow turns a TIFF that it maps twice
-            source = Path(source).read_bytes()
-        source = io.BytesIO(source) if isinstance(source, bytes) else source
-        with nullcontext(source) if is_open else Image.open(source) as image:
+        with ExitStack() as stack:
+            if isinstance(source, (str, os.PathLike)):  # by its path, Pillow turns a TIFF twice
+                source = stack.enter_context(open(source, "rb"))
+            source = io.BytesIO(source) if isinstance(source, bytes) else source
+            image = source if is_open else stack.enter_context(Image.open(source))
             if not min(image.size):
                 raise ValueError("it has no pixels")
             if image.mode[0] in "IF":  # Pillow would clip the values to 255
@@ -409,6 +411,9 @@ def data_folder(
     return Path(data_dir or os.environ.get("DATARATER_DATA") or "~/.cache/datarater").expanduser()
 
 # %% ../../nbs/data/own_data.ipynb #3f017b5e
+_MOST_BY_GZIP = 1032  # times, by which gzip can make a file smaller
+
+
 def read_idx(
     path: AnyPath,  # an IDX file of bytes, gzipped if its name ends in .gz
 ) -> Tensor:  # uint8, of the shape that the file declares
@@ -416,12 +421,15 @@ def read_idx(
     path = Path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = bytearray(file.read())
-        if content[:3] != b"\0\0\x08" or content[3:4] in (b"", b"\0"):
-            raise ValueError(f"it starts with {bytes(content[:4])}, not as an IDX file of bytes")
-        shape = struct.unpack_from(f">{content[3]}I", content, offset=4)
-        values = torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * len(shape))
-        return values.reshape(shape)  # an error unless there are as many
+            start = file.read(4)
+            if start[:3] != b"\0\0\x08" or start[3:] in (b"", b"\0"):
+                raise ValueError(f"it starts with {start}, not as an IDX file of bytes")
+            shape = struct.unpack(f">{start[3]}I", file.read(4 * start[3]))
+            size = math.prod(shape)
+            if size > _MOST_BY_GZIP * path.stat().st_size:
+                raise ValueError(f"it should hold {size:,} bytes")
+            content = bytearray(file.read(size + 1))
+        return torch.frombuffer(content, dtype=torch.uint8).reshape(shape)  # if there are as many
     except Exception as error:  # gzip, struct and PyTorch fail in many ways
         raise DataRaterError(
             f"cannot read {path} ({one_line(error)}): fetch the file again"

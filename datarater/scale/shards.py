@@ -60,7 +60,8 @@ def _files_of(pattern, root):
     if os.path.isdir(pattern):
         return [path for path in data_files(pattern) if _is_shard(path)]
     found = [path for path in glob(pattern, recursive=True) if not os.path.isdir(path)]
-    shown = [path for path in found if not is_hidden(os.path.relpath(path, root))]
+    is_named = not has_magic(pattern)
+    shown = [path for path in found if is_named or not is_hidden(os.path.relpath(path, root))]
     for path in shown:
         check_name(path)
     return without_copies(root, shown)
