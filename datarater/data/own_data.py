@@ -426,7 +426,7 @@ def read_idx(
                 raise ValueError(f"it starts with {start}, not as an IDX file of bytes")
             shape = struct.unpack(f">{start[3]}I", file.read(4 * start[3]))
             size = math.prod(shape)
-            if size > _MOST_BY_GZIP * path.stat().st_size:
+            if not 0 < size <= _MOST_BY_GZIP * path.stat().st_size:
                 raise ValueError(f"it should hold {size:,} bytes")
             content = bytearray(file.read(size + 1))
         return torch.frombuffer(content, dtype=torch.uint8).reshape(shape)  # if there are as many
