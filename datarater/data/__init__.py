@@ -84,8 +84,9 @@ else:
         """,
         files="BoundedFile check_name data_files is_hidden open_array without_copies",
         loading="""
-            BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs checked_batch digest
-            fetch_batch first_samples original_indices scale_bytes seeded_globally
+            BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs
+            checked_batch digest fetch_batch first_samples original_indices scale_bytes
+            seeded_globally
         """,
         objects="USUAL_NAMES PoolsDataRaterDataset Reading SampleForm as_pool form_of",
         own_data="""
