@@ -58,7 +58,7 @@ from datarater.curation import (
     sweep_discard,
     write_ratings,
 )
-from .data import CORRUPTIONS, DATASETS, first_samples, make_loaders, seeded_generator
+from .data import CORRUPTIONS, DATASETS, make_loaders
 from .evaluation import AttackPlan, detection_quality, evaluate_robustness
 from .models import MODELS
 from datarater.runs import (
@@ -77,6 +77,7 @@ from datarater.runs import (
     dataset_of,
     is_launched,
     load_classifier,
+    mixed_samples,
     names_of,
     run_meta_training,
     settings_parser,
@@ -193,10 +194,8 @@ def evaluate(
     plan = attack_plan(config, attack, num_restarts, settings)
     dataset = dataset_of(config)
     loaders = make_loaders(dataset, config.batch_size, config.train_split_ratio, config.corruption)
-    x, y = first_samples(loaders[2], max(num_samples, MAX_EVALUATION_SAMPLES), config.device)
-    order = torch.randperm(len(x), generator=seeded_generator(config.seed, "evaluated samples"))
-    chosen = order[:num_samples].to(x.device)  # test data may be sorted
-    samples = x[chosen], y[chosen]
+    x, y = mixed_samples(loaders[2], config, max(num_samples, MAX_EVALUATION_SAMPLES))
+    samples = x[:num_samples], y[:num_samples]
     found = evaluate_robustness(model, *samples, plan, dataset.value_range, progress=True)
     if output is None:
         return found.describe()

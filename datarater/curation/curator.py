@@ -32,6 +32,8 @@ from datarater.data import (
     as_pool,
     construct_dataset,
     form_of,
+    seeded_generator,
+    stratified_order,
 )
 from ..models import model_name
 from datarater.runs import (
@@ -58,7 +60,7 @@ from datarater.support import (
 )
 
 # %% ../../nbs/curation/curator.ipynb #c09fb570
-MAX_DIAGNOSED = 500  # samples, spread evenly
+MAX_DIAGNOSED = 500  # samples, some of each class
 _READING = [field.name for field in fields(Reading)]
 _OF_RUNS = [field.name for field in fields(DataRaterConfig)]
 
@@ -149,7 +151,10 @@ class _Inspection(_Settings):
             )
         form = self._fitted("form_")
         pool = self.looked_at_ if trusted is None else as_pool(trusted, form, **self._reading())
-        rows = torch.linspace(0, len(pool) - 1, min(MAX_DIAGNOSED, len(pool))).long()
+        order = stratified_order(
+            len(pool), pool.known_targets(), seeded_generator(seed, "diagnosed")
+        )
+        rows = order[:MAX_DIAGNOSED].sort().values
         raters = {"trained": self.rater_, "untrained": getattr(self, "untrained_", None)}
         known = {name: rater for name, rater in raters.items() if rater is not None}
         context = CorruptionContext(form.value_range, form.num_outputs)

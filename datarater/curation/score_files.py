@@ -302,13 +302,16 @@ def parts_folder(path: str | os.PathLike) -> Path:
 def _join(files, path, notes):
     "Make one file of many, with one of them in memory at a time."
 
-    def read(file):
+    def read(file, how=pq.read_table):
         with reading(file, "damaged", "remove this file, and repeat the scoring"):
-            return pq.read_table(file)
+            return how(file)
 
-    with parquet_writer(path, read(files[0]).schema.with_metadata(notes)) as writer:
+    kinds = [read(file, pq.read_schema).field("label").type for file in files]
+    kind = np.int64 if all(map(pa.types.is_integer, kinds)) else np.float64  # as of them together
+    schema = schema_of(COLUMNS, np.dtype(kind)).with_metadata(notes)
+    with parquet_writer(path, schema) as writer:
         for file in files:
-            writer.write_table(read(file))
+            writer.write_table(read(file).cast(schema))
 
 # %% ../../nbs/curation/score_files.ipynb #7e3472ba
 def score_to_file(

@@ -28,11 +28,21 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         is_path as is_path,
         make_loaders as make_loaders,
         register_dataset as register_dataset,
+        stratified_order as stratified_order,
+    )
+    from .files import (
+        BoundedFile as BoundedFile,
+        check_name as check_name,
+        data_files as data_files,
+        is_hidden as is_hidden,
+        open_array as open_array,
+        without_copies as without_copies,
     )
     from .loading import (
         BatchDataset as BatchDataset,
         BatchLoader as BatchLoader,
         BatchStream as BatchStream,
+        IndexedDataset as IndexedDataset,
         ItemDataset as ItemDataset,
         TensorPairs as TensorPairs,
         checked_batch as checked_batch,
@@ -70,11 +80,13 @@ else:
         datasets="""
             DATASETS CorruptedSubset DataRaterDataset DigitsDataRaterDataset SplitDataRaterDataset
             TensorDataRaterDataset absolute_if_path construct_dataset is_path make_loaders
-            register_dataset
+            register_dataset stratified_order
         """,
+        files="BoundedFile check_name data_files is_hidden open_array without_copies",
         loading="""
-            BatchDataset BatchLoader BatchStream ItemDataset TensorPairs checked_batch digest
-            fetch_batch first_samples original_indices scale_bytes seeded_globally
+            BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs
+            checked_batch digest fetch_batch first_samples original_indices scale_bytes
+            seeded_globally
         """,
         objects="USUAL_NAMES PoolsDataRaterDataset Reading SampleForm as_pool form_of",
         own_data="""

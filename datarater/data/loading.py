@@ -81,6 +81,10 @@ class IndexedDataset(BatchDataset):
         part.indices = self.original(indices)
         return part
 
+    def known_targets(self) -> Tensor | None:  # (N, …)
+        "Targets in order, where they are known without reading a sample; else None."
+        return None
+
 # %% ../../nbs/data/loading.ipynb #2d767aab
 def scale_bytes(images: Tensor, value_range: ValueRange) -> Tensor:
     "uint8 values as floats in the value range."
@@ -102,7 +106,7 @@ def _check_pairs(samples, targets, value_range, num_classes):
     """Raise unless samples and targets are finite tensors of one length, samples in the value
     range, and targets int64 labels of these classes, or floats where there are none.
     """
-    if not is_pair((samples, targets)) or len(samples) == 0:
+    if not is_pair((samples, targets)) or not samples.numel():
         raise DataRaterError(
             f"samples and targets are {describe(samples)} and {describe(targets)}: give tensors "
             "(for example by torch.from_numpy), as many samples as targets, at least one"
@@ -159,6 +163,9 @@ class TensorPairs(IndexedDataset):
             samples = scale_bytes(samples, self.value_range)
         return samples, self.targets.index_select(0, rows)
 
+    def known_targets(self) -> Tensor:
+        return self.targets[self.indices]
+
 # %% ../../nbs/data/loading.ipynb #37b67352
 MAX_BYTES = 2 << 30  # of samples that are kept in memory
 
@@ -183,6 +190,8 @@ class ItemDataset(IndexedDataset):
     def keep(self, row: int, sample: Tensor) -> Tensor:
         "A loaded sample, kept if there is room; raises `DataRaterError` if it differs in shape."
         first = next(iter(self.kept.values()), sample)
+        if not sample.numel():
+            raise DataRaterError(f"sample {row} is {describe(sample)}: it holds no values")
         if (sample.shape, sample.dtype) != (first.shape, first.dtype):
             raise DataRaterError(
                 f"sample {row} is {describe(sample)}, others are {describe(first)}: make them "
@@ -205,6 +214,9 @@ class ItemDataset(IndexedDataset):
         if samples.dtype == torch.uint8:
             samples = scale_bytes(samples, self.value_range)
         return samples, None if self.labels is None else self.labels[rows]
+
+    def known_targets(self) -> Tensor | None:
+        return None if self.labels is None else self.labels[self.indices]
 
 # %% ../../nbs/data/loading.ipynb #4dd8159c
 def fetch_batch(

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from .datasets import SplitDataRaterDataset, construct_dataset
 from .loading import BatchDataset, IndexedDataset, ItemDataset, TensorPairs, describe
-from .own_data import read_image, to_samples, to_targets
+from .own_data import channels_first, read_image, to_samples, to_targets
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/data/objects.ipynb #af233ddf
@@ -85,8 +85,7 @@ def sample_of(
     if isinstance(value, (bytes, str, os.PathLike)) or hasattr(value, "convert"):
         return read_image(value, image_size, in_channels)
     if isinstance(value, Tensor):
-        if value.is_floating_point() and value.ndim:
-            return value.detach().float()
+        value = value.float() if value.is_floating_point() else value
         value = value.numpy(force=True)
     if not isinstance(value, np.ndarray) or not value.ndim:
         raise DataRaterError(
@@ -190,7 +189,16 @@ class InForm(IndexedDataset):
         if self.pool.value_range != self.value_range:
             (low, high), (new_low, new_high) = self.pool.value_range, self.value_range
             x = (x - low) / (high - low) * (new_high - new_low) + new_low
-        return x, y if self.codes is None or y is None else self.codes[y]
+        return x, self._recoded(y)
+
+    def known_targets(self) -> Tensor | None:
+        if not isinstance(self.pool, IndexedDataset):
+            return None
+        targets = self.pool.known_targets()
+        return None if targets is None else self._recoded(targets[self.indices])
+
+    def _recoded(self, targets):
+        return targets if self.codes is None or targets is None else self.codes[targets]
 
 # %% ../../nbs/data/objects.ipynb #403d2a9d
 _MARGIN = 0.1  # of a range, by which images that were standardised may go beyond it
@@ -245,6 +253,9 @@ class Reading:
 def _pool_of_arrays(x, y, reading, classes=None):
     "A pool of arrays or tensors in memory."
     samples = x if isinstance(x, Tensor) else to_samples(np.asarray(x), "the samples")
+    if not samples.numel():
+        raise DataRaterError(f"the samples are {describe(samples)}: they hold no values")
+    samples = channels_first(samples)
     value_range = (-1.0, 1.0)  # of bytes
     if samples.is_floating_point():
         samples = samples.detach().float()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         evaluation_set_of as evaluation_set_of,
         findings_of_run as findings_of_run,
         make_evaluation_set as make_evaluation_set,
+        mixed_samples as mixed_samples,
     )
     from .flags import (
         SWITCH as SWITCH,
@@ -85,7 +86,7 @@ else:
         distributed="Ranks call_on_all is_launched joined_ranks",
         evaluate="""
             MAX_EVALUATION_SAMPLES MIN_GAIN EvaluationSet attack_plan compare_raters evaluate_run
-            evaluation_set_of findings_of_run make_evaluation_set
+            evaluation_set_of findings_of_run make_evaluation_set mixed_samples
         """,
         flags="SWITCH HelpFormatter names_of settings_parser",
         folder="""

@@ -17,7 +17,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import escape, glob, has_magic
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +26,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from numpy.lib import format as npy_format
 from torch import Tensor
 
 from ..curation import dataset_to_rate, read_samples
-from ..data import USUAL_NAMES, SampleForm, read_image, scale_bytes
+from datarater.data import (
+    USUAL_NAMES,
+    BoundedFile,
+    SampleForm,
+    check_name,
+    data_files,
+    is_hidden,
+    open_array,
+    read_image,
+    scale_bytes,
+    without_copies,
+)
 from ..runs import DataRaterConfig, dataset_of
 from ..support import DataRaterError, one_line
 
@@ -42,22 +52,38 @@ def _fixed_part(pattern):
 
 # %% ../../nbs/scale/shards.ipynb #c0084a25
 SUFFIXES = (".parquet", ".tar", ".npz")
+_COMPRESSED = (".tgz", *(f"{end}.{how}" for end in SUFFIXES for how in ("gz", "bz2", "xz", "zst")))
+
+
+def _files_of(pattern, root):
+    "Paths that a pattern stands for, or those in a folder that are meant as shards."
+    if os.path.isdir(pattern):
+        return [path for path in data_files(pattern) if _is_shard(path)]
+    found = [path for path in glob(pattern, recursive=True) if not os.path.isdir(path)]
+    is_named = not has_magic(pattern)
+    shown = [path for path in found if is_named or not is_hidden(os.path.relpath(path, root))]
+    for path in shown:
+        check_name(path)
+    return without_copies(root, shown)
+
+
+def _is_shard(path):
+    "Whether a file in a folder is a shard; an error for one that would have to be unpacked."
+    if path.lower().endswith(_COMPRESSED):
+        raise DataRaterError(f"{path} is compressed: unpack it, or move it away")
+    return path.lower().endswith(SUFFIXES)
 
 
 def find_shards(
     pattern: str,  # such as corpus/*.parquet, or a folder
     output: Path | None = None,  # folder whose files are left out, unless there are no others
 ) -> dict[str, Path]:  # name -> file, in the order of the names
-    """The shards of a corpus; raises `DataRaterError` if there are none, or a file is of another
-    kind or of the same name.
+    """The shards of a corpus, each once; raises `DataRaterError` if there are none, or a file is of
+    another kind or of the same name.
     """
     pattern = os.path.expanduser(pattern)
-    is_folder = os.path.isdir(pattern)
-    root = Path(pattern) if is_folder else _fixed_part(pattern)
-    found = glob(os.path.join(escape(pattern), "**") if is_folder else pattern, recursive=True)
-    paths = [Path(path) for path in sorted(found) if os.path.isfile(path)]
-    if is_folder:
-        paths = [path for path in paths if path.suffix in SUFFIXES]
+    root = Path(pattern) if os.path.isdir(pattern) else _fixed_part(pattern)
+    paths = [Path(path) for path in _files_of(pattern, root)]
     if output is not None:
         inside = output.resolve()
         paths = [path for path in paths if not path.resolve().is_relative_to(inside)] or paths
@@ -69,7 +95,7 @@ def find_shards(
     shards: dict[str, Path] = {}
     for path in paths:
         name = "--".join(path.relative_to(root).with_suffix("").parts)
-        if path.suffix not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             raise DataRaterError(
                 f"{path} is no shard: give files that end in one of {', '.join(SUFFIXES)}"
             )
@@ -218,6 +244,11 @@ def _as_labels(values, before, first):
             f"row {first} has a label of type {values.dtype}, shape {values.shape[1:]}: give "
             "one number, or another --label_column"
         )
+    if values.dtype == np.uint64 and values.max(initial=0) > np.iinfo(np.int64).max:
+        raise DataRaterError(
+            f"row {first + int(np.argmax(values))} has the label {values.max()}, which is too "
+            "large: number the classes from 0"
+        )
     is_there = np.isfinite(values)
     if not is_there.all():
         raise DataRaterError(
@@ -298,16 +329,54 @@ def read_parquet(path: Path, columns: ShardColumns, batch_size: int) -> Iterator
             first += len(batch)
 
 # %% ../../nbs/scale/shards.ipynb #1049681c
+_MAX_MEMBER = 1 << 28  # bytes; an encoded image has fewer
+
+
+def _check_member(member):
+    "Raise for what can't be read as a file of its own."
+    check_name(member.name)
+    if member.islnk() or member.issym():
+        raise DamagedShard(
+            f"{member.name} is a link to {member.linkname}, which is not read: write the archive "
+            "with tar --dereference --hard-dereference"
+        )
+    if not member.isreg() or member.issparse() or member.size > _MAX_MEMBER:
+        raise DamagedShard(
+            f"{member.name} is no plain file of at most {_MAX_MEMBER:,} bytes: write the archive "
+            "anew without it"
+        )
+
+
+def _samples_in(path):
+    "Key and contents by column of each sample in an archive."
+    known = set()
+    groups = itertools.groupby(_members(path), lambda member: member[0])
+    for row, (key, members) in enumerate(groups):
+        parts = {}
+        for _, column, content in members:
+            if column in parts:
+                raise DamagedShard(f"row {row}: {key}.{column} is there twice: give each a name")
+            parts[column] = content
+        if key in known:
+            raise DamagedShard(
+                f"row {row}: {key} was there before: give each sample a name, and write its files "
+                "one after the other"
+            )
+        known.add(key)
+        yield key, parts
+
+
 def _members(path):
     "Key, column and content of each file in an archive."
     with open(path, "rb") as raw:
         raw.seek(-1024, os.SEEK_END)
         if raw.read().strip(b"\0"):
             raise tarfile.ReadError("it was cut")
-    with tarfile.open(path, "r:") as file:
+    with BoundedFile(path) as raw, tarfile.open(fileobj=raw, mode="r:") as file:
         for member in iter(file.next, None):
             file.members.clear()
-            if member.isfile():
+            if not member.isdir() and not is_hidden(member.name):
+                _check_member(member)
                 folder, _, name = member.name.rpartition("/")
                 stem, _, column = name.partition(".")
                 key = (Path(folder) / stem).as_posix()
@@ -322,14 +391,18 @@ def _members(path):
 # %% ../../nbs/scale/shards.ipynb #835093f8
 def read_tar(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[ShardBatch]:
     "An archive in WebDataset's layout: encoded images, with a `.cls` file each or none."
-    samples = (
-        (key, {column: content for _, column, content in members})
-        for key, members in itertools.groupby(_members(path), lambda member: member[0])
-    )
+    samples = _samples_in(path)
     for first in itertools.count(0, batch_size):
         batch = list(itertools.islice(samples, batch_size))
         if not batch:
             return
+        for row, (key, parts) in enumerate(batch, first):
+            several = [name for name in USUAL_NAMES["sample"] if name in parts]
+            if len(several) > 1 and columns.sample is None:
+                raise DataRaterError(
+                    f"row {row}: {key} has {' and '.join(several)}: say by --sample_column which "
+                    "is the sample"
+                )
         images, labels = (
             [
                 parts.get(columns.find(list(parts), role, f"row {row}: "))
@@ -342,13 +415,6 @@ def read_tar(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Sha
         yield ShardBatch(images, numbers, [key for key, _ in batch])
 
 # %% ../../nbs/scale/shards.ipynb #d23d8520
-def _header(file):
-    "Shape of the array in an opened .npy file, whether it is in Fortran's order, and its type."
-    if npy_format.read_magic(file) == (1, 0):
-        return npy_format.read_array_header_1_0(file)
-    return npy_format.read_array_header_2_0(file)
-
-
 def _rows_of(
     file,  # behind the header
     shape,
@@ -380,16 +446,16 @@ def read_npz(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Sha
             name = columns.find(held, role)
             if name is None:
                 continue
-            file = archive.open(f"{name}.npy")
-            shape, in_columns, dtype = _header(file)
-            if role == "label" and not columns.label and dtype.kind not in "iubf":
+            array = open_array(archive, name)
+            if role == "label" and not columns.label and array.dtype.kind not in "iubf":
                 continue  # names of classes, which nobody asked for
-            if dtype.hasobject or not shape:
+            if array.dtype.hasobject or not array.shape:
                 raise DataRaterError(
-                    f"an array has the type {dtype} and shape {shape}: give rows of plain numbers"
+                    f"an array has the type {array.dtype} and shape {array.shape}: give rows of "
+                    "plain numbers"
                 )
-            sizes.append(shape[0])
-            found[role] = _rows_of(file, shape, in_columns, dtype, batch_size)
+            sizes.append(array.shape[0])
+            found[role] = _rows_of(*array, batch_size)
         if len(set(sizes)) > 1:
             raise DataRaterError(
                 f"the arrays have {' and '.join(map(str, sizes))} rows: give as many of all"
@@ -433,7 +499,7 @@ def read_shard(
     first = 0
     labels = None
     try:
-        for batch in READERS[path.suffix](path, columns, batch_size):
+        for batch in READERS[path.suffix.lower()](path, columns, batch_size):
             labels = _as_labels(batch.labels, labels, first)
             read = decode_samples if isinstance(batch.x, list) else as_samples
             x = read(batch.x, form, first)
