@@ -33,7 +33,7 @@ from datarater.data import (
     construct_dataset,
     form_of,
 )
-from ..models import model_name
+from ..models import evaluating, model_name
 from datarater.runs import (
     OWN_DATA,
     DataRaterConfig,
@@ -130,7 +130,7 @@ class _Inspection(_Settings):
         pool = as_pool(data, self.form_, **self._reading())
         device = next(rater.parameters()).device
         batches = torch.arange(len(pool)).split(1_000)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(rater):
             found = [rater.class_probabilities(pool.batch(rows)[0].to(device)) for rows in batches]
         return torch.cat(found).cpu()
 
