@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .contents import read_samples
 from .diagnosis import agreement, describe_diagnosis, detection_of_copies
-from .ratings import KEEP_RULES, Kept, Ratings, rate_dataset, read_samples
+from .ratings import KEEP_RULES, Kept, Ratings, rate_dataset
 from .report import write_report
 from .score_files import check_output, config_of_run
 from datarater.data import (
@@ -420,7 +421,7 @@ def clean_dataset(
     if rule != "best":
         options["note"] = f"{file.name} has no such threshold: its rule is {rule}."
     write_report(ratings, ratings.data, report, chosen.keep, probabilities, **options)
-    _WRITERS[file.suffix](kept, file)
+    _WRITERS[file.suffix](kept, file, chosen.overwrite)
     return ratings, kept, report, findings
 
 # %% ../../nbs/curation/curator.ipynb #ab55053a

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'schema_of', 'as_notes', 'read_notes', 'check_output', 'parquet_writer', 'new_folder', 'write_ratings',
-           'reading', 'read_ratings', 'digest_of', 'ScoreJob', 'parts_folder', 'score_to_file', 'interruptible',
-           'ScoreSettings', 'dataset_to_rate', 'about_dataset', 'open_rated', 'config_of_run', 'score_run']
+           'reading', 'read_ratings', 'ScoreJob', 'parts_folder', 'score_to_file', 'interruptible', 'ScoreSettings',
+           'dataset_to_rate', 'about_dataset', 'open_rated', 'config_of_run', 'score_run']
 
 # %% ../../nbs/curation/score_files.ipynb #738b6039
-import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from torch import nn
 from torch.utils.data import Dataset
 
 from .. import __version__
-from .ratings import COLUMNS, Kept, Ratings, fingerprint, rate_batches
+from .contents import digest_of, fingerprint, show_samples
+from .ratings import COLUMNS, Kept, Ratings, as_rater, check_ratings, rate_batches
 from ..data import absolute_if_path, is_path
 from datarater.runs import (
     DataRaterConfig,
@@ -38,13 +38,16 @@ from datarater.runs import (
     existing,
     get_dataset_loaders,
     load_rater,
+    locked,
 )
 from datarater.support import (
     COUNT,
     NAME,
     UNIT_INTERVAL,
+    ColumnsDigest,
     DataRaterError,
     Progress,
+    check_names,
     check_settings,
     check_value,
     one_line,
@@ -66,23 +69,54 @@ def schema_of(
     return pa.schema([(name, types.get(name, pa.int64())) for name in columns])
 
 
+def _check_types(schema):
+    "Raise unless a file has each column once, of the type that we write."
+    for field in schema_of(COLUMNS):
+        allowed = [field.type, *([pa.int64()] if field.name == "label" else [])]
+        types = [found.type for found in schema if found.name == field.name]
+        if len(types) != 1 or types[0] not in allowed:
+            raise DataRaterError(
+                f"its column {field.name} is {' and '.join(map(str, types)) or 'missing'}, not "
+                f"{' or '.join(map(str, allowed))}"
+            )
+
+
 def _as_arrow(table):
     "The table for a file; NaN and None become missing values."
     schema = schema_of(COLUMNS, table["label"].dtype)
     return pa.Table.from_pandas(table[list(COLUMNS)], schema, preserve_index=False)
 
 # %% ../../nbs/curation/score_files.ipynb #e8c8e078
-_KEY = b"datarater"  # of our notes in a file's metadata
+_KEY, _CHECKSUM = b"datarater", b"datarater_crc32"  # of our notes in a file's metadata
+_MAX_DEPTH = 50
+
+
+def _check_depth(notes, levels=_MAX_DEPTH):
+    "Raise for notes nested so deep that Python cannot follow."
+    if not levels:
+        raise DataRaterError(f"its notes are nested more than {_MAX_DEPTH} deep")
+    if isinstance(notes, (dict, list, tuple)):
+        for inner in notes.values() if isinstance(notes, dict) else notes:
+            _check_depth(inner, levels - 1)
 
 
 def as_notes(**entries: Any) -> dict[bytes, bytes]:  # for the metadata of a Parquet file
-    "Notes for a file, and the version that wrote them."
-    return {_KEY: json.dumps({"datarater_version": __version__, **entries}).encode()}
+    "Notes for a file, the version that wrote them, and a checksum; Parquet has none for notes."
+    _check_depth(entries)
+    text = json.dumps({"datarater_version": __version__, **entries}).encode()
+    return {_KEY: text, _CHECKSUM: b"%08x" % zlib.crc32(text)}
 
 # %% ../../nbs/curation/score_files.ipynb #5dd5be71
-def read_notes(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
-    "The notes in the metadata of a file."
-    return json.loads(metadata[_KEY])
+def read_notes(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    "The notes in the metadata of a file; raises `DataRaterError` for damage, or if there are none."
+    if _KEY not in (metadata or {}):
+        raise DataRaterError("it has no notes of datarater")
+    text = metadata[_KEY]
+    if metadata.get(_CHECKSUM, b"%08x" % zlib.crc32(text)) != b"%08x" % zlib.crc32(text):
+        raise DataRaterError("its notes do not fit their checksum")
+    notes = json.loads(text)
+    _check_depth(notes)
+    return notes
 
 # %% ../../nbs/curation/score_files.ipynb #697b7adc
 def check_output(
@@ -93,7 +127,7 @@ def check_output(
 ) -> Path:
     "Raise `DataRaterError` if the output may not be replaced, or its folder does not exist."
     path = Path(path)
-    if not path.parent.is_dir():
+    if not Path(os.path.realpath(path)).parent.is_dir():
         raise DataRaterError(
             f"output {str(path)!r} is in a folder that does not exist: make the folder first"
         )
@@ -106,9 +140,18 @@ def check_output(
 
 # %% ../../nbs/curation/score_files.ipynb #6573fb16
 @contextmanager
-def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    "A writer of a Parquet file that is there when the block ends well, and otherwise never."
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+def parquet_writer(
+    path: Path,
+    schema: pa.Schema,
+    overwrite: bool = True,  # whether a file that is there may go
+) -> Iterator[pq.ParquetWriter]:
+    """A writer of a Parquet file that is there when the block ends well, and otherwise never; each
+    page has a checksum.
+    """
+    with (
+        replacing(path, overwrite) as temporary,
+        pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
+    ):
         yield writer
 
 # %% ../../nbs/curation/score_files.ipynb #5e8081fb
@@ -117,10 +160,11 @@ def new_folder(
     output: Path,  # may be there already
 ) -> Iterator[Path]:
     "A temporary folder that becomes `output` when the block ends well, and is gone otherwise."
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    output = Path(os.path.realpath(output))
+    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     old = temporary.with_name(f"{temporary.name}.old")
+    temporary.mkdir()
     try:
-        temporary.chmod(0o755)
         yield temporary
         if output.exists():
             output.rename(old)
@@ -135,6 +179,12 @@ def new_folder(
 _LISTS = {".csv": Kept.to_csv, ".jsonl": Kept.to_json_lines}
 
 
+def _write(table, path, notes, overwrite=True):
+    table = table.replace_schema_metadata(notes)
+    with parquet_writer(path, table.schema, overwrite) as writer:
+        writer.write_table(table)
+
+
 def write_ratings(
     ratings: Ratings,  # of a dataset, or of a choice from it
     path: str | os.PathLike,  # .parquet, which can be read again; or a list as .csv or .jsonl
@@ -145,20 +195,18 @@ def write_ratings(
     Raises `DataRaterError` if the file exists, or for another ending.
     """
     path = check_output(path, overwrite)
+    check_ratings(ratings)
     if path.suffix in _LISTS:
-        _LISTS[path.suffix](Kept(None, ratings), path)
+        _LISTS[path.suffix](Kept(None, ratings), path, overwrite)
         return path
     if path.suffix != ".parquet":
         raise DataRaterError(
             f"output {str(path)!r} is not allowed: give a file that ends in .parquet, .csv or "
             ".jsonl"
         )
-    notes = as_notes(
-        num_samples=ratings.num_samples, fingerprint=ratings.fingerprint, about=dict(ratings.about)
-    )
-    table = _as_arrow(ratings.table).replace_schema_metadata(notes)
-    with parquet_writer(path, table.schema) as writer:
-        writer.write_table(table)
+    names = ("num_samples", "fingerprint", "contents")
+    notes = as_notes(**{name: getattr(ratings, name) for name in names}, about=dict(ratings.about))
+    _write(_as_arrow(ratings.table), path, notes, overwrite)
     return path
 
 # %% ../../nbs/curation/score_files.ipynb #21c0813c
@@ -204,24 +252,17 @@ def read_ratings(
         )
     advice = "give an intact file written by datarater score or curate"
     with reading(path, "no file of ratings", advice):
-        table = pq.read_table(path)
-        notes = read_notes(table.schema.metadata)
-        ratings = Ratings(
-            table.to_pandas()[list(COLUMNS)],
-            int(notes["num_samples"]),
-            str(notes["fingerprint"]),
-            dict(notes["about"]),
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_types(file.schema_arrow)
+            notes = read_notes(file.schema_arrow.metadata)
+            table = file.read(list(COLUMNS)).to_pandas(ignore_metadata=True)
+        return Ratings(
+            table,
+            check_value("num_samples", notes["num_samples"], int, COUNT),
+            check_value("fingerprint", notes["fingerprint"], str),
+            check_value("about", notes["about"], dict),
+            contents=check_value("contents", notes.get("contents"), str | None),
         )
-        _check_rows(ratings)
-    return ratings
-
-# %% ../../nbs/curation/score_files.ipynb #b5158669
-def digest_of(rater: nn.Module) -> str:  # 16 hexadecimal digits
-    "A hash of a rater's class and state."
-    digest = hashlib.sha256(f"{type(rater).__module__}.{type(rater).__qualname__}".encode())
-    for name, value in sorted(rater.state_dict().items()):
-        digest.update(name.encode() + value.cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 # %% ../../nbs/curation/score_files.ipynb #b76bd564
 def _changes(begun, job, missing):
@@ -283,6 +324,19 @@ class ScoreJob:
                 f"({error.strerror}): give a new folder"
             ) from error
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the folder for this process alone, and remove it if it stays empty; raises
+        `DataRaterError` if another process has it.
+        """
+        self.make_folder()
+        with locked(self.folder):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # not empty, or finished
+                    self.folder.rmdir()
+
     def write_down(self) -> None:
         "Write `job.json`; makes the folder."
         self.make_folder()
@@ -296,23 +350,46 @@ class ScoreJob:
 # %% ../../nbs/curation/score_files.ipynb #0d0f9eec
 def parts_folder(path: str | os.PathLike) -> Path:
     "Where the parts of a file lie until it is finished."
-    return Path(path).with_name(f"{Path(path).name}.parts")
+    path = Path(os.path.realpath(path))
+    return path.with_name(f"{path.name}.parts")
 
 
-def _join(files, path, notes):
+_ADVICE = "remove this file, and repeat the scoring"
+
+
+def _check_part(file, contents):
+    "Raise unless a part was rated of samples that hash, with all before them, like those here."
+    with reading(file, "damaged", _ADVICE):
+        before = read_notes(pq.read_schema(file).metadata)["contents"]
+    if before != contents:
+        raise DataRaterError(
+            f"the samples that {file} rates, or some before them, have changed since: give the "
+            f"data as they were, give another output, or remove {file.parent}"
+        )
+
+
+def _join(files, path, notes, overwrite):
     "Make one file of many, with one of them in memory at a time."
 
     def read(file):
-        with reading(file, "damaged", "remove this file, and repeat the scoring"):
-            return pq.read_table(file)
+        with reading(file, "damaged", _ADVICE):
+            return pq.read_table(file, page_checksum_verification=True)
 
-    with parquet_writer(path, read(files[0]).schema.with_metadata(notes)) as writer:
+    schema = read(files[0]).schema.with_metadata(notes)
+    with parquet_writer(path, schema, overwrite) as writer:
         for file in files:
-            writer.write_table(read(file))
+            table = read(file)
+            if not table.schema.equals(schema):
+                raise DataRaterError(
+                    f"labels are {schema.field('label').type} in {files[0]}, and "
+                    f"{table.schema.field('label').type} in {file}: give labels of one type"
+                )
+            writer.write_table(table)
 
 # %% ../../nbs/curation/score_files.ipynb #7e3472ba
 def score_to_file(
-    rater: nn.Module,  # stays as it is; rates on its own device
+    # stays as it is, and rates on its own device; or a run's folder
+    rater: nn.Module | str | os.PathLike,
     dataset: Dataset,  # map-style; is read batch by batch, in order
     path: str | os.PathLike,  # of the Parquet file
     batch_size: int = 1_000,  # samples read at a time
@@ -324,34 +401,41 @@ def score_to_file(
     """Rate a dataset of any size into a file, holding one part of it; begun before, it is
     continued.
 
-    Raises `DataRaterError` if the file exists.
+    Raises `DataRaterError` if the file exists, another process writes it, or samples that were
+    rated have changed.
     """
+    rater = as_rater(rater)
     check_value("part_size", part_size, int, COUNT)
     path = check_output(path, overwrite)
     own = fingerprint(dataset)
     total = len(dataset)
-    notes = as_notes(num_samples=total, fingerprint=own, about=dict(about or {}))
+    notes = {"num_samples": total, "fingerprint": own, "about": dict(about or {})}
     job_notes = {
         "dataset": own,
         "rater": digest_of(rater),
         "part_size": part_size,
-        "notes": notes[_KEY].decode(),
+        "notes": as_notes(**notes)[_KEY].decode(),
     }
     parts = {f"{start:012d}": start for start in range(0, total, part_size)}
     job = ScoreJob(parts_folder(path), job_notes, list(parts))
-    missing = set(job.missing())
-    with Progress("rating", total, progress) as shown:
+    seen = ColumnsDigest()
+    with job.held(), Progress("rating", total, progress) as shown:
+        check_output(path, overwrite)  # another process may just have finished
+        missing = set(job.missing())
         for part, start in parts.items():
             stop = min(start + part_size, total)
             if part in missing:
-                batches = rate_batches(rater, dataset, start, stop, batch_size)
+                batches = rate_batches(rater, dataset, start, stop, batch_size, seen)
                 table = _as_arrow(pd.concat(batches, ignore_index=True))
                 job.write_down()
-                with parquet_writer(job.file(part), table.schema) as writer:
-                    writer.write_table(table)
+                _write(table, job.file(part), as_notes(contents=seen.hexdigest()))
+            else:
+                show_samples(seen, dataset, start, stop, batch_size)
+                _check_part(job.file(part), seen.hexdigest())
             shown.update(stop - start)
-    _join([job.file(part) for part in parts], path, notes)
-    shutil.rmtree(job.folder)
+        notes["contents"] = seen.hexdigest()
+        _join([job.file(part) for part in parts], path, as_notes(**notes), overwrite)
+        shutil.rmtree(job.folder)
     return path
 
 # %% ../../nbs/curation/score_files.ipynb #9cd2a73a
@@ -440,14 +524,15 @@ def open_rated(
     **moved: str,  # data_dir or dataset_name, where the data are elsewhere now
 ) -> Dataset:
     "The dataset that was rated, by the file's notes; raises `DataRaterError` without any."
-    settings = ratings.about.get("dataset")
+    settings = check_ratings(ratings).about.get("dataset")
     if not isinstance(settings, dict):
         raise DataRaterError(
             "these ratings do not say which dataset was rated: they come from Python, where "
             "the dataset was at hand; give it to Ratings.subset"
         )
-    config = DataRaterConfig(**{**settings, **moved}, device="cpu")
-    return dataset_to_rate(config, ratings.about["split"])
+    check_names(DataRaterConfig, settings | moved)
+    config = DataRaterConfig(**{**settings, **moved, "device": "cpu"})
+    return dataset_to_rate(config, ratings.about.get("split"))
 
 # %% ../../nbs/curation/score_files.ipynb #bfe0fda7
 def config_of_run(
