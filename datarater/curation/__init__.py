@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         acceptance_probability as acceptance_probability,
         curate as curate,
         imitated_batch as imitated_batch,
+        lowest_kept as lowest_kept,
         num_to_keep as num_to_keep,
         rate_batches as rate_batches,
         rate_dataset as rate_dataset,
@@ -118,7 +119,7 @@ else:
         """,
         ratings="""
             KEEP_RULES BestOfBatchSampler CurateSettings Kept Ratings acceptance_probability
-            curate imitated_batch num_to_keep rate_batches rate_dataset rate_samples
+            curate imitated_batch lowest_kept num_to_keep rate_batches rate_dataset rate_samples
             rating_quantiles ratings_by sampling_weights show_best_and_worst
         """,
         report="report_rows shares_by_class suspected_labels write_report",

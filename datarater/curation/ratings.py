@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'KEEP_RULES', 'paths_of', 'rate_samples', 'rate_batches', 'Ratings', 'Kept', 'as_dataset', 'as_rater',
            'rate_dataset', 'num_to_keep', 'keep_best', 'keep_best_of_each_class', 'BestOfBatchSampler',
            'acceptance_probability', 'rating_quantiles', 'imitated_batch', 'keep_by_chance', 'sampling_weights',
-           'CurateSettings', 'check_ratings', 'curate', 'show_best_and_worst', 'ratings_by']
+           'CurateSettings', 'lowest_kept', 'check_ratings', 'curate', 'show_best_and_worst', 'ratings_by']
 
 # %% ../../nbs/06_curation.ipynb #c75f6057
 import itertools
@@ -221,12 +221,17 @@ class Kept(Subset):
 
     def to_json_lines(self, path: AnyPath, overwrite: bool = True) -> None:
         "Write the same, an object to a line."
-        write_atomically(path, self.table.to_json(orient="records", lines=True), overwrite)
+        singles = self.table.select_dtypes("float32")  # which pandas writes as 0.1000000015
+        shortest = {name: values.to_numpy().astype(str) for name, values in singles.items()}
+        table = self.table.assign(**{k: texts.astype(float) for k, texts in shortest.items()})
+        text = table.to_json(orient="records", lines=True, double_precision=15)
+        write_atomically(path, text, overwrite)
 
     def to_parquet(self, path: AnyPath, overwrite: bool = True) -> None:
         "Write the same as Parquet, with checksums."
         with replacing(path, overwrite) as temporary:
-            self.table.to_parquet(temporary, "pyarrow", index=False, write_page_checksum=True)
+            options = {"engine": "pyarrow", "index": False, "write_page_checksum": True}
+            self.table.to_parquet(temporary, **options)
 
 # %% ../../nbs/06_curation.ipynb #123cd416
 def as_dataset(data: Dataset | tuple[Tensor, Tensor]) -> Dataset:
@@ -443,7 +448,7 @@ class CurateSettings:
     keep: float | None = setting(None, KEEP)
     "share of the samples to keep, above 0 and at most 1"
     threshold: float | None = setting(
-        None, Rule(lambda value: abs(value) < 2.0**128, "a finite rating, of float32")
+        None, Rule(lambda value: abs(value) <= 3.4028235e38, "a finite rating, of float32")
     )
     "of a folder, instead of keep: the lowest rating to keep"
     rule: str = setting("best")
@@ -453,6 +458,15 @@ class CurateSettings:
 
     def __post_init__(self):
         check_settings(self)
+
+# %% ../../nbs/06_curation.ipynb #869603f5
+def lowest_kept(
+    threshold: float,  # as somebody has written it
+) -> np.float32:
+    "The lowest rating whose printed number, the shortest that tells it apart, is not below it."
+    with np.errstate(over="ignore"):
+        nearest = np.float32(threshold)
+    return nearest if float(str(nearest)) >= threshold else np.nextafter(nearest, np.float32("inf"))
 
 # %% ../../nbs/06_curation.ipynb #7473be04
 def check_ratings(ratings: Ratings) -> Ratings:
