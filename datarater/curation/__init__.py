@@ -85,6 +85,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         ScoreSettings as ScoreSettings,
         as_notes as as_notes,
         check_output as check_output,
+        check_types as check_types,
         config_of_run as config_of_run,
         dataset_to_rate as dataset_to_rate,
         interruptible as interruptible,
@@ -124,8 +125,8 @@ else:
         """,
         report="report_rows shares_by_class suspected_labels write_report",
         score_files="""
-            SPLITS ScoreJob ScoreSettings as_notes check_output config_of_run dataset_to_rate
-            interruptible new_folder open_rated parquet_writer parts_folder read_notes
+            SPLITS ScoreJob ScoreSettings as_notes check_output check_types config_of_run
+            dataset_to_rate interruptible new_folder open_rated parquet_writer parts_folder read_notes
             read_ratings reading schema_of score_run score_to_file write_ratings
         """,
     )

@@ -37,6 +37,7 @@ from datarater.curation import (
     ScoreJob,
     as_notes,
     check_output,
+    check_types,
     config_of_run,
     digest_of,
     imitated_batch,
@@ -422,11 +423,13 @@ class CorpusRatings:
 
     def batches(self, shard: str) -> Iterator[pa.RecordBatch]:
         "The rows of a shard, some at a time."
-        path = self.folder / f"{shard}.parquet"
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            yield from file.iter_batches(
-                50_000, columns=["uid", "shard", "row", "rating"], use_threads=False
-            )
+        path, columns = self.folder / f"{shard}.parquet", ["uid", "shard", "row", "rating"]
+        with (
+            reading(path, "damaged", "remove it, and repeat the scoring"),
+            pq.ParquetFile(path, page_checksum_verification=True) as file,
+        ):
+            check_types(file.schema_arrow, columns)
+            yield from file.iter_batches(50_000, columns=columns, use_threads=False)
 
 # %% ../../nbs/scale/corpus.ipynb #c8b7eaee
 def open_corpus(
