@@ -374,20 +374,17 @@ def _check_part(file, contents):
 def _join(files, path, notes, overwrite):
     "Make one file of many, with one of them in memory at a time."
 
-    def read(file):
+    def read(file, how, **options):
         with reading(file, "damaged", _ADVICE):
-            return pq.read_table(file, page_checksum_verification=True)
+            return how(file, **options)
 
-    schema = read(files[0]).schema.with_metadata(notes)
+    kinds = [read(file, pq.read_schema).field("label").type for file in files]
+    kind = np.int64 if all(map(pa.types.is_integer, kinds)) else np.float64  # as of them together
+    schema = schema_of(COLUMNS, np.dtype(kind)).with_metadata(notes)
     with parquet_writer(path, schema, overwrite) as writer:
         for file in files:
-            table = read(file)
-            if not table.schema.equals(schema):
-                raise DataRaterError(
-                    f"labels are {schema.field('label').type} in {files[0]}, and "
-                    f"{table.schema.field('label').type} in {file}: give labels of one type"
-                )
-            writer.write_table(table)
+            table = read(file, pq.read_table, page_checksum_verification=True)
+            writer.write_table(table.cast(schema))
 
 # %% ../../nbs/curation/score_files.ipynb #7e3472ba
 def score_to_file(
