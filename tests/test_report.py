@@ -17,7 +17,8 @@ from test_browser import CHROMIUM, FLAGS
 from test_repository import copy_of_tree
 
 from datarater.curation import Ratings, write_report
-from datarater.curation.ratings import COLUMNS, fingerprint
+from datarater.curation.contents import fingerprint
+from datarater.curation.ratings import COLUMNS
 from datarater.data import TensorPairs
 
 needs_chromium = pytest.mark.skipif(

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from .contents import Samples
 from datarater.curation.downstream import (
     METHODS,
     ComparisonPlan,
@@ -32,7 +33,7 @@ from datarater.curation.downstream import (
     train_model,
     untrained_model,
 )
-from .ratings import Samples, rate_samples
+from .ratings import rate_samples
 from .score_files import config_of_run
 from ..data import seeded_globally
 from ..method import LOSSES, take_meta_step

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .contents import read_samples
 from .diagnosis import agreement, describe_diagnosis, detection_of_copies
-from .ratings import KEEP_RULES, Kept, Ratings, rate_dataset, read_samples
+from .ratings import KEEP_RULES, Kept, Ratings, rate_dataset
 from .report import write_report
 from .score_files import check_output, config_of_run
 from datarater.data import (
@@ -35,7 +36,7 @@ from datarater.data import (
     seeded_generator,
     stratified_order,
 )
-from ..models import model_name
+from ..models import evaluating, model_name
 from datarater.runs import (
     OWN_DATA,
     DataRaterConfig,
@@ -132,7 +133,7 @@ class _Inspection(_Settings):
         pool = as_pool(data, self.form_, **self._reading())
         device = next(rater.parameters()).device
         batches = torch.arange(len(pool)).split(1_000)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(rater):
             found = [rater.class_probabilities(pool.batch(rows)[0].to(device)) for rows in batches]
         return torch.cat(found).cpu()
 
@@ -445,7 +446,7 @@ def clean_dataset(
     if rule != "best":
         options["note"] = f"{file.name} has no such threshold: its rule is {rule}."
     write_report(ratings, ratings.data, report, chosen.keep, probabilities, **options)
-    _WRITERS[file.suffix](kept, file)
+    _WRITERS[file.suffix](kept, file, chosen.overwrite)
     return ratings, kept, report, findings
 
 # %% ../../nbs/curation/curator.ipynb #ab55053a

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from .ratings import Samples, rate_samples
+from .contents import Samples
+from .ratings import rate_samples
 from ..data import CORRUPTIONS, CorruptionContext, fold_in
 from ..evaluation import detection_quality
 from ..runs import MIN_GAIN

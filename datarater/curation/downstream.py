@@ -30,13 +30,8 @@ from torch import Tensor, nn
 
 from .. import __version__
 from .baselines import BASELINES, BaselineData, TrainingPlan, model_for
-from datarater.curation.ratings import (
-    BestOfBatchSampler,
-    Samples,
-    keep_best,
-    rate_samples,
-    sampling_weights,
-)
+from .contents import Samples
+from .ratings import BestOfBatchSampler, keep_best, rate_samples, sampling_weights
 from .score_files import config_of_run
 from ..data import first_samples, seeded_generator
 from ..method import LOSSES, resolve_loss_type

@@ -27,7 +27,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .ratings import Ratings, as_dataset, num_to_keep, read_samples
+from .contents import read_samples
+from .ratings import Ratings, as_dataset, check_ratings, num_to_keep
 from .score_files import check_output
 from ..support import DataRaterError, one_line, write_atomically
 
@@ -262,7 +263,7 @@ def write_report(
     """
     path = check_output(path, overwrite)
     dataset = as_dataset(dataset)
-    ratings.subset(dataset)  # raises for another dataset
+    check_ratings(ratings).subset(dataset)  # raises for another dataset
     if len(ratings) < ratings.num_samples:
         raise DataRaterError(
             f"these are ratings of {len(ratings)} of {ratings.num_samples} samples: give those of "
@@ -289,7 +290,8 @@ def write_report(
         data=_data(rows, classes, num_kept),
     )
     try:
-        write_atomically(path, page.encode(errors="replace"))  # a title may be no Unicode
+        # a title may be no Unicode
+        write_atomically(path, page.encode(errors="replace"), overwrite)
     except OSError as error:
         raise DataRaterError(
             f"cannot write {str(path)!r} ({one_line(error)}): give a path that can be written"

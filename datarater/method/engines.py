@@ -10,7 +10,7 @@ __all__ = ['ESTIMATORS', 'EXECUTIONS', 'recompute_weight_gradient', 'at_once', '
 # %% ../../nbs/method/engines.ipynb #8c2fd0f2
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +39,7 @@ from datarater.method.inner_loop import (
     reverse_weight_gradient,
     unroll_stepwise,
 )
-from ..models import LeanLayers, rate
+from ..models import LeanLayers, evaluating, rate
 from ..support import DataRaterError, lookup, one_line
 
 # %% ../../nbs/method/engines.ipynb #6866c581
@@ -216,12 +216,13 @@ def rate_many(
     rater: nn.Module,
     x: Tensor,  # (N, ...)
     y: Tensor,  # (N, ...): used by label-aware raters only
-    params: Params | None = None,  # to use in place of the rater's own
+    # to use in place of the rater's own, in the mode that it has; None: in evaluation mode
+    params: Params | None = None,
 ) -> Tensor:  # (N,)
     "Ratings of any number of samples: at once on a GPU, in chunks with lean layers on a CPU."
     size = _CPU_CHUNK if x.device.type == "cpu" else len(x)
     chunks = zip(x.split(size), y.split(size), strict=True)
-    with LeanLayers():
+    with LeanLayers(), evaluating(rater) if params is None else nullcontext():
         return torch.cat([rate(rater, *chunk, params) for chunk in chunks])
 
 # %% ../../nbs/method/engines.ipynb #abb08128

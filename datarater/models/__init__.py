@@ -7,6 +7,7 @@ from ..support import lazy_names
 if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .label_evidence import (
         ReferenceDataRater as ReferenceDataRater,
+        evaluating as evaluating,
         fit_classifier as fit_classifier,
         logits_of as logits_of,
     )
@@ -37,7 +38,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
 else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
-        label_evidence="ReferenceDataRater fit_classifier logits_of",
+        label_evidence="ReferenceDataRater evaluating fit_classifier logits_of",
         lean_layers="LeanLayers",
         networks="""
             MODELS DataRater LabelAwareDataRater RegressionDataRater ToyCNN ToyMLP at_label

@@ -37,9 +37,11 @@ from datarater.curation import (
     ScoreJob,
     as_notes,
     check_output,
+    check_types,
     config_of_run,
     digest_of,
     imitated_batch,
+    lowest_kept,
     new_folder,
     num_to_keep,
     parquet_writer,
@@ -421,10 +423,13 @@ class CorpusRatings:
 
     def batches(self, shard: str) -> Iterator[pa.RecordBatch]:
         "The rows of a shard, some at a time."
-        with pq.ParquetFile(self.folder / f"{shard}.parquet") as file:
-            yield from file.iter_batches(
-                50_000, columns=["uid", "shard", "row", "rating"], use_threads=False
-            )
+        path, columns = self.folder / f"{shard}.parquet", ["uid", "shard", "row", "rating"]
+        with (
+            reading(path, "damaged", "remove it, and repeat the scoring"),
+            pq.ParquetFile(path, page_checksum_verification=True) as file,
+        ):
+            check_types(file.schema_arrow, columns)
+            yield from file.iter_batches(50_000, columns=columns, use_threads=False)
 
 # %% ../../nbs/scale/corpus.ipynb #c8b7eaee
 def open_corpus(
@@ -499,7 +504,8 @@ def choice_for(
             "give either keep, a share, or threshold, a rating, with rule 'best'"
         )
     if threshold is not None:
-        return choose_above(int(rating_keys(threshold)), num_ties=len(ratings.sketch))
+        lowest = int(rating_keys(lowest_kept(threshold)))
+        return choose_above(lowest, num_ties=len(ratings.sketch))
     num_kept = num_to_keep(keep, len(ratings.sketch))
     if rule == "by_chance":
         return choose_by_chance(ratings.sketch, keep, seed)
@@ -529,7 +535,7 @@ def curate_corpus(
     num_kept = 0
     with new_folder(output) as temporary:
         for name in ratings.shards:
-            with pq.ParquetWriter(temporary / f"{name}.parquet", schema) as writer:
+            with parquet_writer(temporary / f"{name}.parquet", schema) as writer:
                 for rows in ratings.batches(name):
                     chosen = rows.filter(pa.array(choose(rows)))
                     writer.write_batch(chosen.cast(schema))

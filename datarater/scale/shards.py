@@ -310,8 +310,12 @@ def _samples_of(column, first):
 
 # %% ../../nbs/scale/shards.ipynb #df1e0eaf
 def read_parquet(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[ShardBatch]:
-    "The rows of a Parquet file; memory is that of a batch and of one compressed row group."
-    with pq.ParquetFile(path) as file:
+    """The rows of a Parquet file; memory is that of a batch and of one compressed row group.
+
+    Checksums of pages are verified. Many writers leave them out; then a damaged sample is rated as
+    it is.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         schema = file.schema_arrow
         sample, label, uid = (columns.find(schema.names, role) for role in USUAL_NAMES)
         if label and not columns.label:
