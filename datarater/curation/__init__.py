@@ -126,7 +126,7 @@ else:
         report="report_rows shares_by_class suspected_labels write_report",
         score_files="""
             SPLITS ScoreJob ScoreSettings as_notes check_output check_types config_of_run
-            dataset_to_rate interruptible new_folder open_rated parquet_writer parts_folder read_notes
-            read_ratings reading schema_of score_run score_to_file write_ratings
+            dataset_to_rate interruptible new_folder open_rated parquet_writer parts_folder
+            read_notes read_ratings reading schema_of score_run score_to_file write_ratings
         """,
     )
