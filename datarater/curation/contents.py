@@ -136,7 +136,8 @@ def show_batch(
             indices = torch.tensor([dataset.indices[i] for i in indices.tolist()])
             dataset = dataset.dataset
     samples = read_samples(*found) if samples is None else samples
-    y = None if samples.y is None else samples.y.cpu().numpy()
+    # a type that does not depend on what else is in the batch
+    y = None if samples.y is None else samples.y.double().cpu().numpy()
     seen.update(x=_rounded(dataset, samples.x).cpu().numpy(), y=y)
 
 
