@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..support import DataRaterError, lookup
+from ..support import DataRaterError, lookup, torch_defaults
 
 # %% ../../nbs/02_models.ipynb #a27f32a7
 MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its address
@@ -138,7 +138,8 @@ def construct_model(
         fitting = {key: size for key, size in (sizes or {}).items() if key in known}
         arguments = {**fitting, **arguments}
         _check_arguments(name, make, arguments)
-    with torch.random.fork_rng(devices=[], enabled=seed is not None), torch.device("cpu"):
+    unseeded = torch.random.fork_rng(devices=[], enabled=seed is not None)
+    with torch_defaults(), unseeded, torch.device("cpu"):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA too
         made = make(**arguments)
@@ -159,6 +160,11 @@ def _layer_problem(layer):
             "changes its running statistics in each forward pass: use torch.nn.GroupNorm, or "
             "track_running_stats=False"
         )
+    if any(isinstance(p, nn.UninitializedParameter) for p in layer.parameters(recurse=False)):
+        return (
+            "has no size yet: use the layer that is not lazy, with the size that the constructor "
+            "may take (in_features, in_channels, image_size)"
+        )
     is_dropout = isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
     if is_dropout or isinstance(layer, nn.MultiheadAttention) and layer.dropout > 0:
         return (
@@ -173,7 +179,7 @@ def check_model(
     name: str,  # what to call it in the message
 ) -> None:
     """Raise `DataRaterError` if a layer of the model couples the samples of a batch, keeps running
-    statistics or draws random numbers.
+    statistics, draws random numbers or has no size yet.
     """
     for path, layer in model.named_modules():
         if problem := _layer_problem(layer):
