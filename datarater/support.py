@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'UNIT_INTERVAL', 'OPEN_UNIT_INTERVAL',
-           'SHARE', 'KEEP', 'AnyPath', 'PROGRESS_SECONDS', 'DataRaterError', 'one_line', 'lookup', 'Rule', 'one_of',
-           'setting', 'check_names', 'check_value', 'check_settings', 'replacing', 'write_atomically', 'ColumnsDigest',
-           'Progress', 'lazy_names']
+           'SHARE', 'KEEP', 'TEMPERATURE', 'AnyPath', 'PROGRESS_SECONDS', 'DataRaterError', 'one_line', 'lookup',
+           'Rule', 'torch_defaults', 'one_of', 'setting', 'check_names', 'check_value', 'check_settings', 'replacing',
+           'write_atomically', 'ColumnsDigest', 'Progress', 'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
 import hashlib
@@ -89,6 +89,23 @@ UNIT_INTERVAL = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 OPEN_UNIT_INTERVAL = Rule(lambda value: 0 < value < 1, "a number between 0 and 1, both excluded")
 SHARE = Rule(lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
 KEEP = Rule(lambda value: 0 < value <= 1, "a number above 0 and at most 1")
+
+# %% ../nbs/reference/support.ipynb #3f04a002
+TEMPERATURE = Rule(lambda value: 1e-6 <= value <= 1e6, "a number from 1e-6 to 1e6")
+
+# %% ../nbs/reference/support.ipynb #3f04a005
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    "Context, or decorator, with gradients on and new numbers in float32, whatever is set outside."
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 # %% ../nbs/reference/support.ipynb #48d5f007
 def one_of(*options: str) -> Rule:

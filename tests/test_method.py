@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._pytree import tree_map
 
-from datarater import DataRaterConfig, DataRaterError
+from datarater import DataRaterConfig, DataRaterError, run_meta_training
+from datarater.curation import sampling_weights
+from datarater.data import TensorPairs, checked_batch
+from datarater.evaluation import AttackPlan, measure_robustness
 from datarater.method import (
     NORMS,
     SGD,
@@ -23,6 +27,7 @@ from datarater.method import (
     pgd,
     stack_trees,
 )
+from datarater.models import check_model, construct_model
 from datarater.runs.setup import choose_engine
 
 
@@ -155,7 +160,8 @@ def test_a_loss_that_is_not_a_number_is_never_the_best():
     "It is NaN at the start only; the loss of what follows counts."
 
     def loss_fn(params, x, y):
-        return torch.where(x.flatten(1).sum(1) == 0, math.nan * x.flatten(1).sum(1), x.sum())
+        losses = x.flatten(1).sum(1)
+        return losses * math.nan if losses[0] == 0 else losses
 
     x = torch.zeros(1, 1, 1, 1)
     start = torch.full_like(x, 0.1)
@@ -192,3 +198,94 @@ def test_the_largest_sizes_allowed_reach_the_corner():
         assert_close(moved, torch.full_like(x, value_range[1]))
     with pytest.raises(DataRaterError):
         DataRaterConfig(attack=True, attack_norm="l2", attack_eps=1e30, attack_step_size=1e30)
+
+
+def test_an_attack_whose_samples_are_not_finite_is_an_error():
+    "The gradient of a root at 0 is infinite, and times 0 it is NaN."
+
+    class Root(nn.Module):
+        def forward(self, x):
+            rooted = (x.flatten(1) * 0).sqrt().sum(1)  # 0, with a slope of 0 times infinity
+            return torch.stack([rooted + 1, -rooted], 1)
+
+    x, y = torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, dtype=torch.long)
+    plan = AttackPlan(eps=0.1, num_steps=2, norm="l2")
+    with pytest.raises(DataRaterError) as error:
+        measure_robustness(Root(), x, y, plan, (0.0, 1.0))
+    assert "not finite" in str(error.value)
+    assert "give attack='square'" in str(error.value)
+    # the sign of NaN is 0: only the random start is left
+    found = measure_robustness(Root(), x, y, replace(plan, norm="linf"), (0.0, 1.0))
+    assert found.is_in_range
+    assert found.farthest <= 0.1 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-7, 1e300])
+def test_a_temperature_that_float32_cannot_divide_by_is_refused(temperature):
+    said = "a number from 1e-6 to 1e6"
+    with pytest.raises(DataRaterError, match=said) as error:
+        DataRaterConfig(softmax_temperature=temperature)
+    assert f"softmax_temperature={temperature!r}" in str(error.value)
+    with pytest.raises(DataRaterError, match=said):
+        sampling_weights([1.0, 2.0], temperature)
+
+
+@pytest.fixture
+def default_dtype():
+    "A float64 of PyTorch's, for a time."
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def run_of(folder, **settings) -> list[Tensor]:
+    "The parameters of a rater after two meta-steps."
+    config = DataRaterConfig(
+        dataset_name="synthetic1",
+        inner_model_class="ToyMLP",
+        data_rater_model_class="RegressionDataRater",
+        batch_size=8,
+        num_inner_models=2,
+        meta_steps=1,
+        device="cpu",
+        output_dir=str(folder),
+        **settings,
+    )
+    return [p.detach() for p in run_meta_training(config, progress=False).rater.parameters()]
+
+
+def test_modes_of_pytorch_do_not_reach_a_run(tmp_path, request):
+    plain = run_of(tmp_path)
+    with torch.no_grad():
+        assert_close(run_of(tmp_path), plain, rtol=0, atol=0)
+    with torch.inference_mode():
+        assert_close(run_of(tmp_path), plain, rtol=0, atol=0)
+    request.getfixturevalue("default_dtype")
+    assert_close(run_of(tmp_path), plain, rtol=0, atol=0)
+    assert torch.get_default_dtype() == torch.float64
+    assert {p.dtype for p in construct_model("ToyMLP").parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.LazyLinear(2), nn.LazyConv2d(2, 3), nn.Bilinear(2, 2, 2)], ids=lambda x: str(x)[:6]
+)
+def test_a_layer_without_a_size_is_named(layer):
+    model = nn.Sequential(nn.Flatten(), layer)
+    if isinstance(layer, nn.Bilinear):  # has one
+        check_model(model, "mine")
+        return
+    with pytest.raises(DataRaterError) as error:
+        check_model(model, "mine")
+    assert str(error.value).startswith("model mine: layer '1' (Lazy")
+    assert "has no size yet" in str(error.value)
+
+
+def test_samples_are_read_as_constants_of_32_bits():
+    x = torch.tensor([[0.5, -0.25], [0.125, 1.0]])
+    y = torch.tensor([0, 1])
+    for given in (x.bfloat16(), x.half(), x.clone().requires_grad_()):
+        pool = TensorPairs(given, y, num_classes=2)
+        for samples, labels in (pool.read(torch.tensor([0, 1])), checked_batch((given, y))):
+            assert not samples.requires_grad
+            assert_close(samples, x, rtol=0, atol=0)
+            assert torch.equal(labels, y)

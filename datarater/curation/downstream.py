@@ -49,6 +49,7 @@ from datarater.support import (
     check_settings,
     lookup,
     setting,
+    torch_defaults,
 )
 
 # %% ../../nbs/07_downstream.ipynb #4f807e73
@@ -177,6 +178,7 @@ def untrained_model(task: Task, plan: TrainingPlan, seed: int) -> nn.Module:
     return model_for(plan.model_class, seed, task.x, targets, task.loss_type)
 
 # %% ../../nbs/07_downstream.ipynb #dafab17f
+@torch_defaults()
 def train_model(
     task: Task,
     stream: IndexStream,

@@ -29,10 +29,10 @@ from ..runs import load_rater
 from datarater.support import (
     COUNT,
     KEEP,
-    POSITIVE,
     SEED,
     AnyPath,
     ColumnsDigest,
+    TEMPERATURE,
     DataRaterError,
     Progress,
     Rule,
@@ -430,7 +430,7 @@ def sampling_weights(
     temperature: float = 1.0,  # 1: as in meta-training; the higher, the more alike the weights
 ) -> Tensor:  # (N,) float64, sums to 1
     "The softmax of the ratings over the whole dataset."
-    check_value("temperature", temperature, float, POSITIVE)
+    check_value("temperature", temperature, float, TEMPERATURE)
     return (torch.tensor(_values(ratings)) / temperature).softmax(0)
 
 # %% ../../nbs/06_curation.ipynb #b8eda53d

@@ -33,6 +33,7 @@ from datarater.support import (
     one_line,
     one_of,
     setting,
+    torch_defaults,
 )
 
 # %% ../../nbs/05_adversarial.ipynb #8f88d759
@@ -58,6 +59,11 @@ class UnitRange(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.isfinite().all():
+            raise DataRaterError(
+                "the attack made samples that are not finite, as the model's gradients are not: "
+                "give attack='square', which needs none"
+            )
         logits = self.model((self.low + x * (self.high - self.low)).to(self.dtype))
         shape = tuple(getattr(logits, "shape", ()))
         if len(shape) != 2 or shape[0] != len(x):
@@ -258,6 +264,7 @@ def _attack_batch(model, x, y, plan, num_classes, first_seed):
     return is_right, is_robust, adversarial, distances
 
 # %% ../../nbs/05_adversarial.ipynb #c4bd82bd
+@torch_defaults()
 def measure_robustness(
     model: nn.Module,  # (B, C, H, W) -> logits (B, classes); left as it is
     x: Tensor,  # (N, C, H, W), within value_range

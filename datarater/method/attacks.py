@@ -199,7 +199,7 @@ def pgd(
     adversarial = x if start is None else inside(start)
     best, largest = x, x.new_full((len(x),), -math.inf)
     if start is not None and attack.keep_best:
-        largest = loss_fn(params, x, y)
+        _, largest = _better(best, largest, x, loss_fn(params, x, y))
     for _ in range(attack.num_steps):
         losses, gradient = _losses_and_gradient(loss_fn, params, adversarial, y)
         if attack.keep_best:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .parameters import call_with
-from ..support import DataRaterError, lookup
+from ..support import DataRaterError, lookup, torch_defaults
 
 # %% ../../nbs/02_models.ipynb #a27f32a7
 MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its address
@@ -143,7 +143,8 @@ def construct_model(
         fitting = {key: size for key, size in (sizes or {}).items() if key in known}
         arguments = {**fitting, **arguments}
         _check_arguments(name, make, arguments)
-    with torch.random.fork_rng(devices=[], enabled=seed is not None), torch.device("cpu"):
+    unseeded = torch.random.fork_rng(devices=[], enabled=seed is not None)
+    with torch_defaults(), unseeded, torch.device("cpu"):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA too
         made = make(**arguments)
@@ -164,6 +165,11 @@ def _layer_problem(layer):
             "changes its running statistics in each forward pass: use torch.nn.GroupNorm, or "
             "track_running_stats=False"
         )
+    if any(isinstance(p, nn.UninitializedParameter) for p in layer.parameters(recurse=False)):
+        return (
+            "has no size yet: use the layer that is not lazy, with the size that the constructor "
+            "may take (in_features, in_channels, image_size)"
+        )
     is_dropout = isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
     if is_dropout or isinstance(layer, nn.MultiheadAttention) and layer.dropout > 0:
         return (
@@ -178,7 +184,8 @@ def check_model(
     name: str,  # what to call it in the message
 ) -> None:
     """Raise `DataRaterError` if a layer of the model couples the samples of a batch, keeps running
-    statistics or draws random numbers, or if two parameters share memory without being one.
+    statistics, draws random numbers or has no size yet, or if two parameters share memory without
+    being one.
     """
     for path, layer in model.named_modules():
         if problem := _layer_problem(layer):
@@ -187,7 +194,7 @@ def check_model(
             )
     held = {}  # address -> name
     for key, p in model.named_parameters():
-        if not is_lazy(p) and p.numel() and (other := held.setdefault(p.data_ptr(), key)) != key:
+        if p.numel() and (other := held.setdefault(p.data_ptr(), key)) != key:
             raise DataRaterError(
                 f"model {name}: parameters {other!r} and {key!r} share memory, but are two: make "
                 "them one nn.Parameter, or give one of them a copy"

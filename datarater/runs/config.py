@@ -30,6 +30,7 @@ from datarater.support import (
     POSITIVE,
     SEED,
     SHARE,
+    TEMPERATURE,
     UNIT_INTERVAL,
     DataRaterError,
     Rule,
@@ -137,7 +138,7 @@ class OuterSettings:
     """largest global norm of the meta-gradient; with meta_update=per_model, of each inner model's;
     a huge value such as 1e9 never clips
     """
-    softmax_temperature: float = setting(1.0, POSITIVE)
+    softmax_temperature: float = setting(1.0, TEMPERATURE)
     "ratings are divided by it before the softmax that makes weights"
     meta_gradient: str = setting("auto", one_of("auto", "mixed", "recompute", "reverse"))
     """estimator of the meta-gradient, one of auto, mixed, recompute, reverse; all are exact, they

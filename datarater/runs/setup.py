@@ -158,8 +158,9 @@ def _check_is_function(role, function, x, y):
 
     def ask(seed, x, y):
         called = f"{role}, given samples of shape {tuple(x.shape[1:])},"
+        hint = f"; the samples are {x.dtype}" if x.dtype != torch.float32 else ""
         with seeded_globally(seed):
-            return attempt(called, lambda: function(x, y))
+            return attempt(called, lambda: function(x, y), hint)
 
     output = ask(0, x, y)
     if (

@@ -64,7 +64,7 @@ from .folder import RunLog, make_run_dir, save_model, write_config
 from .setup import RunData, RunObjects, check_same_data, fingerprint_of_data, set_up
 from .steps import CheckedSteps, MetaTrainingError
 from .tracking import check_tracker, tracking
-from ..support import DataRaterError, Progress, one_line, write_atomically
+from ..support import DataRaterError, Progress, one_line, torch_defaults, write_atomically
 
 # %% ../../nbs/runs/training.ipynb #b1a6a344
 # may be changed when a run is resumed: they say how far, how fast, where, and what is written, not
@@ -425,6 +425,7 @@ def _open_folder(config, form, resume_from, is_restarted, stack):
     return run_dir, resume_from is not None
 
 # %% ../../nbs/runs/training.ipynb #064a705c
+@torch_defaults()
 def run_meta_training(
     config: DataRaterConfig,  # every setting of the run
     progress: bool = True,  # show a progress bar
