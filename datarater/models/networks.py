@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..support import DataRaterError, lookup
+from ..support import DataRaterError, foreign_code, lookup, one_line
 
 # %% ../../nbs/02_models.ipynb #a27f32a7
 MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its address
@@ -54,8 +54,8 @@ def _parameters_of(name, make):
         return inspect.signature(make).parameters
     except (TypeError, ValueError) as error:  # also what is not callable, or written in C
         raise DataRaterError(
-            f"model {name!r} is {make!r}: give a subclass of torch.nn.Module, or a "
-            "function that returns one"
+            f"model {name!r} is {one_line(repr(make), 200)}: give a subclass of torch.nn.Module, "
+            "or a function that returns one"
         ) from error
 
 
@@ -141,7 +141,8 @@ def construct_model(
     with torch.random.fork_rng(devices=[], enabled=seed is not None), torch.device("cpu"):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA too
-        made = make(**arguments)
+        with foreign_code(f"making model {name}"):
+            made = make(**arguments)
     if not isinstance(made, nn.Module):
         raise DataRaterError(
             f"model {name!r} returned a {type(made).__name__}: let it return a torch.nn.Module"
