@@ -110,7 +110,7 @@ def _check_counts(state):
     learner = state["learner"]
     num_steps, population = learner["num_steps"], learner["population"]
     counts = {
-        "rows of the log": (len(state["log"]["steps"]), num_steps, num_steps),
+        "rows of the log": (len(state["log"]["steps"].numpy()), num_steps, num_steps),
         "updates": (learner["meta_optimizer"]["num_steps"], 0, num_steps),
         **{f"age {p}": (age, 0, num_steps) for p, age in enumerate(population["ages"])},
         **{f"lifetime {p}": (of, 1, 2**32) for p, of in enumerate(population["lifetimes"])},
