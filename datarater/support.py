@@ -4,26 +4,33 @@
 
 # %% auto #0
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'UNIT_INTERVAL', 'OPEN_UNIT_INTERVAL',
-           'SHARE', 'KEEP', 'TEMPERATURE', 'AnyPath', 'PROGRESS_SECONDS', 'DataRaterError', 'one_line', 'lookup',
-           'Rule', 'torch_defaults', 'one_of', 'setting', 'check_names', 'check_value', 'check_settings', 'replacing',
-           'write_atomically', 'ColumnsDigest', 'Progress', 'lazy_names']
+           'SHARE', 'KEEP', 'TEMPERATURE', 'AnyPath', 'PATH', 'MAX_TEXT', 'PROGRESS_SECONDS', 'DataRaterError',
+           'one_line', 'shell_word', 'without_ours', 'place_in_code', 'foreign_code', 'lookup', 'Rule',
+           'torch_defaults', 'one_of', 'setting', 'check_names', 'check_value', 'as_path', 'check_settings',
+           'replacing', 'write_atomically', 'ColumnsDigest', 'read_text', 'Progress', 'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
 import hashlib
 import importlib
-import math
 import numbers
 import os
+import re
 import secrets
+import shlex
 import shutil
+import stat
 import sys
+import sysconfig
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import field, fields, is_dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
+from reprlib import Repr
+from types import TracebackType
 from typing import Any, NamedTuple, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -41,7 +48,62 @@ def one_line(
     limit: int | None = None,  # characters that are kept; None: all
 ) -> str:
     "What an error says, on one line."
-    return " ".join(str(error).split())[:limit]
+    return " ".join(filter(None, map(str.strip, str(error).splitlines())))[:limit]
+
+# %% ../nbs/reference/support.ipynb #5761a7e0
+def shell_word(path: object) -> str:
+    "A path as one word of a shell's command, on one line."
+    text = str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = re.sub(rb"[^ -&(-\[\]-~]", lambda found: b"\\x%02x" % found[0][0], os.fsencode(text))
+    return f"$'{escaped.decode()}'"
+
+# %% ../nbs/reference/support.ipynb #a797bfa6
+def _kind_of_file(name):
+    "Whose file a traceback names: ours, a library's, nobody's (there is none), or the user's."
+    if name.startswith(os.path.dirname(find_spec("datarater").origin) + os.sep):
+        return "ours"
+    places = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    if name.startswith(tuple(place + os.sep for place in places)):
+        return "a library's"
+    return "the user's" if os.path.isfile(name) else "nobody's"
+
+
+def without_ours(error: BaseException) -> TracebackType | None:
+    "The traceback of an error from the first frame in the user's own files; None without any."
+    trace = error.__traceback__
+    while trace and _kind_of_file(trace.tb_frame.f_code.co_filename) != "the user's":
+        trace = trace.tb_next
+    return trace
+
+# %% ../nbs/reference/support.ipynb #deb780a6
+def place_in_code(error: BaseException) -> str | None:
+    "The last place in the user's own files on the way to an error; None if there is none."
+    place, trace = None, error.__traceback__
+    while trace:
+        code = trace.tb_frame.f_code
+        if _kind_of_file(code.co_filename) == "the user's":
+            place = f"{os.path.basename(code.co_filename)}, line {trace.tb_lineno}, {code.co_name}"
+        trace = trace.tb_next
+    return place
+
+# %% ../nbs/reference/support.ipynb #2bf35363
+@contextmanager
+def foreign_code(
+    what: str,  # is called, for the message
+    hint: str = "",  # for its end
+) -> Iterator[None]:
+    "Context of code that is not ours; raises `DataRaterError` that says what failed, and where."
+    try:
+        yield
+    except DataRaterError:
+        raise
+    except (Exception, SystemExit) as error:
+        place = place_in_code(error)
+        said = f"{type(error).__name__}: {one_line(error)}" + (f" ({place})" if place else "")
+        cause = error.with_traceback(without_ours(error)) if place else error
+        raise DataRaterError(f"{what} failed with {said}{hint}") from cause
 
 # %% ../nbs/reference/support.ipynb #804b9503
 def lookup(
@@ -56,13 +118,9 @@ def lookup(
         return entry
     if str(name) in registry or (importable and ":" in entry):
         module_name, _, attribute = entry.partition(":")
-        try:
+        hint = ": give package.module:Name with the module on the Python path"
+        with foreign_code(f"cannot import {kind} {entry!r}: it", hint):
             return getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:  # the user's module may fail in any way
-            raise DataRaterError(
-                f"cannot import {kind} {entry!r} ({type(error).__name__}: {error}): give "
-                "package.module:Name with the module on the Python path"
-            ) from error
     near = get_close_matches(str(name), registry, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     own = "; or your own as package.module:Name" if importable else ""
@@ -76,14 +134,18 @@ class Rule(NamedTuple):
 
     holds: Callable[[Any], bool]
     allowed: str
+    convert: Callable[[Any], Any] | None = None  # makes what is stored of what was given
 
+
+# the least and the largest normal number of float32, in which is computed
+_LEAST, _LARGEST = 2.0**-126, (2 - 2**-23) * 2.0**127
 
 ANYTHING = Rule(lambda value: True, "any value")
-COUNT = Rule(lambda value: value >= 1, "a whole number of at least 1")
+COUNT = Rule(lambda value: 1 <= value < 2**31, "a whole number of at least 1, below 2**31")
 SEED = Rule(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2**63 - 1")
-NOT_NEGATIVE = Rule(lambda value: value >= 0, "a whole number of at least 0")
-FINITE = Rule(lambda value: 0 <= value < math.inf, "a finite number of at least 0")
-POSITIVE = Rule(lambda value: 0 < value < math.inf, "a finite number above 0")
+NOT_NEGATIVE = Rule(lambda value: 0 <= value < 2**31, "a whole number of at least 0, below 2**31")
+FINITE = Rule(lambda value: 0 <= value <= _LARGEST, "a number from 0 to 3.4e38")
+POSITIVE = Rule(lambda value: _LEAST <= value <= _LARGEST, "a number from 1.2e-38 to 3.4e38")
 NAME = Rule(lambda value: value != "", "a name")
 UNIT_INTERVAL = Rule(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 OPEN_UNIT_INTERVAL = Rule(lambda value: 0 < value < 1, "a number between 0 and 1, both excluded")
@@ -167,6 +229,17 @@ def _plain(value, kind):
     raise TypeError(f"not of type {kind}")
 
 # %% ../nbs/reference/support.ipynb #5a0b0c16
+_SHORT = Repr()  # lists in lists may hold each other, and be endless when written out
+_SHORT.maxstring = _SHORT.maxother = 200
+
+
+def _shown(value):
+    try:
+        return one_line(_SHORT.repr(value), 200)
+    except ValueError:  # thousands of digits
+        return f"<{type(value).__name__}>"
+
+
 def check_value(
     name: str,  # of the setting or argument, for the message
     value: Any,
@@ -177,11 +250,30 @@ def check_value(
     try:
         plain = _plain(value, annotation)
         if plain is None or rule.holds(plain):
-            return plain
+            return plain if plain is None or rule.convert is None else rule.convert(plain)
     except (TypeError, OverflowError):
         pass
     allowed = _PLAIN[annotation][1] if rule is ANYTHING and annotation in _PLAIN else rule.allowed
-    raise DataRaterError(f"{name}={one_line(repr(value), 200)} is not allowed: give {allowed}")
+    raise DataRaterError(f"{name}={_shown(value)} is not allowed: give {allowed}")
+
+# %% ../nbs/reference/support.ipynb #81cad503
+def _is_path(text):
+    "Whether a file can have this name."
+    with suppress(UnicodeEncodeError):
+        is_possible = text != "" and b"\0" not in os.fsencode(text)
+        return is_possible and not os.path.expanduser(text).startswith("~")
+    return False
+
+
+PATH = Rule(_is_path, "a path (~ is your home; a file ~name here is ./~name)", os.path.expanduser)
+
+
+def as_path(
+    path: AnyPath,
+    name: str = "path",  # of the setting or argument, for the message
+) -> Path:
+    "A path with its ~ expanded; raises `DataRaterError` for what can be no path."
+    return Path(check_value(name, path, str, PATH))
 
 # %% ../nbs/reference/support.ipynb #e5dae673
 def check_settings(
@@ -233,7 +325,7 @@ def replacing(
     It has the mode of the file it replaces, or else of any new file. Raises `DataRaterError` for a
     file that may not go.
     """
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(as_path(path)))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     temporary.touch(exist_ok=False)
     try:
@@ -287,6 +379,21 @@ class ColumnsDigest:
         parts = (name.encode() + found.digest() for name, (found, _) in self._columns.items())
         return hashlib.sha256(b"".join(sorted(parts))).hexdigest()[:16]
 
+# %% ../nbs/reference/support.ipynb #514a9f0a
+MAX_TEXT = 16 << 20  # bytes of a file that is read whole
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for somebody at the other end of a pipe
+
+
+def read_text(path: AnyPath) -> str:
+    "The text of a file; raises `OSError` or `ValueError` for one that is missing, huge or no text."
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("it is no regular file")
+        content = file.read(MAX_TEXT + 1)
+    if len(content) > MAX_TEXT:
+        raise ValueError(f"it holds more than {MAX_TEXT >> 20} MiB")
+    return content.decode()
+
 # %% ../nbs/reference/support.ipynb #5a0b0c20
 PROGRESS_SECONDS = 10  # between two lines, where there is neither a terminal nor a notebook
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -318,7 +425,7 @@ class Progress:
     ):
         self.phase, self.total, self.done, self.first = phase, total, done, done
         self.file = file or sys.stderr
-        is_alone = os.environ.get("WORLD_SIZE", "1") == "1"
+        is_alone = os.environ.get("WORLD_SIZE") in (None, "", "1")
         self.shown = shown and (is_alone or os.environ.get("RANK", "0") == "0")
         self.bar = _make_bar(phase, total, done, self.file) if self.shown else None
         self.started = self.printed = time.monotonic()

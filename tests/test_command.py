@@ -4,6 +4,7 @@ What does not depend on the process is called in this one: a start takes seconds
 """
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -23,8 +24,12 @@ import torch
 import yaml
 from PIL import Image
 
+from datarater.__main__ import main as entry
 from datarater.cli import main
+from datarater.curation import read_ratings
 from datarater.data import read_digits
+from datarater.runs import load_checkpoint, load_inner_model, load_rater
+from datarater.runs.checkpoints import save_checkpoint
 
 COMMAND = [str(Path(sys.executable).with_name("datarater"))]
 MODULE = [sys.executable, "-m", "datarater"]
@@ -183,7 +188,7 @@ def test_no_network_and_no_data_says_which_files_to_put_where(tmp_path):
     )
     error = one_line_error(run)
     assert "train-images-idx3-ubyte" in error and str(tmp_path / "data") in error
-    assert not (tmp_path / "runs").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_output_folder_that_cannot_be_written(tmp_path, here):
@@ -338,3 +343,369 @@ def test_original_command_on_mnist(tmp_path):
     losses = pd.read_csv(run_dir / "outer_loss.csv")
     assert (losses["adversarial_outer_loss"] > losses["clean_outer_loss"]).all()
     assert (losses["outer_loss"] == losses["adversarial_outer_loss"]).all()
+
+
+TINY = [
+    *("--dataset_name=synthetic1", "--inner_model_class=ToyMLP", "--meta_steps=2"),
+    *("--data_rater_model_class=RegressionDataRater", "--num_inner_models=1", "--batch_size=16"),
+    *("--save_data_rater_checkpoint=true", "--corruption.corruption_probability=0"),
+]
+
+
+def test_home_stands_in_every_path(tmp_path, here, monkeypatch):
+    "~ is the home in each path of each command, and in Python; no folder is called ~."
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    (home / "damage.yaml").write_text("fixed: true\n")
+    trained = here(
+        *("train", *TINY, "--data_dir=~/data", "--output_dir=~/runs"), "--corruption=~/damage.yaml"
+    )
+    assert trained.returncode == 0, trained.stderr
+    (run_dir,) = (home / "runs").iterdir()
+    run = f"~/runs/{run_dir.name}"
+    settings = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert settings["data_dir"] == str(home / "data") and settings["corruption"]["fixed"] is True
+    for command in (
+        ("train", f"--config={run}/config.yaml", "--print_config"),
+        ("train", f"--resume={run}", "--meta_steps=3", "--data_dir=~/data"),
+        ("score", run, "--output=~/ratings.parquet"),
+        ("score", run, "--output=~/ratings.parquet", "--overwrite=true", "--data_dir=~/data"),
+        ("curate", "~/ratings.parquet", "--keep=0.5", "--output=~/kept.csv"),
+    ):
+        done = here(*command)
+        assert done.returncode == 0, (command, done.stderr)
+    assert load_rater(run, "cpu") is not None and load_inner_model(run, "cpu") is not None
+    assert len(read_ratings("~/ratings.parquet")) == 5000
+    assert {"ratings.parquet", "kept.csv"} < {path.name for path in home.iterdir()}
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["a\0b", "~no-such-user/x", ""])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "--print_config", "--data_dir"),
+        ("train", "--print_config", "--output_dir"),
+        ("train", "--print_config", "--config"),
+        ("train", "--print_config", "--resume"),
+        ("score", "run", "--output"),
+        ("curate", "x.parquet", "--output"),
+        ("evaluate", "run", "--output"),
+        ("clean", "photos", "--output"),
+        ("compare", "run", "--output"),
+    ],
+    ids=" ".join,
+)
+def test_what_can_be_no_path(tmp_path, here, monkeypatch, command, value):
+    monkeypatch.chdir(tmp_path)
+    if value == "" and command[-1] in ("--config", "--output"):
+        return  # as if it were left out
+    one_line_error(here(*command[:-1], f"{command[-1]}={value}"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    """
+    meta_refresh_steps=100000000000000000000 meta_refresh_steps=1e20 inner_steps=1000000000000000
+    num_inner_models=1000000000000000 num_inner_models=1e15 outer_lr=1e300 inner_lr=1e-40
+    softmax_temperature=1e-300 grad_clip_norm=1e300 outer_weight_decay=1e300 attack_eps=1e300
+    outer_warmup_steps=9999999999 seed=9999999999999999999
+    """.split()
+    + [f"batch_size={'9' * 30}", f"batch_size={'9' * 5000}", "corruption={fixed: !!bool maybe}"],
+    ids=lambda setting: setting[:30],
+)
+def test_numbers_that_nothing_can_hold(here, setting):
+    name = setting.partition("=")[0]
+    error = one_line_error(here("train", f"--{setting}", "--print_config"))
+    assert name in error or name == "corruption", error
+
+
+def test_more_inner_models_than_memory(tmp_path, here):
+    error = one_line_error(
+        here("train", *TINY, "--num_inner_models=2147483647", f"--output_dir={tmp_path}")
+    )
+    assert "num_inner_models=2147483647" in error and "memory" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+HOSTILE_YAML = {
+    "digits": "seed: " + "9" * 5000,
+    "date": "seed: 2020-99-99",
+    "time": "seed: 2020-01-01 99:99:99",
+    "no integer": "seed: !!int abc",
+    "no boolean": "model_update: !!bool maybe",
+    "no float": "inner_lr: !!float abc",
+    "no time": "seed: !!timestamp abc",
+    "nested": "seed: " + "[" * 300,
+    "nested mappings": "\n".join(" " * depth + "seed:" for depth in range(300)),
+    "endless": "seed: [&a [x, x]" + "".join(f", &a{i} [*a, *a]" for i in range(1)) + "]",
+    "alias of itself": "seed: &a [*a]",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_YAML.values(), ids=HOSTILE_YAML)
+def test_hostile_configurations(tmp_path, here, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    one_line_error(here("train", f"--config={path}", "--print_config"))
+
+
+def test_aliases_that_double(tmp_path, here):
+    "Written out, the value has 2**60 letters."
+    doubled = "".join(f", &a{i + 1} [*a{i}, *a{i}]" for i in range(60))
+    path = tmp_path / "config.yaml"
+    for name in ("seed", "dataset_name", "kinds"):
+        path.write_text(f"{name}: [&a0 [x]{doubled}]")
+        one_line_error(here("train", f"--config={path}", "--print_config"))
+        one_line_error(here("train", f"--corruption={path}", "--print_config"))
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "fifo", "huge", "."])
+def test_only_files_of_some_size_are_read(tmp_path, here, place, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("fifo")
+    with open("huge", "wb") as file:
+        file.truncate(1 << 40)  # a terabyte of which nothing is on the disk
+    for flag in ("config", "corruption"):
+        error = one_line_error(here("train", f"--{flag}={place}", "--print_config"))
+        assert f"cannot read the configuration {place}" in error
+
+
+def test_files_of_a_run_that_are_no_text(tmp_path, here):
+    "A run whose small files are damaged, endless or nested is refused in a line."
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "data_rater.pt").write_bytes(b"")
+    for name in ("config.yaml", "samples.json"):
+        nested = b"[" * 100_000 if name == "samples.json" else b"["
+        for content in (nested, b"\xff\xfe", b"\0", Path("/dev/zero")):
+            (run_dir / "config.yaml").write_text("dataset_name: synthetic1\n")
+            (run_dir / name).unlink(missing_ok=True)
+            if isinstance(content, Path):
+                (run_dir / name).symlink_to(content)
+            else:
+                (run_dir / name).write_bytes(content)
+            one_line_error(here("score", str(run_dir), f"--output={tmp_path / 'r.parquet'}"))
+            (run_dir / name).unlink()
+
+
+def test_numbers_with_an_exponent_in_a_file_of_a_corruption(tmp_path, here):
+    (tmp_path / "damage.yaml").write_text("corruption_probability: 1e-1\nseed: 3\n")
+    for flag in ([f"--corruption={tmp_path / 'damage.yaml'}"], ["--corruption", "{seed: 3}"]):
+        run = here("train", *flag, "--corruption.fixed=true", "--print_config")
+        assert run.returncode == 0, run.stderr
+        found = yaml.safe_load(run.stdout)["corruption"]
+        assert (found["seed"], found["fixed"]) == (3, True)
+        # that of the recipe digits where the file has none
+        assert found["corruption_probability"] == (0.1 if len(flag) == 1 else 0.5)
+
+
+def test_what_is_missing_has_its_name(here):
+    for command, place in {"clean": "PATH", "score": "RUN", "compare": "RUN ..."}.items():
+        assert one_line_error(here(command)).endswith(f"are required: {place}\n")
+
+
+OWN_CODE = """
+import sys
+from torch import nn
+from datarater.data import DataRaterDataset, TensorDataRaterDataset
+
+VALUE = 3
+
+class Base(DataRaterDataset):
+    def corrupt_samples(self, samples, corruption_fraction):
+        return samples
+
+    def get_loaders(self, batch_size, train_split_ratio, train_corruption_config):
+        raise KeyError("loaders")
+
+class Made(Base):
+    def __init__(self):
+        raise RuntimeError("made")
+
+class Read(TensorDataRaterDataset):
+    def read_tensors(self):
+        return open("no_such_file")
+
+class Ends(Base):
+    def __init__(self):
+        sys.exit("ended")
+
+class Loaders(Base):
+    def get_loaders(self, batch_size, train_split_ratio, train_corruption_config):
+        def failing():
+            raise ZeroDivisionError("batches")
+            yield
+        class Loader:
+            def __iter__(self):
+                return failing()
+        return Loader(), Loader(), Loader()
+
+class Range(Base):
+    value_range = property(lambda self: 1 / 0)
+
+    def get_loaders(self, batch_size, train_split_ratio, train_corruption_config):
+        import torch
+        batches = [(torch.rand(8, 10), torch.rand(8))]
+        return batches, batches, batches
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        raise IndexError("constructor")
+
+class Forward(nn.Linear):
+    def __init__(self):
+        super().__init__(10, 1)
+
+    def forward(self, x):
+        return super().forward(x[:, :3]).flatten()
+"""
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    {
+        "--dataset_name=own_code:Base": "KeyError: 'loaders' (own_code.py, line ",
+        "--dataset_name=own_code:Made": "RuntimeError: made (own_code.py, line ",
+        "--dataset_name=own_code:Read": "No such file or directory: 'no_such_file' (own_code.py",
+        "--dataset_name=own_code:Ends": "SystemExit: ended (own_code.py, line ",
+        "--dataset_name=own_code:Loaders": "ZeroDivisionError: batches (own_code.py, line ",
+        "--dataset_name=own_code:Range": "ZeroDivisionError: division by zero (own_code.py, line ",
+        "--inner_model_class=own_code:Model": "IndexError: constructor (own_code.py, line ",
+        "--inner_model_class=own_code:Forward": "cannot be multiplied (8x3 and 10x1) (own_code.py",
+        "--inner_model_class=ends_at_import:X": "SystemExit: 3 (ends_at_import.py, line 1",
+    }.items(),
+)
+def test_own_code_that_raises(tmp_path, here, monkeypatch, flag, said):
+    "One line says whose code failed where; `--traceback` shows their frames, and none of ours."
+    monkeypatch.chdir(tmp_path)
+    Path("own_code.py").write_text(OWN_CODE)
+    Path("ends_at_import.py").write_text("raise SystemExit(3)\n")
+    for name in ("own_code", "ends_at_import"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    command = ("train", *TINY, "--batch_size=8", flag)
+    error = one_line_error(here(*command))
+    assert said in error and error.endswith(": --traceback shows how it came to that\n"), error
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    run = here("--traceback", *command)
+    first, *rest = run.stderr.splitlines()
+    assert run.returncode == 2 and said in first and first.startswith("datarater: error: ")
+    assert rest[0] == "Traceback (most recent call last):"
+    frames = [line for line in rest if line.startswith("  File ")]
+    assert "own_code.py" in frames[0] or "ends_at_import.py" in frames[-1], run.stderr
+    assert not [frame for frame in frames if f"{os.sep}datarater{os.sep}" in frame], frames
+    assert not (tmp_path / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    "--dataset_name=math:pi --dataset_name=os:system --inner_model_class=math:pi "
+    "--inner_model_class=os:getcwd --corruption.kinds=os:system --corruption.kinds=math:pi "
+    "--data_rater_model_class=math:pi --dataset_name=datarater.data:DATASETS".split(),
+)
+def test_names_of_what_cannot_be_used(tmp_path, here, monkeypatch, flag):
+    monkeypatch.chdir(tmp_path)
+    error = one_line_error(here("train", *TINY, flag))
+    assert "give a" in error or "let it return a torch.nn.Module" in error
+
+
+def test_a_terminal_of_ascii_alone(monkeypatch, capsys):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["list"]) == 0 and capsys.readouterr().err == ""
+    assert rb"28\xd728" in screen.buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["train", "--print_config"], ["clean", "--help"], []]
+)
+def test_a_closed_pipe_ends_quietly(monkeypatch, capsys, command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(command) == 128 + signal.SIGPIPE
+    assert capsys.readouterr().err == ""
+
+
+def test_variables_of_a_launcher(here, monkeypatch):
+    for name in ("RANK", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert here("train", "--print_config").returncode == 0
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert "WORLD_SIZE='two' is no whole number" in one_line_error(here("train", "--print_config"))
+
+
+def test_a_folder_that_is_gone(tmp_path, here, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert "the current folder does not exist" in one_line_error(here("list"))
+    assert entry() == 2  # where PyTorch could not even be imported
+    assert "the current folder does not exist" in capsys.readouterr().err
+
+
+def test_an_interrupt_during_imports(tmp_path):
+    "A module in PyTorch's place, which takes seconds to import, stands for the person."
+    (tmp_path / "torch.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    run = shell("list", command=MODULE, PYTHONPATH=path)
+    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize("name", ["a  b", "a\tb", "a\nb", "it's  $HOME", "\\x41 'q' \\", b"\xff"])
+def test_printed_commands_can_be_copied(tmp_path, here, name):
+    "A shell gets back the very folder, whatever its name is."
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    (folder / "checkpoint.pt").touch()
+    (folder / "config.yaml").touch()
+    word = re.search(r"--resume=(.+) --save_data", here("score", str(folder)).stderr).group(1)
+    shown = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert shown.stdout == os.fsencode(folder)
+
+
+def test_edited_checkpoints_are_refused(tmp_path, here):
+    trained = here("train", *TINY, f"--output_dir={tmp_path}")
+    assert trained.returncode == 0, trained.stderr
+    run_dir = next(tmp_path.iterdir())
+    good = load_checkpoint(run_dir / "checkpoint.pt")
+
+    def set_to(*keys):
+        *path, last, value = keys
+        state = load_checkpoint(run_dir / "checkpoint.pt.good")
+        part = state
+        for key in path:
+            part = part[key]
+        part[last] = value
+        save_checkpoint(run_dir / "checkpoint.pt", state)
+
+    save_checkpoint(run_dir / "checkpoint.pt.good", good)
+    assert (good["learner"]["num_steps"], good["learner"]["population"]["ages"]) == (2, [2])
+    for keys in (
+        ("learner", "population", "ages", [10**40]),
+        ("learner", "population", "ages", [-1]),
+        ("learner", "population", "ages", [3]),
+        ("learner", "population", "lifetimes", [0]),
+        ("learner", "population", "lifetimes", [10**40]),
+        ("learner", "num_steps", 1),
+        ("learner", "num_steps", 10**40),
+        ("learner", "meta_optimizer", "num_steps", 3),
+        ("log", "steps", good["log"]["steps"][:1]),
+    ):
+        set_to(*keys)
+        error = one_line_error(here("train", f"--resume={run_dir}", "--meta_steps=3"))
+        assert "checkpoint: " in error, (keys[:-1], error)
+    set_to("learner", "num_steps", 2)
+    assert here("train", f"--resume={run_dir}", "--meta_steps=3").returncode == 0

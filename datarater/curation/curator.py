@@ -52,6 +52,7 @@ from datarater.support import (
     COUNT,
     KEEP,
     NAME,
+    PATH,
     SEED,
     DataRaterError,
     Rule,
@@ -206,7 +207,7 @@ class Curator(_Inspection):
 
     def save(self, path: str | os.PathLike) -> None:
         "Write the rater and what it knows of samples into a folder, as a run's: `load` reads it."
-        save_run_files(self._fitted("rater_"), self.config_, self.form_, Path(path))
+        save_run_files(self._fitted("rater_"), self.config_, self.form_, path)
 
     @classmethod
     def load(
@@ -219,7 +220,7 @@ class Curator(_Inspection):
         config = config_of_run(path, device=settings.get("device"))
         curator = cls(config.inner_model_class, config.recipe, rater, **settings)
         curator.rater_ = load_rater(path, config.device, rater)
-        curator.form_, curator.config_ = read_form(Path(path)), config
+        curator.form_, curator.config_ = read_form(path), config
         return curator
 
 # %% ../../nbs/curation/curator.ipynb #7d1e0c21
@@ -327,7 +328,9 @@ def agreement_of_seeds(
 # %% ../../nbs/curation/curator.ipynb #f919a310
 _WRITERS = {".csv": Kept.to_csv, ".jsonl": Kept.to_json_lines, ".parquet": Kept.to_parquet}
 _LIST = Rule(
-    lambda name: Path(name).suffix in _WRITERS, "a file that ends in .csv, .jsonl, .parquet"
+    lambda name: PATH.holds(name) and Path(name).suffix in _WRITERS,
+    "a file that ends in .csv, .jsonl, .parquet",
+    PATH.convert,
 )
 
 # %% ../../nbs/curation/curator.ipynb #377ebf83
@@ -339,7 +342,7 @@ class CleanSettings:
     "share to keep"
     output: str = setting("kept.csv", _LIST)
     "list of what is kept, by its ending .csv, .jsonl or .parquet; the report is beside it"
-    trusted: str | None = setting(None, NAME)
+    trusted: str | None = setting(None, PATH)
     "folder of class folders that you trust (default: val in the folder)"
     rule: str | None = setting(None, one_of(*KEEP_RULES))
     """one of best, best_of_each_class, by_chance (default: best_of_each_class, or for real targets

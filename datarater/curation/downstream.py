@@ -40,6 +40,7 @@ from ..runs import DataRaterConfig, get_dataset_loaders, load_rater
 from datarater.support import (
     COUNT,
     NAME,
+    PATH,
     POSITIVE,
     SHARE,
     UNIT_INTERVAL,
@@ -282,7 +283,7 @@ class ComparisonPlan:
     "samples in a batch; none: the run's"
     lr: float = setting(1e-3, POSITIVE)
     "learning rate of Adam"
-    data_dir: str | None = setting(None, NAME)
+    data_dir: str | None = setting(None, PATH)
     "folder with the data; none: the run's"
     device: str = setting("cpu", NAME)
     "device to train on"

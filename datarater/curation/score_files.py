@@ -43,10 +43,12 @@ from datarater.runs import (
 from datarater.support import (
     COUNT,
     NAME,
+    PATH,
     UNIT_INTERVAL,
     ColumnsDigest,
     DataRaterError,
     Progress,
+    as_path,
     check_names,
     check_settings,
     check_value,
@@ -129,7 +131,7 @@ def check_output(
     kind: str = "file",  # what it will be, for the message
 ) -> Path:
     "Raise `DataRaterError` if the output may not be replaced, or its folder does not exist."
-    path = Path(path)
+    path = as_path(path, "output")
     if not Path(os.path.realpath(path)).parent.is_dir():
         raise DataRaterError(
             f"output {str(path)!r} is in a folder that does not exist: make the folder first"
@@ -249,7 +251,8 @@ def read_ratings(
     path: str | os.PathLike,  # a file of `write_ratings` or `score_to_file`
 ) -> Ratings:
     "Read ratings back; raises `DataRaterError` for a missing, damaged or foreign file."
-    if not os.path.exists(path):
+    path = as_path(path)
+    if not path.exists():
         raise DataRaterError(
             f"{path} does not exist: give a file written by datarater score or curate"
         )
@@ -353,7 +356,7 @@ class ScoreJob:
 # %% ../../nbs/curation/score_files.ipynb #0d0f9eec
 def parts_folder(path: str | os.PathLike) -> Path:
     "Where the parts of a file lie until it is finished."
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(as_path(path)))
     return path.with_name(f"{path.name}.parts")
 
 
@@ -465,7 +468,7 @@ class ScoreSettings:
 
     dataset_name: str | None = setting(None, NAME)
     "another dataset than the run's: a name, package.module:Name, or a path"
-    data_dir: str | None = setting(None, NAME)
+    data_dir: str | None = setting(None, PATH)
     "folder with the data (default: where the run had them)"
     split: str | None = setting(None, one_of(*SPLITS))
     """train: what inner models train on, its corruption fixed (default for the run's dataset, if it
@@ -540,7 +543,7 @@ def config_of_run(
     **changes: Any,  # settings in place of the run's; None: as they were, or the default device
 ) -> DataRaterConfig:
     "The configuration of a run that is to rate; raises `DataRaterError` if it has no rater."
-    file, _ = (existing(Path(run_dir), name) for name in ("config.yaml", "data_rater.pt"))
+    file, _ = (existing(run_dir, name) for name in ("config.yaml", "data_rater.pt"))
     given = {name: value for name, value in changes.items() if value is not None}
     return config_from_yaml(file, **{"device": default_device(), **given})
 
@@ -587,7 +590,7 @@ def score_run(
         overwrite=settings.overwrite,
         progress=progress,
         about={
-            "run": Path(run_dir).name,
+            "run": as_path(run_dir).name,
             "rater": config.data_rater_model_class,
             **about_dataset(config, split),
         },

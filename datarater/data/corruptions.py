@@ -31,6 +31,7 @@ from datarater.support import (
     Rule,
     check_settings,
     lookup,
+    one_line,
     setting,
 )
 
@@ -522,13 +523,24 @@ def corrupt_each(
     return corrupted, targets
 
 # %% ../../nbs/data/corruptions.ipynb #f1cf82bc
+def _corruption_called(kind):
+    "A corruption by name; an error for what is none."
+    found = lookup(kind, CORRUPTIONS, "corruption")
+    if not (callable(found) and hasattr(found, "all_or_nothing")):
+        raise DataRaterError(
+            f"corruption {kind!r} is {one_line(repr(found), 200)}: give a function made known by "
+            "@register_corruption"
+        )
+    return found
+
+
 def find_corruptions(
     kinds: Sequence[str],  # names
     function: CorruptSamples | None = None,  # takes their place
 ) -> list[Callable]:  # the corruptions of codes 1, 2, …
     "Look up corruptions, or make one of a user's function; raises `DataRaterError` if unknown."
     if function is None:
-        return [lookup(kind, CORRUPTIONS, "corruption") for kind in kinds]
+        return [_corruption_called(kind) for kind in kinds]
     own = partial(corrupt_each, function)
     own.all_or_nothing, own.source_indices = False, None
     return [own]

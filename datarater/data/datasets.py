@@ -51,7 +51,15 @@ from datarater.data.loading import (
     fetch_batch,
     original_indices,
 )
-from ..support import OPEN_UNIT_INTERVAL, AnyPath, DataRaterError, check_value, lookup
+from datarater.support import (
+    OPEN_UNIT_INTERVAL,
+    AnyPath,
+    DataRaterError,
+    check_value,
+    foreign_code,
+    lookup,
+    one_line,
+)
 
 _all_ = ["DataCorruptionConfig"]
 
@@ -500,21 +508,19 @@ def construct_dataset(
 ) -> DataRaterDataset:  # an instance
     "Make a dataset by name or path; raises `DataRaterError` for what is unknown or missing."
     dataset_class = _dataset_class(name)
-    if not callable(getattr(dataset_class, "get_loaders", None)):
+    is_class = isinstance(dataset_class, type)
+    if not (is_class and callable(getattr(dataset_class, "get_loaders", None))):
         raise DataRaterError(
-            f"dataset {name!r} is {dataset_class!r}: give a subclass of "
+            f"dataset {name!r} is {one_line(repr(dataset_class), 200)}: give a subclass of "
             "datarater.data.datasets.DataRaterDataset"
         )
     given = {"data_dir": data_dir, "seed": seed, "device": device, **reading}
     accepted = inspect.signature(dataset_class).parameters
     options = {option: value for option, value in given.items() if option in accepted}
-    try:
+    # abstract, in want of more arguments, or at fault
+    what = f"dataset {name!r} cannot be made with {', '.join(options) or 'no arguments'}: it"
+    with foreign_code(what, ": complete the class"):
         return dataset_class(*([name] if is_path(name) else []), **options)
-    except TypeError as error:  # abstract, or in want of more arguments
-        raise DataRaterError(
-            f"dataset {name!r} cannot be made with "
-            f"{', '.join(options) or 'no arguments'} ({error}): complete the class"
-        ) from error
 
 # %% ../../nbs/01_datasets.ipynb #bd0707a8
 def make_loaders(
@@ -524,7 +530,8 @@ def make_loaders(
     corruption: DataCorruptionConfig,  # of the training data
 ) -> Loaders:
     "The three loaders of a dataset; raises `DataRaterError` if it gives anything else."
-    loaders = dataset.get_loaders(batch_size, train_split_ratio, corruption)
+    with foreign_code(f"get_loaders of {type(dataset).__name__}"):
+        loaders = dataset.get_loaders(batch_size, train_split_ratio, corruption)
     if not isinstance(loaders, (tuple, list)) or len(loaders) != 3:
         raise DataRaterError(
             f"get_loaders of {type(dataset).__name__} returned {describe(loaders)}: return "

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, default_collate
 
 from .corruptions import CorruptionContext, Pair, ValueRange, check_labels, describe
-from ..support import COUNT, DataRaterError, check_value, one_line
+from ..support import COUNT, DataRaterError, check_value, foreign_code
 
 # %% ../../nbs/data/loading.ipynb #93407616
 Indices = Tensor | Sequence[int]  # (B,) which samples
@@ -429,18 +429,9 @@ def digest(*parts: Tensor | bytes) -> str:  # hexadecimal
     return found.hexdigest()
 
 # %% ../../nbs/data/loading.ipynb #a7361fba
-@contextmanager
 def _failures_named(position):
     "Turn whatever a loader raises, after so many batches, into one error."
-    try:
-        yield
-    except DataRaterError:
-        raise
-    except Exception as error:  # a loader may fail in any way
-        raise DataRaterError(
-            f"the loader failed after {position} batches with {type(error).__name__}: "
-            f"{one_line(error)}"
-        ) from error
+    return foreign_code(f"the loader, after {position} batches,")
 
 # %% ../../nbs/data/loading.ipynb #289501b7
 @dataclass

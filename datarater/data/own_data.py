@@ -17,7 +17,7 @@ import random
 import struct
 import tempfile
 import zipfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ from datarater.data.datasets import (
 )
 from .files import check_name, data_files, is_hidden, open_array
 from .loading import BatchDataset, Device, ItemDataset, TensorPairs
-from ..support import AnyPath, DataRaterError, one_line
+from ..support import AnyPath, DataRaterError, as_path, one_line
 
 # %% ../../nbs/data/own_data.ipynb #28ee2b4c
 def channels_first(
@@ -96,7 +96,7 @@ def read_pairs(
     .npz of plain arrays, and for parts that are incomplete or do not fit.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        with zipfile.ZipFile(as_path(path)) as file:
             found = [name[:-4] for name in file.namelist() if name.endswith(".npy")]
             names = {"x_train": "x", "y_train": "y"}
             names |= {
@@ -140,7 +140,7 @@ def _checked_path(owner, path, name):
             f"{kind} has no {name}: give {kind}({name}), or set {name} in a subclass"
         )
     check_name(path)
-    return Path(path).expanduser()
+    return as_path(path, name)
 
 # %% ../../nbs/data/own_data.ipynb #c1c0962e
 class NpzDataRaterDataset(SplitDataRaterDataset):
@@ -408,7 +408,7 @@ def data_folder(
     data_dir: AnyPath | None = None,  # the setting; goes before the environment variable
 ) -> Path:  # the folder, which need not exist yet
     "Where datasets are looked for."
-    return Path(data_dir or os.environ.get("DATARATER_DATA") or "~/.cache/datarater").expanduser()
+    return as_path(data_dir or os.environ.get("DATARATER_DATA") or "~/.cache/datarater", "data_dir")
 
 # %% ../../nbs/data/own_data.ipynb #3f017b5e
 _MOST_BY_GZIP = 1032  # times, by which gzip can make a file smaller
@@ -418,7 +418,7 @@ def read_idx(
     path: AnyPath,  # an IDX file of bytes, gzipped if its name ends in .gz
 ) -> Tensor:  # uint8, of the shape that the file declares
     "Read an IDX file; raises `DataRaterError` if it is missing, foreign, truncated or damaged."
-    path = Path(path)
+    path = as_path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             start = file.read(4)
@@ -456,6 +456,18 @@ def find_mnist(
     return None
 
 # %% ../../nbs/data/own_data.ipynb #fd3a9b43
+@contextmanager
+def _no_empty_folders(folder):
+    "Context of a download into a folder; what it has made for nothing is removed."
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    finally:
+        for place in made:
+            with suppress(OSError):  # it is not empty, or was not made
+                place.rmdir()
+
+
 def _download_mnist(folder, damaged=None):
     """Let torchvision download what is missing of MNIST, a damaged file too; an error that says
     what to do if it cannot.
@@ -465,7 +477,8 @@ def _download_mnist(folder, damaged=None):
     try:
         if damaged:
             damaged.unlink(missing_ok=True)
-        MNIST(folder, download=True)
+        with _no_empty_folders(folder / "MNIST" / "raw"):
+            MNIST(folder, download=True)
     except (OSError, RuntimeError) as error:
         raise DataRaterError(
             f"MNIST is not in {folder} and cannot be downloaded ({one_line(error)}): put "
@@ -529,7 +542,8 @@ class CIFAR10DataRaterDataset(TensorDataRaterDataset):
                     extract_archive(archive, temporary)
                     folder = Path(temporary)
                 # which fetches what is missing or damaged
-                parts = [CIFAR10(folder, train=train, download=True) for train in (True, False)]
+                with _no_empty_folders(folder):
+                    parts = [CIFAR10(folder, train=train, download=True) for train in (True, False)]
             except Exception as error:  # torchvision and tarfile fail in many ways
                 checksum = "right" if is_intact else "missing or wrong"
                 raise DataRaterError(

@@ -19,10 +19,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from .parameters import call_with
-from ..support import DataRaterError, lookup, torch_defaults
+from ..support import DataRaterError, foreign_code, lookup, one_line, torch_defaults
 
 # %% ../../nbs/02_models.ipynb #a27f32a7
 MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its address
@@ -55,8 +54,8 @@ def _parameters_of(name, make):
         return inspect.signature(make).parameters
     except (TypeError, ValueError) as error:  # also what is not callable, or written in C
         raise DataRaterError(
-            f"model {name!r} is {make!r}: give a subclass of torch.nn.Module, or a "
-            "function that returns one"
+            f"model {name!r} is {one_line(repr(make), 200)}: give a subclass of torch.nn.Module, "
+            "or a function that returns one"
         ) from error
 
 
@@ -147,7 +146,8 @@ def construct_model(
     with torch_defaults(), unseeded, torch.device("cpu"):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed CUDA too
-        made = make(**arguments)
+        with foreign_code(f"making model {name}"):
+            made = make(**arguments)
     if not isinstance(made, nn.Module):
         raise DataRaterError(
             f"model {name!r} returned a {type(made).__name__}: let it return a torch.nn.Module"

@@ -43,8 +43,16 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .flags import (
         SWITCH as SWITCH,
         HelpFormatter as HelpFormatter,
+        described_error as described_error,
+        find_own_modules as find_own_modules,
+        fit_output as fit_output,
+        is_cut_off as is_cut_off,
         names_of as names_of,
+        nearest as nearest,
+        print_warning as print_warning,
         settings_parser as settings_parser,
+        with_current_names as with_current_names,
+        with_files_read as with_files_read,
     )
     from .folder import (
         RunLog as RunLog,
@@ -71,6 +79,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         MetaTrainingResult as MetaTrainingResult,
         Run as Run,
         config_to_resume as config_to_resume,
+        describe_result as describe_result,
         resume_meta_training as resume_meta_training,
         run_meta_training as run_meta_training,
         train_rater as train_rater,
@@ -88,7 +97,10 @@ else:
             MAX_EVALUATION_SAMPLES MIN_GAIN EvaluationSet attack_plan compare_raters evaluate_run
             evaluation_set_of findings_of_run make_evaluation_set mixed_samples
         """,
-        flags="SWITCH HelpFormatter names_of settings_parser",
+        flags="""
+            SWITCH HelpFormatter described_error find_own_modules fit_output is_cut_off names_of
+            nearest print_warning settings_parser with_current_names with_files_read
+        """,
         folder="""
             RunLog existing load_classifier load_inner_model load_model load_rater read_form
             save_run_files single_figure write_figure
@@ -96,7 +108,7 @@ else:
         setup="RunData RunObjects dataset_of differentiate_with get_dataset_loaders set_up",
         steps="CheckedSteps MetaTrainingError",
         training="""
-            MetaTrainingResult Run config_to_resume resume_meta_training run_meta_training
-            train_rater
+            MetaTrainingResult Run config_to_resume describe_result resume_meta_training
+            run_meta_training train_rater
         """,
     )

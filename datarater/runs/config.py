@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['SETTINGS_GROUPS', 'RECIPES', 'OWN_DATA', 'TaskSettings', 'InnerSettings', 'OuterSettings', 'AttackSettings',
-           'default_device', 'RunSettings', 'overlaid', 'DataRaterConfig', 'config_to_yaml', 'config_from_yaml']
+           'default_device', 'RunSettings', 'overlaid', 'DataRaterConfig', 'config_to_yaml', 'settings_in_file',
+           'config_from_yaml']
 
 # %% ../../nbs/runs/config.ipynb #92b6203e
 import os
+import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from inspect import signature
-from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 import yaml
@@ -27,6 +27,7 @@ from datarater.support import (
     NAME,
     NOT_NEGATIVE,
     OPEN_UNIT_INTERVAL,
+    PATH,
     POSITIVE,
     SEED,
     SHARE,
@@ -34,11 +35,13 @@ from datarater.support import (
     UNIT_INTERVAL,
     DataRaterError,
     Rule,
+    as_path,
     check_names,
     check_settings,
     lookup,
     one_line,
     one_of,
+    read_text,
     setting,
 )
 
@@ -54,7 +57,7 @@ class TaskSettings:
     """dataset: a registered name, package.module:Name, or a path: an .npz file or a folder of class
     folders
     """
-    data_dir: str | None = setting(None, NAME)
+    data_dir: str | None = setting(None, PATH)
     "folder with the data; none: the variable DATARATER_DATA, else a folder in the user's cache"
     image_size: int | None = setting(None, COUNT)
     """height and width in pixels of a folder of images (no effect on others); none: of the shortest
@@ -220,7 +223,7 @@ class RunSettings:
     """
     device: str = setting(default_device, NAME)
     "device to train on, for example cuda, cuda:1 or cpu"
-    output_dir: str = setting("experiments", NAME)
+    output_dir: str = setting("experiments", PATH)
     "folder in which the run makes its own folder"
     save_data_rater_checkpoint: bool = setting(False)
     "save the trained rater as data_rater.pt in the run folder; that of your own data always is"
@@ -395,11 +398,43 @@ class DataRaterConfig(_CheckedSettings):
         super().__init__(**settings)
 
 # %% ../../nbs/runs/config.ipynb #fde429ef
+class _Loader(yaml.SafeLoader):
+    "Reads numbers as YAML 1.2 does."
+
+
+class _Dumper(yaml.SafeDumper):
+    "Puts quotes around what `_Loader` would take for a number."
+
+
+for _kind in (_Loader, _Dumper):
+    _exponential = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+\Z")
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _exponential, [*"-+.0123456789"])
+
+
 def config_to_yaml(config: DataRaterConfig) -> str:
     "All settings of `config` as YAML text, with the package version."
     from datarater import __version__
 
-    return yaml.safe_dump({"datarater_version": __version__, **asdict(config)}, sort_keys=False)
+    settings = {"datarater_version": __version__, **asdict(config)}
+    return yaml.dump(settings, Dumper=_Dumper, sort_keys=False)
+
+# %% ../../nbs/runs/config.ipynb #af149ab7
+def settings_in_file(
+    path: str | os.PathLike,  # a YAML file
+) -> dict[str, Any]:
+    "Settings by name from a file; raises `DataRaterError` if it is missing or no YAML mapping."
+    path = as_path(path, "configuration")
+    try:
+        values = yaml.load(read_text(path), _Loader)
+    except Exception as error:  # PyYAML fails in many ways over numbers, dates and nesting
+        said = f"{type(error).__name__}: {one_line(error, 300)}"
+        raise DataRaterError(f"cannot read the configuration {path} ({said}): repair it") from error
+    if not isinstance(values, dict):
+        raise DataRaterError(
+            f"the configuration {path} holds {type(values).__name__}, not settings by name: "
+            "write lines such as 'meta_steps: 300'"
+        )
+    return values
 
 # %% ../../nbs/runs/config.ipynb #95c6761e
 def config_from_yaml(
@@ -411,20 +446,7 @@ def config_from_yaml(
 
     Raises `DataRaterError` if it is missing, no YAML mapping, or holds a bad setting.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataRaterError(f"cannot read the configuration {path}: {one_line(error)}") from error
-    if not isinstance(values, dict):
-        raise DataRaterError(
-            f"the configuration {path} holds {type(values).__name__}, not settings by name: "
-            "write lines such as 'meta_steps: 300'"
-        )
+    values = settings_in_file(path)
     values.pop("datarater_version", None)
     check_names(DataRaterConfig, values)
-    kinds = get_type_hints(DataRaterConfig)
-    for name, value in values.items():
-        if kinds[name] is float and isinstance(value, str):
-            with suppress(ValueError):  # then the setting's own check says what is allowed
-                values[name] = float(value)
     return DataRaterConfig(**overlaid(values, overrides))

@@ -11,7 +11,6 @@ __all__ = ['STEP_COLUMNS', 'EVALUATION_COLUMNS', 'RECENT_COLUMNS', 'write_config
 import json
 import os
 import re
-import shlex
 import time
 import uuid
 import warnings
@@ -35,7 +34,15 @@ from ..evaluation import curves, plot_dashboard
 from ..models import construct_model, data_sizes, model_name, rater_sizes
 from .checkpoints import load_intact, save_intact
 from .config import DataRaterConfig, config_from_yaml, config_to_yaml, default_device
-from ..support import DataRaterError, one_line, replacing, write_atomically
+from datarater.support import (
+    DataRaterError,
+    as_path,
+    one_line,
+    read_text,
+    replacing,
+    shell_word,
+    write_atomically,
+)
 
 # %% ../../nbs/runs/folder.ipynb #e5d562ee
 def write_config(config: DataRaterConfig, run_dir: Path) -> None:
@@ -48,14 +55,14 @@ def write_config(config: DataRaterConfig, run_dir: Path) -> None:
 # %% ../../nbs/runs/folder.ipynb #c8c75b4b
 def read_form(run_dir: Path) -> SampleForm | None:
     "The form of a run's samples; None for runs that did not write it down."
-    path = run_dir / "samples.json"
+    path = as_path(run_dir) / "samples.json"
     if not path.exists():
         return None
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(read_text(path))
         tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
         return SampleForm(**tuples)
-    except (OSError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DataRaterError(f"{path} is damaged ({one_line(error, 200)}): train anew") from error
 
 # %% ../../nbs/runs/folder.ipynb #0a3e4788
@@ -97,16 +104,16 @@ def save_model(
 # %% ../../nbs/runs/folder.ipynb #9328b4e8
 def existing(run_dir: Path, name: str) -> Path:
     "A file of a run; raises `DataRaterError` if it is not there."
-    path = run_dir / name
+    path = as_path(run_dir) / name
     if path.is_file():
         return path
     how = "give the folder of a run"
     if name != "config.yaml":
         how += " with save_data_rater_checkpoint=True"
-        if (run_dir / "checkpoint.pt").is_file():
+        if path.with_name("checkpoint.pt").is_file():
             how = (
                 "the run has only a checkpoint; finish it by datarater train "
-                f"--resume={shlex.quote(str(run_dir))} --save_data_rater_checkpoint=True"
+                f"--resume={shell_word(path.parent)} --save_data_rater_checkpoint=True"
             )
     raise DataRaterError(f"{path} does not exist: {how}")
 
@@ -130,7 +137,7 @@ def load_model(
             f"{error}; if a decorator registers it, import the module with that decorator first"
         ) from error
     try:
-        state, first = load_intact(path), {}
+        state, first = load_intact(as_path(path)), {}
         model.load_state_dict(state)
         for key, value in model.state_dict(keep_vars=True).items():
             other = first.setdefault(id(value), key)
@@ -175,7 +182,7 @@ def load_rater(
     model_class: Any = None,  # as for `construct_model`; None: what the configuration names
 ) -> nn.Module:
     "The trained rater of a run, in evaluation mode; raises `DataRaterError` if none fits."
-    return _load_from_run(Path(run_dir), "rater", {"device": device}, model_class)[0]
+    return _load_from_run(run_dir, "rater", {"device": device}, model_class)[0]
 
 # %% ../../nbs/runs/folder.ipynb #588d1b02
 def load_inner_model(
@@ -183,7 +190,7 @@ def load_inner_model(
     device: str | None = None,  # where to put it; None: cuda where there is one, else cpu
 ) -> nn.Module:
     "The oldest inner model of a run, in evaluation mode; raises `DataRaterError` if none fits."
-    return _load_from_run(Path(run_dir), "inner model", {"device": device})[0]
+    return _load_from_run(run_dir, "inner model", {"device": device})[0]
 
 # %% ../../nbs/runs/folder.ipynb #085cf4a6
 def save_run_files(
@@ -193,6 +200,7 @@ def save_run_files(
     folder: Path,  # is made if it is not there
 ) -> None:
     "Write what `load_rater` reads; raises `DataRaterError` if the folder cannot be written to."
+    folder = as_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_model(rater.state_dict(), folder / "data_rater.pt")
@@ -213,7 +221,7 @@ def load_classifier(
 
     Raises `DataRaterError` where they are missing.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         return _load_from_run(path, "inner model", settings)
     if not path.is_file():
@@ -236,6 +244,7 @@ def single_figure(draw: Callable[[Axes], Axes]) -> Figure:
 # %% ../../nbs/runs/folder.ipynb #9a7fb5f6
 def write_figure(figure: Figure, path: Path) -> None:
     "Write a figure as PNG."
+    path = as_path(path)
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

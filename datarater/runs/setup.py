@@ -80,8 +80,8 @@ from datarater.models import (
     warn_of_probabilities,
 )
 from .config import AttackSettings, DataRaterConfig
-from .distributed import Ranks, SharedMetaOptimizer, SharedPopulation
-from ..support import DataRaterError, Progress, one_line
+from .distributed import Ranks, SharedMetaOptimizer, SharedPopulation, check_room
+from ..support import DataRaterError, Progress, foreign_code
 
 # %% ../../nbs/runs/setup.ipynb #0e1c1002
 def dataset_of(
@@ -144,13 +144,8 @@ def get_dataset_loaders(
 # %% ../../nbs/runs/setup.ipynb #259d507d
 def attempt(what: str, function: Callable[[], Any], hint: str = "") -> Any:
     "Call a user's code; raises `DataRaterError` that says what failed, and how."
-    try:
+    with foreign_code(what, hint):
         return function()
-    except DataRaterError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a model may fail in any way
-        message = f"{what} failed with {type(error).__name__}: {one_line(error)}{hint}"
-        raise DataRaterError(message) from error
 
 # %% ../../nbs/runs/setup.ipynb #e76b34ad
 def _check_is_function(role, function, x, y):
@@ -565,6 +560,9 @@ def set_up(
     inner_model = _build_model(of_inner, "inner model", seed, config, sizes)
     num_outputs = try_models(config, rater, inner_model, batches, loss_type)
     loss_fn = model_loss(inner_model, loss_type)
+    of_member = sum(p.nbytes for p in inner_model.parameters())
+    of_member += config.inner_steps * sum(part.nbytes for part in batches[0])
+    check_room(ranks, config.num_inner_models, of_member, config.device)
     names = choose_engine(config, rater, inner_model, loss_fn, batches)
     engine = make_engine(*names, Compiled if config.compile else None)
     optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)

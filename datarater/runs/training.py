@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['FREE_SETTINGS', 'CHECKPOINT_SECONDS', 'check_same_past', 'check_state', 'resume_command', 'disk_needed', 'Run',
            'save_models', 'save', 'restore', 'finish', 'BetweenSteps', 'train_rater', 'MetaTrainingResult',
-           'run_meta_training', 'config_to_resume', 'resume_meta_training']
+           'describe_result', 'run_meta_training', 'config_to_resume', 'resume_meta_training']
 
 # %% ../../nbs/runs/training.ipynb #d681012f
 import json
 import math
 import os
 import platform
-import shlex
 import signal
 import time
 import warnings
@@ -64,7 +63,15 @@ from .folder import RunLog, make_run_dir, save_model, write_config
 from .setup import RunData, RunObjects, check_same_data, fingerprint_of_data, set_up
 from .steps import CheckedSteps, MetaTrainingError
 from .tracking import check_tracker, tracking
-from ..support import DataRaterError, Progress, one_line, torch_defaults, write_atomically
+from datarater.support import (
+    DataRaterError,
+    Progress,
+    as_path,
+    one_line,
+    shell_word,
+    torch_defaults,
+    write_atomically,
+)
 
 # %% ../../nbs/runs/training.ipynb #b1a6a344
 # may be changed when a run is resumed: they say how far, how fast, where, and what is written, not
@@ -99,6 +106,24 @@ def _machine(device):
     return {"PyTorch": str(torch.__version__), "threads": threads, "processor": processor}
 
 # %% ../../nbs/runs/training.ipynb #f41b238c
+def _check_counts(state):
+    "Raise for counts that no run can have, or that do not fit each other."
+    learner = state["learner"]
+    num_steps, population = learner["num_steps"], learner["population"]
+    counts = {
+        "rows of the log": (len(state["log"]["steps"].numpy()), num_steps, num_steps),
+        "updates": (learner["meta_optimizer"]["num_steps"], 0, num_steps),
+        **{f"age {p}": (age, 0, num_steps) for p, age in enumerate(population["ages"])},
+        **{f"lifetime {p}": (of, 1, 2**32) for p, of in enumerate(population["lifetimes"])},
+    }
+    for name, (found, low, high) in counts.items():
+        if not low <= found <= high:
+            raise DataRaterError(
+                f"checkpoint: {name}: {found:.6g} after {num_steps:.6g} meta-steps can't be: it is "
+                "damaged; give an intact one"
+            )
+
+
 def check_state(state: dict[str, Any], like: dict[str, Any]) -> None:
     """Raise `DataRaterError` unless a state can take the place of that of a run just set up; some
     other exception where it is damaged.
@@ -119,6 +144,7 @@ def check_state(state: dict[str, Any], like: dict[str, Any]) -> None:
         )
     for name in ("learner", "last_good", "attack"):
         check_like(state[name], like[name], name)
+    _check_counts(state)
 
 # %% ../../nbs/runs/training.ipynb #80fdddff
 def resume_command(config: DataRaterConfig, folder: Path) -> str:
@@ -128,7 +154,7 @@ def resume_command(config: DataRaterConfig, folder: Path) -> str:
     names = (config.dataset_name, config.inner_model_class, config.data_rater_model_class)
     modules = [getattr(known.get(name), "__module__", "datarater.") for name in names]
     if all(module.startswith("datarater.") for module in modules):
-        return f"datarater train --resume={shlex.quote(path)}"
+        return f"datarater train --resume={shell_word(path)}"
     return f"resume_meta_training({path!r})"
 
 # %% ../../nbs/runs/training.ipynb #0d5c1006
@@ -372,6 +398,21 @@ class MetaTrainingResult:
     compared: pd.DataFrame  # detection by the trained rater, the untrained one, and others
     findings: tuple[str, ...]  # what the run may say of itself, a sentence each
 
+# %% ../../nbs/runs/training.ipynb #2fb70bb0
+def describe_result(result: MetaTrainingResult) -> str:
+    "What a run achieved and where its files are."
+    config, num_steps = result.config, int(result.metrics.iloc[-1].meta_step)
+    text = f"after {num_steps} meta-step{'s' * (num_steps != 1)}: {result.findings[0]}"
+    if config.corruption.corruption_probability == 0 and config.save_data_rater_checkpoint:
+        text += (
+            f"\nlook at the ends: datarater score {shell_word(result.run_dir)} --figure=ends.png"
+        )
+    saved = "data_rater.pt"
+    if not config.save_data_rater_checkpoint:
+        saved = "not saved (save_data_rater_checkpoint=False)"
+    places = f"rater: {saved}", f"run folder: {result.run_dir}"
+    return "\n".join([text, *result.findings[1:], *places])
+
 # %% ../../nbs/runs/training.ipynb #4afe561a
 def _rescue(run, error):
     "Write what can still be written when a run ends early; raises the error that says where it is."
@@ -478,7 +519,7 @@ def _folder_of(run):
     "The folder of a run, given itself or by its checkpoint."
     if not str(run):
         raise DataRaterError("the folder of the run to go on with is empty: give its path")
-    path = Path(run).expanduser()
+    path = as_path(run)
     return path.parent if path.name == "checkpoint.pt" else path
 
 # %% ../../nbs/runs/training.ipynb #7cd13056
@@ -502,7 +543,7 @@ def config_to_resume(
         if not run_dir.exists():
             missing = "does not exist, and so has no checkpoint.pt"
         elif (run_dir / "config.yaml").is_file():
-            path = shlex.quote(str(run_dir / "config.yaml"))
+            path = shell_word(run_dir / "config.yaml")
             how = f"it ended before its first; begin again by datarater train --config={path}"
         raise DataRaterError(f"{run_dir} {missing}: {how}")
     config = config_from_yaml(run_dir / "config.yaml", **changes)

@@ -63,8 +63,10 @@ from .workers import ENGINES, check_engine, error_output
 from datarater.support import (
     COUNT,
     NAME,
+    PATH,
     DataRaterError,
     Progress,
+    as_path,
     check_settings,
     one_of,
     setting,
@@ -257,7 +259,7 @@ class CorpusSettings:
     The settings of `score_corpus` and `score_corpus_of_run`.
     """
 
-    data_dir: str | None = setting(None, NAME)
+    data_dir: str | None = setting(None, PATH)
     "folder with the run's own dataset, of which one sample is read (default: where the run had it)"
     batch_size: int = setting(1_000, COUNT)
     "samples read at a time"
@@ -365,7 +367,7 @@ def score_corpus(
     settings = CorpusSettings(**settings)
     columns = columns or settings.columns
     check_engine(settings.engine, settings.concurrency)
-    output = Path(output).absolute()
+    output = as_path(output, "output").absolute()
     shards = find_shards(pattern, output)
     job = corpus_job(output, rater, form, shards, columns, settings.batch_size)
     job.make_folder()
@@ -436,7 +438,7 @@ def open_corpus(
     folder: str | os.PathLike,  # as `score_corpus` writes it
 ) -> CorpusRatings:
     "The ratings of a corpus; raises `DataRaterError` if unfinished, or something is missing."
-    folder = Path(folder)
+    folder = as_path(folder)
     advice = "give one that datarater score --input has written; repeat that command to finish it"
     with reading(folder, "no finished folder of ratings", advice):
         job = json.loads((folder / "job.json").read_text())
@@ -525,7 +527,7 @@ def curate_corpus(
 ) -> dict[str, Any]:  # what `summary.json` says
     "Choose from a corpus in two passes; raises `DataRaterError` for bad input or an empty choice."
     settings = CurateSettings(keep, threshold, rule, seed)
-    output = Path(output).absolute()
+    output = as_path(output, "output").absolute()
     old = output / "summary.json"
     is_curated = old.is_file() and b'"num_kept"' in old.read_bytes()
     check_output(output, overwrite, is_curated, "folder")
