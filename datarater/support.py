@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'UNIT_INTERVAL', 'OPEN_UNIT_INTERVAL',
            'SHARE', 'KEEP', 'AnyPath', 'PROGRESS_SECONDS', 'DataRaterError', 'one_line', 'lookup', 'Rule', 'one_of',
-           'setting', 'check_names', 'check_value', 'check_settings', 'replacing', 'write_atomically', 'Progress',
-           'lazy_names']
+           'setting', 'check_names', 'check_value', 'check_settings', 'replacing', 'write_atomically', 'ColumnsDigest',
+           'Progress', 'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
+import hashlib
 import importlib
 import math
 import numbers
 import os
+import secrets
+import shutil
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +26,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
 from tqdm import tqdm
 
 # %% ../nbs/reference/support.ipynb #ab2825e9
@@ -187,20 +190,41 @@ def _to_disk(path):
         os.close(handle)
 
 
+def _put(temporary, path, overwrite):
+    "Give a finished file its name in one step, which fails where a file is that may not go."
+    if overwrite:
+        temporary.replace(path)
+        return
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if path.exists():
+            raise DataRaterError(
+                f"output {str(path)!r} was made by another program meanwhile, and stays as it is: "
+                "give a new file"
+            ) from error
+        temporary.replace(path)  # a file system without links
+
+
 @contextmanager
 def replacing(
-    path: AnyPath,  # the file to write or replace
+    path: AnyPath,  # the file to write or replace; through a symbolic link, its target
+    overwrite: bool = True,  # whether a file that is there may go
 ) -> Iterator[Path]:
-    "A temporary file that becomes `path` when the block ends well, and is gone otherwise."
-    path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    """A temporary file that becomes `path` when the block ends well, and is gone otherwise.
+
+    It has the mode of the file it replaces, or else of any new file. Raises `DataRaterError` for a
+    file that may not go.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)
         _to_disk(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        _put(temporary, path, overwrite)
         with suppress(OSError):  # not every system opens folders
             _to_disk(path.parent)
     finally:
@@ -210,10 +234,41 @@ def replacing(
 def write_atomically(
     path: AnyPath,  # the file to write or replace
     content: str | bytes,  # its whole content; text is written as UTF-8
+    overwrite: bool = True,  # whether a file that is there may go
 ) -> None:
-    "Write a file so that, whatever fails, `path` is never half-written."
-    with replacing(path) as temporary:
+    """Write a file so that, whatever fails, `path` is never half-written.
+
+    Raises `DataRaterError` for a file that may not go.
+    """
+    with replacing(path, overwrite) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+# %% ../nbs/reference/support.ipynb #5a0b0c31
+class ColumnsDigest:
+    "A hash of columns that pass in batches, in order; the same however they are cut into batches."
+
+    def __init__(self):
+        self._columns = {}  # name -> its hash, and the type and shape of the rows before
+
+    def update(
+        self,
+        **columns: np.ndarray | None,  # name=(B, ...), of numbers; None: not there
+    ) -> "ColumnsDigest":
+        "The next batch has passed."
+        for name, rows in columns.items():
+            if rows is not None:
+                found, form = self._columns.get(name, (hashlib.sha256(), None))
+                own = f"{rows.dtype} {rows.shape[1:]}"
+                if own != form:
+                    found.update(own.encode())
+                found.update(np.ascontiguousarray(rows))
+                self._columns[name] = found, own
+        return self
+
+    def hexdigest(self) -> str:  # 16 hexadecimal digits
+        "The hash of what has passed so far."
+        parts = (name.encode() + found.digest() for name, (found, _) in self._columns.items())
+        return hashlib.sha256(b"".join(sorted(parts))).hexdigest()[:16]
 
 # %% ../nbs/reference/support.ipynb #5a0b0c20
 PROGRESS_SECONDS = 10  # between two lines, where there is neither a terminal nor a notebook
