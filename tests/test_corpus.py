@@ -2,10 +2,12 @@
 those of a run that was left alone.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch import nn
 
 from datarater.cli import main
+from datarater.data import SampleForm
 from datarater.runs import DataRaterConfig, run_meta_training
+from datarater.scale import curate_corpus, score_corpus
+from datarater.support import DataRaterError
 
 SIZES = (3000, 2000, 0, 2500, 2000, 1500)
 
@@ -247,7 +253,7 @@ def test_second_attempt(place, tmp_path, capsys, monkeypatch):
     for _ in range(2):
         assert main(command) == 0 and "3 samples in 1 of 1 shards" in capsys.readouterr().out
     np.savez("a.npz", x=np.ones((3, 10)))
-    refused(command, "holds ratings of another job, with another shards (a)", capsys)
+    refused(command, "shard a.npz has changed since it was rated", capsys)
 
 
 def test_curated(place, tmp_path, capsys):
@@ -282,3 +288,67 @@ def test_curated(place, tmp_path, capsys):
         new = f"--output={tmp_path}/new"
         refused(["curate", str(place / source), new, *flags], message, capsys)
     assert not (tmp_path / "new").exists()
+
+
+class Linear(nn.Module):
+    "Rates ten numbers by their sum."
+
+    def forward(self, x):
+        return x.sum(1)
+
+
+FORM = SampleForm((10,), (-100.0, 100.0))
+
+
+@pytest.fixture
+def rated(tmp_path, monkeypatch) -> Callable[[], np.ndarray]:
+    "In a folder with a corpus of two shards, which is rated into `ratings`; a call rates it again."
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    for number in range(2):
+        x = np.random.default_rng(number).uniform(-1, 1, (2500, 10))
+        pq.write_table(pa.table({"x": list(x)}), f"corpus/{number}.parquet", compression="none")
+
+    def rate() -> np.ndarray:
+        score_corpus(Linear(), FORM, "corpus", "ratings")
+        return tables_in(Path("ratings"))["rating"].to_numpy()
+
+    rate()
+    return rate
+
+
+def test_a_shard_changed_in_its_middle(rated):
+    "Its size and both its ends are the same; it is refused, and rated anew when that is asked for."
+    shard, ratings = Path("corpus/0.parquet"), Path("ratings/0.parquet")
+    old, before = shard.read_bytes(), rated()
+    x = np.stack(pd.read_parquet(shard)["x"])
+    place = old.index(x[1250].tobytes())
+    assert 1 << 16 < place < len(old) - (1 << 17)
+    shard.write_bytes(old[:place] + np.ones(10).tobytes() + old[place + 80 :])
+    with pytest.raises(DataRaterError, match="0.parquet has changed since it was rated"):
+        rated()
+    ratings.unlink()
+    after = rated()
+    assert after[1250] == 10 and np.flatnonzero(after != before).tolist() == [1250]
+    ratings.unlink()
+    shard.write_bytes(old)
+    assert np.array_equal(rated(), before) and np.array_equal(rated(), before)
+
+
+def test_names_from_files_lead_nowhere(rated, tmp_path):
+    "A hostile folder of ratings: curated, it is refused, and nothing beside the output is written."
+    Path("ratings/sub").mkdir()
+    job = json.loads(Path("ratings/job.json").read_text())
+    notes = json.loads(pq.read_metadata("ratings/0.parquet").metadata[b"datarater"])
+    for name in ("../precious", f"{tmp_path}/precious", "link", "./0", "sub/0"):
+        forged = {"datarater": json.dumps(notes | {"shard": name})}
+        stolen = pq.read_table("ratings/0.parquet").replace_schema_metadata(forged)
+        Path("precious.parquet").unlink(missing_ok=True)
+        if name == "link":
+            Path("ratings/link.parquet").symlink_to(tmp_path / "precious.parquet")
+        pq.write_table(stolen, Path("ratings", f"{name}.parquet"))
+        Path("ratings/job.json").write_text(json.dumps(job | {"shards": {name: 1}}))
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        with pytest.raises(DataRaterError, match="it does not lie in this folder itself"):
+            curate_corpus("ratings", "kept", keep=0.5)
+        assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
