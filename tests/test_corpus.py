@@ -4,6 +4,7 @@ those of a run that was left alone.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,11 @@ def tables_in(folder: Path) -> pd.DataFrame:
 def contents(folder: Path) -> dict[str, bytes]:
     "What lies in a folder, hidden files too."
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def contents_of_all(folder: str) -> dict[Path, bytes | None]:
+    "What lies in a folder, at any depth."
+    return {path: path.read_bytes() if path.is_file() else None for path in Path(folder).rglob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -352,3 +358,93 @@ def test_names_from_files_lead_nowhere(rated, tmp_path):
         with pytest.raises(DataRaterError, match="it does not lie in this folder itself"):
             curate_corpus("ratings", "kept", keep=0.5)
         assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_a_folder_with_a_person_s_files_is_not_replaced(rated, tmp_path):
+    "With --overwrite=true too; neither is one that merely has a summary.json."
+    curate_corpus("ratings", "kept", keep=0.5)
+    cases = {
+        "of ours": lambda: None,
+        "a file beside ours": lambda: Path("kept/notes.txt").write_text("mine"),
+        "a hidden one": lambda: Path("kept/.notes").write_text("mine"),
+        "a folder": lambda: Path("kept/mine").mkdir(),
+        "a link": lambda: Path("kept/link").symlink_to(tmp_path / "corpus"),
+        "a shard of theirs": lambda: Path("kept/0.parquet").write_text("mine"),
+        "another program's": lambda: [file.unlink() for file in Path("kept").glob("*.parquet")],
+    }
+    for case, change in cases.items():
+        shutil.rmtree("kept")
+        curate_corpus("ratings", "kept", keep=0.5)
+        change()
+        before = contents_of_all("kept")
+        try:
+            curate_corpus("ratings", "kept", keep=0.25, overwrite=True)
+        except DataRaterError as error:
+            assert "which would be lost: give a new folder" in str(error)
+            assert contents_of_all("kept") == before and case != "of ours", case
+        else:
+            assert case == "of ours" and len(tables_in(Path("kept"))) == 1250
+        assert sorted(os.listdir()) == ["corpus", "kept", "ratings"]
+
+
+@pytest.mark.parametrize("num_renamed", [0, 1, 2])
+def test_curating_killed_at_its_renamings(rated, monkeypatch, num_renamed):
+    """The old folder and then the new one are renamed: whenever it is killed, one of both is in
+    sight, and the next attempt leaves nothing else.
+    """
+    curate_corpus("ratings", "kept", keep=0.5)
+    old = contents(Path("kept"))
+    if (child := os.fork()) == 0:
+        rename, done = Path.rename, []
+
+        def rename_or_die(path, target):
+            if len(done) == num_renamed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done.append(target)
+            return rename(path, target)
+
+        Path.rename = rename_or_die
+        monkeypatch.setattr("datarater.support._remove_own", lambda _: os.kill(os.getpid(), 9))
+        try:
+            curate_corpus("ratings", "kept", keep=0.25, overwrite=True)
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    in_sight = [path for path in Path().iterdir() if path.name.startswith("kept")]
+    sizes = sorted(len(tables_in(path)) for path in in_sight)
+    assert sizes == [[2500], [2500], [1250, 2500]][num_renamed]
+    with pytest.raises(DataRaterError, match="exists already: give a new folder, or allow it"):
+        curate_corpus("ratings", "kept", keep=0.25)
+    assert sorted(os.listdir()) == ["corpus", "kept", "ratings"]
+    assert (contents(Path("kept")) == old) == (num_renamed < 2)
+
+
+@pytest.mark.parametrize("moment", ["job.json", "0.parquet", "1.parquet", "summary.json"])
+def test_scoring_killed_while_a_file_is_written(rated, monkeypatch, moment):
+    "The same command goes on, to the same files, and nothing is left of what was not finished."
+    whole = contents(Path("ratings"))
+    shutil.rmtree("ratings")
+    if (child := os.fork()) == 0:
+
+        def put_or_die(temporary, path, overwrite):
+            if path.name == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            temporary.replace(path)
+
+        monkeypatch.setattr("datarater.support._put", put_or_die)
+        try:
+            rated()
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert any(name.startswith(f".{moment}.") for name in os.listdir("ratings"))
+    rated()
+    assert contents(Path("ratings")) == whole
+
+
+def test_links_in_the_output_are_not_followed(rated, tmp_path):
+    Path("ratings/0.parquet").unlink()
+    Path("ratings/0.parquet").symlink_to(tmp_path / "elsewhere.parquet")
+    with pytest.raises(DataRaterError, match="0.parquet is a link, which may lead out"):
+        rated()
+    assert not Path("elsewhere.parquet").exists()

@@ -84,7 +84,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         dataset_to_rate as dataset_to_rate,
         digest_of as digest_of,
         interruptible as interruptible,
-        new_folder as new_folder,
         open_rated as open_rated,
         parquet_writer as parquet_writer,
         parts_folder as parts_folder,
@@ -120,7 +119,7 @@ else:
         report="report_rows shares_by_class suspected_labels write_report",
         score_files="""
             SPLITS ScoreJob ScoreSettings as_notes check_output config_of_run dataset_to_rate
-            digest_of interruptible new_folder open_rated parquet_writer parts_folder read_notes
+            digest_of interruptible open_rated parquet_writer parts_folder read_notes
             read_ratings reading schema_of score_run score_to_file write_ratings
         """,
     )

@@ -40,7 +40,6 @@ from datarater.curation import (
     config_of_run,
     digest_of,
     imitated_batch,
-    new_folder,
     num_to_keep,
     parquet_writer,
     rate_samples,
@@ -65,6 +64,7 @@ from datarater.support import (
     DataRaterError,
     Progress,
     check_settings,
+    new_folder,
     one_of,
     setting,
     write_atomically,
@@ -542,15 +542,12 @@ def curate_corpus(
 ) -> dict[str, Any]:  # what `summary.json` says
     "Choose from a corpus in two passes; raises `DataRaterError` for bad input or an empty choice."
     settings = CurateSettings(keep, threshold, rule, seed)
-    output = Path(output).absolute()
-    old = output / "summary.json"
-    is_curated = old.is_file() and b'"num_kept"' in old.read_bytes()
-    check_output(output, overwrite, is_curated, "folder")
-    ratings = open_corpus(folder)
-    choose = choice_for(ratings, settings)
+    check_output(output, overwrite=True, is_replaceable=True)
     schema = schema_of(("uid", "shard", "row", "rating"))
     num_kept = 0
-    with new_folder(output) as temporary:
+    with new_folder(output, overwrite) as temporary:
+        ratings = open_corpus(folder)
+        choose = choice_for(ratings, settings)
         for name in ratings.shards:
             with pq.ParquetWriter(temporary / f"{name}.parquet", schema) as writer:
                 for rows in ratings.batches(name):
@@ -571,5 +568,7 @@ def curate_corpus(
             "rater": ratings.rater,
             "datarater_version": __version__,
         }
-        write_atomically(temporary / "summary.json", json.dumps(summary, indent=1) + "\n")
+        files = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
+        about = json.dumps({**summary, "files": files}, indent=1) + "\n"
+        write_atomically(temporary / "summary.json", about)
     return summary
