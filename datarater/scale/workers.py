@@ -8,7 +8,9 @@ __all__ = ['ENGINES', 'ShardRater', 'check_engine', 'rate_locally', 'error_outpu
 # %% ../../nbs/scale/workers.ipynb #6bebcaeb
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -133,9 +135,12 @@ def _ray_running(ray, concurrency):
             "object_store_memory": 100_000_000,
         }
         options = own if address == "local" else {}
+        before = signal.getsignal(signal.SIGTERM)
         try:
             with _silence():
                 ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray's would end in a code of its own
         except Exception as error:
             raise DataRaterError(
                 f"Ray does not start or answer at {address!r} ({one_line(error, 300)}): start it "
