@@ -68,6 +68,7 @@ from datarater.runs import (
     DataRaterConfig,
     HelpFormatter,
     Stopped,
+    Termination,
     attack_plan,
     config_from_yaml,
     config_to_resume,
@@ -195,12 +196,13 @@ def evaluate(
     found = evaluate_robustness(model, *samples, plan, dataset.value_range, progress=True)
     if output is None:
         return found.describe()
+    print(found.describe(), flush=True)  # known, whatever becomes of the file
     names = ("dataset_name", "inner_model_class", "device")
     origin = {name: getattr(config, name) for name in names}
     origin |= {"value_range": dataset.value_range, "torch": torch.__version__}
     content = {"datarater_version": __version__, "path": path, **origin, **found.as_dict()}
-    write_atomically(output, json.dumps(content, indent=1) + "\n")
-    return f"{found.describe()}\nwritten: {output}"
+    write_atomically(output, json.dumps(content, indent=1) + "\n", overwrite=False)
+    return f"written: {output}"
 
 # %% ../nbs/08_cli.ipynb #8521186d
 _OF_THE_RUN = """attack_eps attack_eval_steps attack_step_size attack_norm inner_model_class
@@ -310,7 +312,7 @@ def score(
         return text
     drawing = Figure(figsize=(9, 3), layout="constrained")
     show_best_and_worst(ratings, open_rated(ratings), drawing.subplots(1, 2))
-    write_figure(drawing, Path(figure))
+    write_figure(drawing, Path(figure), overwrite)
     return f"{text}\nwritten: {figure}"
 
 # %% ../nbs/08_cli.ipynb #b7db159d
@@ -460,25 +462,26 @@ def compare(
     check_runs(plan)
     file = _checked(output or as_path(runs[0]) / "comparison.json", ".json", overwrite)
     figure = check_output(file.with_suffix(".png"), overwrite)
-    lines, found = [], {}
+    found = {}
     if is_auto:
         swept = sweep_discard(plan, num_processes=jobs)
         plan = replace(plan, discard_frac=choose_discard_frac(swept, swept["model"][0]))
-        lines.append(
+        print(
             f"discard_frac={plan.discard_frac:g} has the lowest outer loss when the rater "
-            "filters; the other methods drop as much"
+            "filters; the other methods drop as much",
+            flush=True,
         )
         found["sweep"] = as_records(swept)
     comparison = compare_downstream(plan, jobs)
-    lines.append(describe_comparison(comparison))
+    print(describe_comparison(comparison), flush=True)  # known, whatever becomes of the file
     if ledger:
         ledgers = keep_ledger(plan, num_processes=jobs)
         found["ledger"] = [entry.as_dict() for entry in ledgers]
-        lines.append(describe_ledgers(ledgers))
+        print(describe_ledgers(ledgers), flush=True)
     found = {**comparison.as_dict(), **found}
-    write_atomically(file, json.dumps(found, indent=1, allow_nan=False) + "\n")
-    write_figure(single_figure(partial(plot_comparison, comparison)), figure)
-    return "\n".join([*lines, f"written: {file}, {figure.name}"])
+    write_atomically(file, json.dumps(found, indent=1, allow_nan=False) + "\n", overwrite)
+    write_figure(single_figure(partial(plot_comparison, comparison)), figure, overwrite)
+    return f"written: {file}, {figure.name}"
 
 # %% ../nbs/08_cli.ipynb #110b61db
 _COMMANDS = {  # name -> (parser, made once; what it does; function of flags that returns a text)
@@ -571,7 +574,7 @@ def main(arguments: Sequence[str] | None = None) -> int:  # default: those of th
     try:
         is_first = not is_launched() or os.environ["RANK"] == "0"  # it speaks for all ranks
         output = nullcontext() if is_first else redirect_stdout(io.StringIO())
-        with warnings.catch_warnings(), ExitStack() as stack, output:
+        with Termination(), warnings.catch_warnings(), ExitStack() as stack, output:
             stack.callback(lambda: sys.stdout.flush())  # an error of it is the command's
             warnings.showwarning = print_warning if is_first else lambda *_: None
             if not arguments:

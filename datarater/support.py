@@ -7,11 +7,13 @@ __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'N
            'SHARE', 'KEEP', 'TEMPERATURE', 'AnyPath', 'PATH', 'MAX_TEXT', 'PROGRESS_SECONDS', 'DataRaterError',
            'one_line', 'shell_word', 'without_ours', 'place_in_code', 'foreign_code', 'lookup', 'Rule',
            'torch_defaults', 'one_of', 'setting', 'check_names', 'check_value', 'as_path', 'check_settings',
-           'replacing', 'write_atomically', 'ColumnsDigest', 'read_text', 'Progress', 'lazy_names']
+           'replacing', 'write_atomically', 'remove_leftovers', 'new_folder', 'ColumnsDigest', 'read_text', 'Progress',
+           'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
 import hashlib
 import importlib
+import json
 import numbers
 import os
 import re
@@ -299,6 +301,17 @@ def _to_disk(path):
         os.close(handle)
 
 
+def _hold(file):
+    "Keep an open file from other processes until it is closed, or this one ends; whether that is."
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except (ImportError, OSError):  # Windows, or a file system without locks; or it is held
+        return False
+
+
 def _put(temporary, path, overwrite):
     "Give a finished file its name in one step, which fails where a file is that may not go."
     if overwrite:
@@ -327,17 +340,19 @@ def replacing(
     """
     path = Path(os.path.realpath(as_path(path)))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.touch(exist_ok=False)
-    try:
-        yield temporary
-        with suppress(FileNotFoundError):
-            shutil.copymode(path, temporary)
-        _to_disk(temporary)
-        _put(temporary, path, overwrite)
-        with suppress(OSError):  # not every system opens folders
-            _to_disk(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open(temporary, "x") as file:
+        if not _hold(file):
+            file.close()
+        try:
+            yield temporary
+            with suppress(FileNotFoundError):
+                shutil.copymode(path, temporary)
+            _to_disk(temporary)
+            _put(temporary, path, overwrite)
+            with suppress(OSError):  # not every system opens folders
+                _to_disk(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 # %% ../nbs/reference/support.ipynb #375be6c0
 def write_atomically(
@@ -351,6 +366,110 @@ def write_atomically(
     """
     with replacing(path, overwrite) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+# %% ../nbs/reference/support.ipynb #5be47afb
+_WRITTEN = r".+\.(pt|yaml|json|csv|jsonl|png|html|parquet)"  # what we write
+
+
+def remove_leftovers(
+    folder: AnyPath,
+    name: str | None = None,  # of the file that was to be written; None: any that we write
+) -> None:
+    "Delete the temporary files that killed processes left of `replacing`."
+    pattern = re.compile(rf"\.{re.escape(name) if name else _WRITTEN}\.[0-9a-f]{{8}}")
+    for path in Path(folder).glob(".*"):
+        if pattern.fullmatch(path.name):
+            with suppress(OSError), open(path, "r+") as file:
+                if _hold(file):
+                    path.unlink()
+
+# %% ../nbs/reference/support.ipynb #5f02405d
+_TOKEN = r"\.[0-9a-f]{8}"
+
+
+def _own_files(folder):
+    "The files of a folder, if they are those that its `summary.json` lists with their sizes."
+    entries = [*folder.iterdir()] if folder.is_dir() else []
+    if not entries or any(entry.is_symlink() or not entry.is_file() for entry in entries):
+        return []
+    sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name != "summary.json"}
+    try:
+        listed = json.loads((folder / "summary.json").read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return entries if sizes == listed else []
+
+
+def _replaceable(output, overwrite):
+    "Whether there is a folder to replace; raises `DataRaterError` for one that must stay."
+    if not os.path.lexists(output):
+        return False
+    is_own = bool(_own_files(output))
+    if overwrite and is_own:
+        return True
+    if overwrite:
+        raise DataRaterError(
+            f"output {str(output)!r} holds more than what was written into it, or something else, "
+            "which would be lost: give a new folder"
+        )
+    hint = ", or allow it by overwrite=True (--overwrite=true)" if is_own else ""
+    raise DataRaterError(f"output {str(output)!r} exists already: give a new folder{hint}")
+
+
+def _remove_own(folder):
+    "Delete our files of a folder, and the folder if nothing else is in it."
+    for file in _own_files(folder):
+        file.unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _put_right(output):
+    "What a killed process left: an old folder goes back to its place, an unfinished one goes."
+    name = re.escape(output.name)
+    for path in sorted(output.parent.glob("*")):
+        if re.fullmatch(rf"{name}\.old{_TOKEN}", path.name):
+            _remove_own(path) if output.exists() else path.rename(output)
+        elif re.fullmatch(rf"\.{name}{_TOKEN}", path.name) and path.is_dir():
+            handle = os.open(path, os.O_RDONLY)
+            if _hold(handle):
+                shutil.rmtree(path)
+            os.close(handle)
+
+# %% ../nbs/reference/support.ipynb #fd0d91b0
+@contextmanager
+def new_folder(
+    path: AnyPath,  # of the folder
+    overwrite: bool = False,  # whether it may take the place of another such folder
+) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends well, and is gone otherwise.
+
+    Its `summary.json` is to list the other files under "files" with their sizes. Raises
+    `DataRaterError` if a folder is there that may not go, or that holds anything else.
+    """
+    output = Path(os.path.realpath(path))
+    _put_right(output)
+    _replaceable(output, overwrite)
+    token = f".{secrets.token_hex(4)}"
+    temporary = output.with_name(f".{output.name}{token}")
+    old = output.with_name(f"{output.name}.old{token}")
+    temporary.mkdir()
+    handle = os.open(temporary, os.O_RDONLY) if os.name == "posix" else None
+    try:
+        if handle is not None:
+            _hold(handle)
+        yield temporary
+        if _replaceable(output, overwrite):  # which may have changed meanwhile
+            output.rename(old)
+        temporary.rename(output)
+    finally:
+        if old.exists() and not output.exists():  # interrupted in between
+            old.rename(output)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+    if old.exists():
+        _remove_own(old)
 
 # %% ../nbs/reference/support.ipynb #5a0b0c31
 class ColumnsDigest:

@@ -14,9 +14,12 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -24,10 +27,12 @@ import torch
 import yaml
 from PIL import Image
 
+from datarater import cli
 from datarater.__main__ import main as entry
 from datarater.cli import main
-from datarater.curation import read_ratings
+from datarater.curation import Comparison, read_ratings
 from datarater.data import read_digits
+from datarater.models import construct_model
 from datarater.runs import load_checkpoint, load_inner_model, load_rater
 from datarater.runs.checkpoints import save_checkpoint
 
@@ -709,3 +714,104 @@ def test_edited_checkpoints_are_refused(tmp_path, here):
         assert "checkpoint: " in error, (keys[:-1], error)
     set_to("learner", "num_steps", 2)
     assert here("train", f"--resume={run_dir}", "--meta_steps=3").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["clean", "train", "score", "curate", "compare", "evaluate"])
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_that_ask_to_end(command, number, code, here, monkeypatch):
+    "Like Ctrl-C: what is open is closed, one line says it, and the code is the signal's."
+    parser, about, _ = cli._COMMANDS[command]
+    closed = []
+
+    def work(**_):
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            closed.append(True)
+        return "it went on"
+
+    monkeypatch.setitem(cli._COMMANDS, command, (parser, about, work))
+    place = [] if command == "train" else ["somewhere"]
+    run = here(command, *place)
+    assert (run.returncode, run.stdout, run.stderr) == (code, "", "datarater: interrupted\n")
+    assert closed and signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    "A repeat that would take minutes, in a process of its own, and a parent that is killed."
+    (tmp_path / "mine.py").write_text(
+        "import time\n"
+        "from pathlib import Path\n"
+        "def busy(plan, work, seed):\n"
+        "    Path('begun').touch()\n"
+        "    time.sleep(300)\n"
+    )
+    (tmp_path / "parent.py").write_text(
+        "from types import SimpleNamespace\n"
+        "import mine\n"
+        "from datarater.curation import downstream\n"
+        "downstream.check_runs, downstream._one_repeat = id, mine.busy\n"
+        "if __name__ == '__main__':\n"
+        "    downstream.in_repeats(SimpleNamespace(num_seeds=1), None, 2, progress=False)\n"
+    )
+    reader, writer = os.pipe()  # the parent and its worker hold its end until they end
+    path = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[1])])
+    parent = subprocess.Popen(
+        [sys.executable, "parent.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stderr=writer,
+    )
+    os.close(writer)
+    while not (tmp_path / "begun").exists():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    killed = time.monotonic()
+    while os.read(reader, 1 << 16):
+        pass
+    os.close(reader)
+    assert parent.wait() == -signal.SIGKILL and time.monotonic() - killed < 100
+
+
+def test_what_was_found_is_printed_and_nothing_of_others_replaced(tmp_path, here, monkeypatch):
+    """`evaluate` and `compare`, where the disk is full at the end, and where somebody makes the
+    file meanwhile; where it can't be written at all, they do not begin.
+    """
+    file, picture = tmp_path / "found.json", tmp_path / "found.png"
+    rows = [dict(seed=0, run=0, method=name, accuracy=0.5) for name in ("baseline", "filtered")]
+    rows = pd.DataFrame([{**row, "num_steps": 7, "num_test": 9} for row in rows])
+    found = SimpleNamespace(describe=lambda: "robust accuracy 12.5%", as_dict=dict)
+    writes = []
+
+    def evaluated(*_, **__):
+        for path in writes:
+            path.write_text("theirs")
+        return found
+
+    monkeypatch.setattr(cli, "check_runs", id)
+    monkeypatch.setattr(cli, "compare_downstream", lambda *_: (evaluated(), Comparison(rows))[1])
+    monkeypatch.setattr(cli, "evaluate_robustness", evaluated)
+    model = tmp_path / "model.pt"
+    torch.save(construct_model("ToyCNN", seed=0).state_dict(), model)
+    evaluating = ["evaluate", str(model), "--inner_model_class=ToyCNN", "--dataset_name=digits"]
+    commands = {
+        "robust accuracy 12.5%": [*evaluating, "--num_samples=10", "--device=cpu"],
+        "baseline        50.00": ["compare", "run", "--jobs=1"],
+    }
+    for text, command in commands.items():
+        for others in ([file], [picture])[: 1 if command[0] == "evaluate" else 2]:
+            writes[:] = others
+            run = here(*command, f"--output={file}")
+            assert text in run.stdout and "was made by another program meanwhile" in run.stderr
+            assert run.returncode == 2 and others[0].read_text() == "theirs"
+            file.unlink()
+            picture.unlink(missing_ok=True)
+        writes.clear()
+        with monkeypatch.context() as full:
+            full.setattr(cli, "write_atomically", Mock(side_effect=OSError(28, "No space left")))
+            run = here(*command, f"--output={file}")
+        assert run.returncode == 2 and text in run.stdout and "No space left" in run.stderr
+        run = here(*command, "--output=/proc/self/found.json")
+        assert (run.returncode, run.stdout) == (2, "") and "cannot be written" in run.stderr
+        assert sorted(os.listdir(tmp_path)) == ["model.pt"]

@@ -2,10 +2,13 @@
 those of a run that was left alone.
 """
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch import nn
 
 from datarater.cli import main
+from datarater.data import SampleForm
 from datarater.runs import DataRaterConfig, run_meta_training
+from datarater.scale import curate_corpus, score_corpus
+from datarater.support import DataRaterError
 
 SIZES = (3000, 2000, 0, 2500, 2000, 1500)
 
@@ -86,6 +93,11 @@ def tables_in(folder: Path) -> pd.DataFrame:
 def contents(folder: Path) -> dict[str, bytes]:
     "What lies in a folder, hidden files too."
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def contents_of_all(folder: str) -> dict[Path, bytes | None]:
+    "What lies in a folder, at any depth."
+    return {path: path.read_bytes() if path.is_file() else None for path in Path(folder).rglob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +259,7 @@ def test_second_attempt(place, tmp_path, capsys, monkeypatch):
     for _ in range(2):
         assert main(command) == 0 and "3 samples in 1 of 1 shards" in capsys.readouterr().out
     np.savez("a.npz", x=np.ones((3, 10)))
-    refused(command, "holds ratings of another job, with another shards (a)", capsys)
+    refused(command, "shard a.npz has changed since it was rated", capsys)
 
 
 def test_curated(place, tmp_path, capsys):
@@ -282,3 +294,157 @@ def test_curated(place, tmp_path, capsys):
         new = f"--output={tmp_path}/new"
         refused(["curate", str(place / source), new, *flags], message, capsys)
     assert not (tmp_path / "new").exists()
+
+
+class Linear(nn.Module):
+    "Rates ten numbers by their sum."
+
+    def forward(self, x):
+        return x.sum(1)
+
+
+FORM = SampleForm((10,), (-100.0, 100.0))
+
+
+@pytest.fixture
+def rated(tmp_path, monkeypatch) -> Callable[[], np.ndarray]:
+    "In a folder with a corpus of two shards, which is rated into `ratings`; a call rates it again."
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
+    for number in range(2):
+        x = np.random.default_rng(number).uniform(-1, 1, (2500, 10))
+        pq.write_table(pa.table({"x": list(x)}), f"corpus/{number}.parquet", compression="none")
+
+    def rate() -> np.ndarray:
+        score_corpus(Linear(), FORM, "corpus", "ratings")
+        return tables_in(Path("ratings"))["rating"].to_numpy()
+
+    rate()
+    return rate
+
+
+def test_a_shard_changed_in_its_middle(rated):
+    "Its size and both its ends are the same; it is refused, and rated anew when that is asked for."
+    shard, ratings = Path("corpus/0.parquet"), Path("ratings/0.parquet")
+    old, before = shard.read_bytes(), rated()
+    x = np.stack(pd.read_parquet(shard)["x"])
+    place = old.index(x[1250].tobytes())
+    assert 1 << 16 < place < len(old) - (1 << 17)
+    shard.write_bytes(old[:place] + np.ones(10).tobytes() + old[place + 80 :])
+    with pytest.raises(DataRaterError, match="0.parquet has changed since it was rated"):
+        rated()
+    ratings.unlink()
+    after = rated()
+    assert after[1250] == 10 and np.flatnonzero(after != before).tolist() == [1250]
+    ratings.unlink()
+    shard.write_bytes(old)
+    assert np.array_equal(rated(), before) and np.array_equal(rated(), before)
+
+
+def test_names_from_files_lead_nowhere(rated, tmp_path):
+    "A hostile folder of ratings: curated, it is refused, and nothing beside the output is written."
+    Path("ratings/sub").mkdir()
+    job = json.loads(Path("ratings/job.json").read_text())
+    notes = json.loads(pq.read_metadata("ratings/0.parquet").metadata[b"datarater"])
+    for name in ("../precious", f"{tmp_path}/precious", "link", "./0", "sub/0"):
+        forged = {"datarater": json.dumps(notes | {"shard": name})}
+        stolen = pq.read_table("ratings/0.parquet").replace_schema_metadata(forged)
+        Path("precious.parquet").unlink(missing_ok=True)
+        if name == "link":
+            Path("ratings/link.parquet").symlink_to(tmp_path / "precious.parquet")
+        pq.write_table(stolen, Path("ratings", f"{name}.parquet"))
+        Path("ratings/job.json").write_text(json.dumps(job | {"shards": {name: 1}}))
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        with pytest.raises(DataRaterError, match="it does not lie in this folder itself"):
+            curate_corpus("ratings", "kept", keep=0.5)
+        assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+def test_a_folder_with_a_person_s_files_is_not_replaced(rated, tmp_path):
+    "With --overwrite=true too; neither is one that merely has a summary.json."
+    curate_corpus("ratings", "kept", keep=0.5)
+    cases = {
+        "of ours": lambda: None,
+        "a file beside ours": lambda: Path("kept/notes.txt").write_text("mine"),
+        "a hidden one": lambda: Path("kept/.notes").write_text("mine"),
+        "a folder": lambda: Path("kept/mine").mkdir(),
+        "a link": lambda: Path("kept/link").symlink_to(tmp_path / "corpus"),
+        "a shard of theirs": lambda: Path("kept/0.parquet").write_text("mine"),
+        "another program's": lambda: [file.unlink() for file in Path("kept").glob("*.parquet")],
+    }
+    for case, change in cases.items():
+        shutil.rmtree("kept")
+        curate_corpus("ratings", "kept", keep=0.5)
+        change()
+        before = contents_of_all("kept")
+        try:
+            curate_corpus("ratings", "kept", keep=0.25, overwrite=True)
+        except DataRaterError as error:
+            assert "which would be lost: give a new folder" in str(error)
+            assert contents_of_all("kept") == before and case != "of ours", case
+        else:
+            assert case == "of ours" and len(tables_in(Path("kept"))) == 1250
+        assert sorted(os.listdir()) == ["corpus", "kept", "ratings"]
+
+
+@pytest.mark.parametrize("num_renamed", [0, 1, 2])
+def test_curating_killed_at_its_renamings(rated, monkeypatch, num_renamed):
+    """The old folder and then the new one are renamed: whenever it is killed, one of both is in
+    sight, and the next attempt leaves nothing else.
+    """
+    curate_corpus("ratings", "kept", keep=0.5)
+    old = contents(Path("kept"))
+    if (child := os.fork()) == 0:
+        rename, done = Path.rename, []
+
+        def rename_or_die(path, target):
+            if len(done) == num_renamed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done.append(target)
+            return rename(path, target)
+
+        Path.rename = rename_or_die
+        monkeypatch.setattr("datarater.support._remove_own", lambda _: os.kill(os.getpid(), 9))
+        try:
+            curate_corpus("ratings", "kept", keep=0.25, overwrite=True)
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    in_sight = [path for path in Path().iterdir() if path.name.startswith("kept")]
+    sizes = sorted(len(tables_in(path)) for path in in_sight)
+    assert sizes == [[2500], [2500], [1250, 2500]][num_renamed]
+    with pytest.raises(DataRaterError, match="exists already: give a new folder, or allow it"):
+        curate_corpus("ratings", "kept", keep=0.25)
+    assert sorted(os.listdir()) == ["corpus", "kept", "ratings"]
+    assert (contents(Path("kept")) == old) == (num_renamed < 2)
+
+
+@pytest.mark.parametrize("moment", ["job.json", "0.parquet", "1.parquet", "summary.json"])
+def test_scoring_killed_while_a_file_is_written(rated, monkeypatch, moment):
+    "The same command goes on, to the same files, and nothing is left of what was not finished."
+    whole = contents(Path("ratings"))
+    shutil.rmtree("ratings")
+    if (child := os.fork()) == 0:
+
+        def put_or_die(temporary, path, overwrite):
+            if path.name == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            temporary.replace(path)
+
+        monkeypatch.setattr("datarater.support._put", put_or_die)
+        try:
+            rated()
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert any(name.startswith(f".{moment}.") for name in os.listdir("ratings"))
+    rated()
+    assert contents(Path("ratings")) == whole
+
+
+def test_links_in_the_output_are_not_followed(rated, tmp_path):
+    Path("ratings/0.parquet").unlink()
+    Path("ratings/0.parquet").symlink_to(tmp_path / "elsewhere.parquet")
+    with pytest.raises(DataRaterError, match="0.parquet is a link, which may lead out"):
+        rated()
+    assert not Path("elsewhere.parquet").exists()

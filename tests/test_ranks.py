@@ -4,14 +4,17 @@ one line for what is wrong.
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from datarater import DataRaterConfig, run_meta_training
+from datarater.runs import distributed
 
 SETTINGS = dict(
     dataset_name="digits",
@@ -265,3 +268,22 @@ def test_bad_input_is_one_line(place):
         "datarater: error: 3 processes can't share 2 inner models: start at most 2, or give "
         "a larger num_inner_models"
     ], run.stderr[-3000:]
+
+
+def test_ranks_end_with_their_launcher(monkeypatch):
+    "A launcher that is killed cannot tell them; they are asked to stop all the same."
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    reader, writer = os.pipe()
+    if (launcher := os.fork()) == 0:
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(os.write(writer, b"stopped") * 0))
+            distributed._end_with_launcher()
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(20)
+        os.close(writer)
+        time.sleep(20)
+        os._exit(1)
+    os.close(writer)
+    assert os.waitpid(launcher, 0)[1] == signal.SIGKILL
+    assert os.read(reader, 100) == b"stopped"
+    os.close(reader)

@@ -14,9 +14,13 @@ import importlib.util
 import itertools
 import json
 import math
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -394,6 +398,18 @@ def _one_repeat(plan, work, seed):
         torch.set_num_threads(threads)
 
 
+def _end_with(parent):
+    "In a worker: end when the other end of a pipe is closed, as it is whatever ends the parent."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+
+    def wait():
+        with suppress(EOFError, OSError):
+            parent.recv()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def in_repeats(
     plan: ComparisonPlan,
     work: Callable[[ComparisonPlan, MethodInput], list[Any]],  # can be pickled
@@ -402,10 +418,13 @@ def in_repeats(
 ) -> list[Any]:  # what `work` gives, one after the other, in the order of repeats
     "Prepare each repeat and work on it; raises `DataRaterError` for bad input, or a dead process."
     check_runs(plan)
-    pool = ProcessPoolExecutor(min(num_processes, plan.num_seeds), get_context("spawn"))
+    context = get_context("spawn")
+    num_workers = min(num_processes, plan.num_seeds)
+    theirs, ours = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(num_workers, context, _end_with, (theirs,))
     map_over = pool.map if num_processes > 1 else map
-    repeats = map_over(partial(_one_repeat, plan, work), range(plan.num_seeds))
     try:
+        repeats = map_over(partial(_one_repeat, plan, work), range(plan.num_seeds))
         shown = Progress("repeats", plan.num_seeds, progress)
         return list(itertools.chain.from_iterable(shown.over(repeats)))
     except BrokenProcessPool as error:
@@ -413,7 +432,8 @@ def in_repeats(
             f"a process died ({error}): perhaps memory ran out; give fewer processes"
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)  # after an error or an interruption nothing new is begun
+        ours.close()  # after an error or an interruption nothing goes on
+        pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/07_downstream.ipynb #13eb3d80
 def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,9 +8,12 @@ __all__ = ['Ranks', 'check_room', 'all_reduce', 'gather', 'broadcast', 'broadcas
            'joined_ranks', 'launch_name', 'num_restarts']
 
 # %% ../../nbs/runs/distributed.ipynb #84a30a8c
+import ctypes
 import os
 import re
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -266,6 +269,12 @@ def _join_group(backend):
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
 
 
+def _end_with_launcher():
+    "Get SIGTERM when torchrun, this process's parent, is killed; it tells its ranks otherwise."
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 @contextmanager
 def joined_ranks(
     device: str,  # decides how ranks talk: gloo for "cpu", NCCL for "cuda"
@@ -277,6 +286,7 @@ def joined_ranks(
     if not is_launched():
         yield Ranks()
         return
+    _end_with_launcher()
     try:
         # what lies on the CPU goes by gloo in any case
         _join_group("cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo")

@@ -455,12 +455,12 @@ def _open_folder(config, form, resume_from, is_restarted, stack):
         settings = digest(json.dumps(asdict(config), sort_keys=True).encode())[:8]
         note = Path(config.output_dir) / f".{launch_name()}_{settings}"
         if is_restarted and note.exists():
-            begun = Path(note.read_text())
+            begun = Path(config.output_dir, Path(note.read_text()).name)  # in no other folder
             resume_from = begun if (begun / "checkpoint.pt").exists() else None
     run_dir = make_run_dir(config, form) if resume_from is None else _folder_of(resume_from)
     stack.enter_context(locked(run_dir))
     if note:
-        write_atomically(note, str(run_dir.absolute()))
+        write_atomically(note, run_dir.name)
         # a run that failed may be started again
         stack.push(lambda kind, *_: None if kind else note.unlink(missing_ok=True))
     return run_dir, resume_from is not None
@@ -479,8 +479,8 @@ def run_meta_training(
     Raises `DataRaterError` for bad input, before anything is written, and `MetaTrainingError` if
     training breaks down; the last good rater is then in the run folder. Started by torchrun, it
     shares the population out over the processes, and after a restart goes on from the last
-    checkpoint. Asked to stop by Ctrl-C or SIGTERM, it finishes the step, writes a checkpoint and
-    raises `Stopped`, a `KeyboardInterrupt`.
+    checkpoint. Asked to stop by Ctrl-C, SIGTERM or SIGHUP, it finishes the step, writes a
+    checkpoint and raises `Stopped`, a `KeyboardInterrupt`.
     """
     device = own_device(config.device)
     with joined_ranks(device) as ranks, ExitStack() as stack, seeded_globally(config.seed):

@@ -42,7 +42,6 @@ from datarater.curation import (
     digest_of,
     imitated_batch,
     lowest_kept,
-    new_folder,
     num_to_keep,
     parquet_writer,
     rate_samples,
@@ -58,6 +57,7 @@ from datarater.scale.shards import (
     fingerprint_of,
     form_of_run,
     read_shard,
+    size_of,
 )
 from .workers import ENGINES, check_engine, error_output
 from datarater.support import (
@@ -68,6 +68,7 @@ from datarater.support import (
     Progress,
     as_path,
     check_settings,
+    new_folder,
     one_of,
     setting,
     write_atomically,
@@ -223,6 +224,7 @@ def rate_shard(
     batch_size: int = 1_000,  # samples read at a time
 ) -> int:  # number of samples
     "Rate a shard into a file, whole or not at all; raises `DataRaterError` where it can't be."
+    content = fingerprint_of(path)  # first: a change while it is read shows in the next attempt
     batches = read_shard(name, path, form, columns, batch_size)
     head = list(itertools.islice(batches, 1))  # none of an empty shard
     has_labels = bool(head) and head[0].labels is not None
@@ -247,8 +249,8 @@ def rate_shard(
             }
             writer.write_table(pa.table(found, schema))
             sketch += RatingSketch.of(ratings)
-        notes = as_notes(shard=name, rater=digest_of(rater), sketch=sketch.as_dict())
-        writer.add_key_value_metadata(notes)
+        about = {"shard": name, "rater": digest_of(rater), "content": content}
+        writer.add_key_value_metadata(as_notes(**about, sketch=sketch.as_dict()))
     return len(sketch)
 
 # %% ../../nbs/scale/corpus.ipynb #de722604
@@ -295,14 +297,14 @@ def corpus_job(
     columns: ShardColumns,
     batch_size: int,
 ) -> ScoreJob:
-    """What is rated by whom and how; raises `DataRaterError` if a shard cannot be opened."""
+    "What is rated by whom and how; raises `DataRaterError` if a shard cannot be opened."
     about = {
         "rater": digest_of(rater),
         "shape": list(form.shape),
         "value_range": list(form.value_range),
         "columns": asdict(columns),
         "batch_size": batch_size,
-        "shards": {name: fingerprint_of(path) for name, path in shards.items()},
+        "shards": {name: size_of(path) for name, path in shards.items()},
     }
     return ScoreJob(output, about, list(shards))
 
@@ -311,16 +313,36 @@ def read_sketch(
     folder: Path,  # of ratings
     name: str,  # of a shard
     rater: str,  # digest of the job's rater
+    shard: Path | None = None,  # its file, where that is to be the one that was rated
 ) -> RatingSketch:
-    "The sketch of a shard's ratings; raises `DataRaterError` for damage, or a file of another job."
+    """The sketch of a shard's ratings.
+
+    Raises `DataRaterError` for damage, for a file of another job or outside the folder, and for a
+    shard that has changed.
+    """
     file = folder / f"{name}.parquet"
     with reading(file, "damaged or no file of ratings", "remove it, and repeat the scoring"):
+        if file.name != f"{name}.parquet" or file.is_symlink():
+            raise DataRaterError("it does not lie in this folder itself")
         notes = read_notes(pq.read_metadata(file).metadata)
         if (notes["shard"], notes["rater"]) != (name, rater):
             raise DataRaterError("it holds ratings of another shard or rater")
-        return RatingSketch.from_dict(notes["sketch"])
+        sketch, content = RatingSketch.from_dict(notes["sketch"]), notes["content"]
+    if shard is not None and fingerprint_of(shard) != content:
+        raise DataRaterError(
+            f"shard {shard} has changed since it was rated: put the old one back, or remove "
+            f"{file} and repeat the command"
+        )
+    return sketch
 
 # %% ../../nbs/scale/corpus.ipynb #8fc96663
+def _check_rated(job, shards, missing, progress):
+    "Raise `DataRaterError` unless the shards that were rated are what they were."
+    rated = [name for name in shards if name not in missing]
+    for name in Progress("comparing shards", len(rated), progress).over(rated):
+        read_sketch(job.folder, name, job.about["rater"], shards[name])
+
+
 def _rate_missing(
     job,
     items,  # what workers get
@@ -373,6 +395,7 @@ def score_corpus(
     job.make_folder()
     with locked(output):
         items = [{"shard": name, "path": str(shards[name].absolute())} for name in job.missing()]
+        _check_rated(job, shards, {item["shard"] for item in items}, progress)
         job.write_down()
         rate = partial(rate_shard, form=form, columns=columns, batch_size=settings.batch_size)
         arguments = (copy.deepcopy(rater).cpu().eval(), settings.device or "cpu", output, rate)
@@ -527,15 +550,12 @@ def curate_corpus(
 ) -> dict[str, Any]:  # what `summary.json` says
     "Choose from a corpus in two passes; raises `DataRaterError` for bad input or an empty choice."
     settings = CurateSettings(keep, threshold, rule, seed)
-    output = as_path(output, "output").absolute()
-    old = output / "summary.json"
-    is_curated = old.is_file() and b'"num_kept"' in old.read_bytes()
-    check_output(output, overwrite, is_curated, "folder")
-    ratings = open_corpus(folder)
-    choose = choice_for(ratings, settings)
+    output = check_output(output, overwrite=True, is_replaceable=True)
     schema = schema_of(("uid", "shard", "row", "rating"))
     num_kept = 0
-    with new_folder(output) as temporary:
+    with new_folder(output, overwrite) as temporary:
+        ratings = open_corpus(folder)
+        choose = choice_for(ratings, settings)
         for name in ratings.shards:
             with parquet_writer(temporary / f"{name}.parquet", schema) as writer:
                 for rows in ratings.batches(name):
@@ -556,5 +576,7 @@ def curate_corpus(
             "rater": ratings.rater,
             "datarater_version": __version__,
         }
-        write_atomically(temporary / "summary.json", json.dumps(summary, indent=1) + "\n")
+        files = {file.name: file.stat().st_size for file in sorted(temporary.iterdir())}
+        about = json.dumps({**summary, "files": files}, indent=1) + "\n"
+        write_atomically(temporary / "summary.json", about)
     return summary

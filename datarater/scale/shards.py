@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'READERS', 'find_shards', 'form_of_run', 'as_samples', 'DamagedShard', 'decode_samples', 'ShardColumns',
-           'ShardBatch', 'read_parquet', 'read_tar', 'read_npz', 'read_shard', 'fingerprint_of']
+           'ShardBatch', 'read_parquet', 'read_tar', 'read_npz', 'read_shard', 'fingerprint_of', 'size_of']
 
 # %% ../../nbs/scale/shards.ipynb #1b85bed1
 import errno
@@ -517,13 +517,21 @@ def read_shard(
 
 # %% ../../nbs/scale/shards.ipynb #9fb7eac4
 def fingerprint_of(path: Path) -> str:
-    "Size and a hash of both ends of a shard; raises `DataRaterError` if it cannot be opened."
+    "A hash of every byte of a shard; raises `DataRaterError` if it cannot be read."
+    found = hashlib.blake2b(digest_size=16)
     try:
-        size = path.stat().st_size
         with open(path, "rb") as file:
-            ends = file.read(1 << 16)
-            file.seek(max(file.tell(), size - (1 << 16)))
-            ends += file.read()
+            while block := file.read(1 << 20):
+                found.update(block)
     except OSError as error:
         raise _not_read(path, error) from error
-    return f"{size}-{hashlib.blake2b(ends, digest_size=8).hexdigest()}"
+    return found.hexdigest()
+
+# %% ../../nbs/scale/shards.ipynb #98700220
+def size_of(path: Path) -> int:
+    "The bytes of a shard; raises `DataRaterError` if it cannot be opened."
+    try:
+        with open(path, "rb") as file:
+            return file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise _not_read(path, error) from error

@@ -6,9 +6,12 @@
 __all__ = ['ENGINES', 'ShardRater', 'check_engine', 'rate_locally', 'error_output', 'rate_with_ray']
 
 # %% ../../nbs/scale/workers.ipynb #6bebcaeb
+import ctypes
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -133,9 +136,12 @@ def _ray_running(ray, concurrency):
             "object_store_memory": 100_000_000,
         }
         options = own if address == "local" else {}
+        before = signal.getsignal(signal.SIGTERM)
         try:
             with _silence():
                 ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray's would end in a code of its own
         except Exception as error:
             raise DataRaterError(
                 f"Ray does not start or answer at {address!r} ({one_line(error, 300)}): start it "
@@ -153,6 +159,15 @@ def _ray_running(ray, concurrency):
                 ray.shutdown()
 
 # %% ../../nbs/scale/workers.ipynb #9afd3ef4
+class _RayShardRater(ShardRater):
+    "A worker in a process of Ray's, which ends at once with the node that started it."
+
+    def __call__(self, item):
+        if sys.platform == "linux":  # Ray alone would let it finish its shard
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        return super().__call__(item)
+
+
 def rate_with_ray(
     arguments: tuple,  # of `ShardRater`
     items: list[dict[str, str]],  # what workers get
@@ -179,7 +194,7 @@ def rate_with_ray(
             with _silence():
                 shards = ray.data.from_items(items, override_num_blocks=len(items))
                 reports = shards.map(
-                    ShardRater,
+                    _RayShardRater,
                     fn_constructor_args=(rater, device, *others),
                     compute=ray.data.ActorPoolStrategy(size=num_workers),
                     num_gpus=num_gpus,
