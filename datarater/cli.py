@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from .disk import check_output, write_atomically
 from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 
@@ -37,7 +38,6 @@ from datarater.curation import (
     Ratings,
     ScoreSettings,
     as_records,
-    check_output,
     check_runs,
     choose_discard_frac,
     clean_dataset,
@@ -93,15 +93,7 @@ from datarater.runs import (
     write_figure,
 )
 from .scale import CorpusSettings, curate_corpus, open_corpus, score_corpus_of_run
-from datarater.support import (
-    COUNT,
-    DataRaterError,
-    as_path,
-    check_value,
-    lookup,
-    one_line,
-    write_atomically,
-)
+from .support import COUNT, DataRaterError, as_path, check_value, lookup, one_line
 
 # %% ../nbs/08_cli.ipynb #6061a9f5
 def train_parser() -> ArgumentParser:

@@ -404,7 +404,7 @@ def test_curating_killed_at_its_renamings(rated, monkeypatch, num_renamed):
             return rename(path, target)
 
         Path.rename = rename_or_die
-        monkeypatch.setattr("datarater.support._remove_own", lambda _: os.kill(os.getpid(), 9))
+        monkeypatch.setattr("datarater.disk._remove_own", lambda _: os.kill(os.getpid(), 9))
         try:
             curate_corpus("ratings", "kept", keep=0.25, overwrite=True)
         finally:
@@ -431,7 +431,7 @@ def test_scoring_killed_while_a_file_is_written(rated, monkeypatch, moment):
                 os.kill(os.getpid(), signal.SIGKILL)
             temporary.replace(path)
 
-        monkeypatch.setattr("datarater.support._put", put_or_die)
+        monkeypatch.setattr("datarater.disk._put", put_or_die)
         try:
             rated()
         finally:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from datarater.disk import write_atomically
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -39,7 +40,7 @@ from datarater.evaluation.robustness import AttackPlan
 from datarater.method import rate_many
 from datarater.models import logits_of
 from datarater.scale import curate_corpus, score_corpus
-from datarater.support import DataRaterError, write_atomically
+from datarater.support import DataRaterError
 
 X = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
 DATA = TensorDataset(X, torch.arange(30) % 2)

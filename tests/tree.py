@@ -29,14 +29,25 @@ COURSE = {
 # Each room of the package, and those that it may import from.
 SEES = {
     "support": set(),
-    "data": {"support"},
-    "models": {"support"},
-    "method": {"support", "models"},
-    "evaluation": {"support", "data", "models", "method"},
-    "runs": {"support", "data", "models", "method", "evaluation"},
-    "curation": {"support", "data", "models", "method", "evaluation", "runs"},
-    "scale": {"support", "data", "models", "method", "evaluation", "runs", "curation"},
-    "cli": {"support", "data", "models", "method", "evaluation", "runs", "curation", "scale"},
+    "disk": {"support"},
+    "data": {"support", "disk"},
+    "models": {"support", "disk"},
+    "method": {"support", "disk", "models"},
+    "evaluation": {"support", "disk", "data", "models", "method"},
+    "runs": {"support", "disk", "data", "models", "method", "evaluation"},
+    "curation": {"support", "disk", "data", "models", "method", "evaluation", "runs"},
+    "scale": {"support", "disk", "data", "models", "method", "evaluation", "runs", "curation"},
+    "cli": {
+        "support",
+        "disk",
+        "data",
+        "models",
+        "method",
+        "evaluation",
+        "runs",
+        "curation",
+        "scale",
+    },
     "__main__": {"cli"},
 }
 
@@ -124,8 +135,8 @@ def module_of(name: str) -> str:
 
 def expected_module_of(name: str) -> str:
     "The module that a notebook should export: the course's, or a chapter's room and file name."
-    if name == "nbs/reference/support.ipynb":
-        return "support"
+    if name in ("nbs/reference/support.ipynb", "nbs/reference/disk.ipynb"):
+        return PurePosixPath(name).stem
     path = PurePosixPath(name)
     return f"{path.parent.name}.{path.stem}" if is_chapter(name) else COURSE.get(name, "")
 

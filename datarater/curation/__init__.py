@@ -119,7 +119,7 @@ else:
         report="report_rows shares_by_class suspected_labels write_report",
         score_files="""
             SPLITS ScoreJob ScoreSettings as_notes check_output config_of_run dataset_to_rate
-            digest_of interruptible open_rated parquet_writer parts_folder read_notes
-            read_ratings reading schema_of score_run score_to_file write_ratings
+            digest_of interruptible open_rated parquet_writer parts_folder read_notes read_ratings
+            reading schema_of score_run score_to_file write_ratings
         """,
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from ..disk import check_output
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -24,7 +25,7 @@ from .contents import read_samples
 from .diagnosis import agreement, describe_diagnosis, detection_of_copies
 from .ratings import KEEP_RULES, Kept, Ratings, rate_dataset
 from .report import write_report
-from .score_files import check_output, config_of_run
+from .score_files import config_of_run
 from datarater.data import (
     DATASETS,
     CorruptionContext,

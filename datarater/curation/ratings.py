@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from ..disk import ColumnsDigest, replacing, write_atomically
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -32,7 +33,6 @@ from datarater.support import (
     SEED,
     TEMPERATURE,
     AnyPath,
-    ColumnsDigest,
     DataRaterError,
     Progress,
     Rule,
@@ -40,9 +40,7 @@ from datarater.support import (
     check_value,
     lookup,
     one_line,
-    replacing,
     setting,
-    write_atomically,
 )
 
 # %% ../../nbs/06_curation.ipynb #c9b2faea

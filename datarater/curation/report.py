@@ -22,6 +22,7 @@ from string import Template
 import numpy as np
 import pandas as pd
 import torch
+from ..disk import check_output, write_atomically
 from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
@@ -29,8 +30,7 @@ from torch.utils.data import Dataset
 
 from .contents import read_samples
 from .ratings import Ratings, as_dataset, check_ratings, num_to_keep
-from .score_files import check_output
-from ..support import DataRaterError, one_line, write_atomically
+from ..support import DataRaterError, one_line
 
 # %% ../../nbs/curation/report.ipynb #6b207d32
 def _inherited(dataset, name):

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ..disk import remove_leftovers, write_atomically
 from torch import Tensor
 
-from ..support import DataRaterError, one_line, remove_leftovers, write_atomically
+from ..support import DataRaterError, one_line
 
 # %% ../../nbs/runs/checkpoints.ipynb #35a4ce08
 def save_intact(content: Any, path: str | os.PathLike) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import yaml
+from ..disk import read_text
 
 from ..data import DataCorruptionConfig, is_own_data
 from ..method import META_UPDATES, NORMS, REFRESH, check_reach
@@ -41,7 +42,6 @@ from datarater.support import (
     lookup,
     one_line,
     one_of,
-    read_text,
     setting,
 )
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from ..disk import read_text, replacing, write_atomically
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -34,15 +35,7 @@ from ..evaluation import curves, plot_dashboard
 from ..models import construct_model, data_sizes, model_name, rater_sizes
 from .checkpoints import load_intact, save_intact
 from .config import DataRaterConfig, config_from_yaml, config_to_yaml, default_device
-from datarater.support import (
-    DataRaterError,
-    as_path,
-    one_line,
-    read_text,
-    replacing,
-    shell_word,
-    write_atomically,
-)
+from ..support import DataRaterError, as_path, one_line, shell_word
 
 # %% ../../nbs/runs/folder.ipynb #e5d562ee
 def write_config(config: DataRaterConfig, run_dir: Path) -> None:

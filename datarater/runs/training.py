@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from ..disk import write_atomically
 from torch import nn
 
 from ..data import DATASETS, absolute_if_path, digest, is_path, seeded_globally
@@ -70,7 +71,6 @@ from datarater.support import (
     one_line,
     shell_word,
     torch_defaults,
-    write_atomically,
 )
 
 # %% ../../nbs/runs/training.ipynb #b1a6a344

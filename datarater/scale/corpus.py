@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from ..disk import check_output, new_folder, write_atomically
 from numpy.typing import ArrayLike
 from scipy.special import betainc
 from torch import nn
@@ -36,7 +37,6 @@ from datarater.curation import (
     Samples,
     ScoreJob,
     as_notes,
-    check_output,
     check_types,
     config_of_run,
     digest_of,
@@ -68,10 +68,8 @@ from datarater.support import (
     Progress,
     as_path,
     check_settings,
-    new_folder,
     one_of,
     setting,
-    write_atomically,
 )
 
 # %% ../../nbs/scale/corpus.ipynb #7edf2841
