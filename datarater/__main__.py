@@ -16,11 +16,11 @@ def main() -> int:
     is_heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from datarater import cli  # which takes seconds
+    from datarater.cli import main as command  # which takes seconds
 
     if is_heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return cli.main()
+    return command()
 
 
 if __name__ == "__main__":

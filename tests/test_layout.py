@@ -44,13 +44,14 @@ MAX_MODULE_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 600, 60, 100
 MAX_PARAMETERS = 7  # in method/
 MAX_COURSE_WORDS = 16_000
 MAX_TOP_NAMES = 25
+GROUND = ("support", "disk")
 MAX_CLOSURE = 5  # modules of ours that `import datarater.method.inner_loop` loads
 
 
 def rooms_beside(module: str) -> set[str]:
-    "The other rooms that a module imports from; the ground, `support` and `disk`, carries them all."
+    "The other rooms that a module imports from; the ground carries all of them."
     rooms = {room_of(source_of(found)) for found in imports_of_module(module)}
-    return rooms & set(SEES) - {room_of(dotted(module)), "support", "disk"}
+    return rooms & set(SEES) - {room_of(dotted(module)), *GROUND}
 
 
 def dotted(path: str) -> str:
@@ -283,11 +284,7 @@ def test_the_inner_loop_stands_alone():
 
 def test_the_course_imports_only_what_it_has_reached():
     "A notebook and its tests take from rooms reached so far or below, from no later notebook."
-    problems, reached, later = (
-        [],
-        {"support", "disk"},
-        [module for module in COURSE.values() if module],
-    )
+    problems, reached, later = [], {*GROUND}, [module for module in COURSE.values() if module]
     for name, module in COURSE.items():
         if name in missing_course():
             continue

@@ -27,27 +27,15 @@ COURSE = {
     "nbs/08_cli.ipynb": "cli",
 }
 # Each room of the package, and those that it may import from.
+_ROOMS = ("support", "disk", "data", "models", "method", "evaluation", "runs", "curation", "scale")
 SEES = {
     "support": set(),
     "disk": {"support"},
     "data": {"support", "disk"},
     "models": {"support", "disk"},
     "method": {"support", "disk", "models"},
-    "evaluation": {"support", "disk", "data", "models", "method"},
-    "runs": {"support", "disk", "data", "models", "method", "evaluation"},
-    "curation": {"support", "disk", "data", "models", "method", "evaluation", "runs"},
-    "scale": {"support", "disk", "data", "models", "method", "evaluation", "runs", "curation"},
-    "cli": {
-        "support",
-        "disk",
-        "data",
-        "models",
-        "method",
-        "evaluation",
-        "runs",
-        "curation",
-        "scale",
-    },
+    **{room: set(_ROOMS[:at]) for at, room in enumerate(_ROOMS) if at > 4},
+    "cli": {*_ROOMS},
     "__main__": {"cli"},
 }
 

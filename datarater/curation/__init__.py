@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         label_log_probability as label_log_probability,
         small_loss as small_loss,
     )
+    from .contents import contents_of as contents_of
     from .cost import (
         DISCARD_FRACTIONS as DISCARD_FRACTIONS,
         KEEPS as KEEPS,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         acceptance_probability as acceptance_probability,
         curate as curate,
         imitated_batch as imitated_batch,
+        lowest_kept as lowest_kept,
         num_to_keep as num_to_keep,
         rate_batches as rate_batches,
         rate_dataset as rate_dataset,
@@ -79,7 +81,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         ScoreJob as ScoreJob,
         ScoreSettings as ScoreSettings,
         as_notes as as_notes,
-        check_output as check_output,
+        check_types as check_types,
         config_of_run as config_of_run,
         dataset_to_rate as dataset_to_rate,
         digest_of as digest_of,
@@ -101,6 +103,7 @@ else:
         baselines="""
             BaselineData TrainingPlan cleanlab_quality knn_shapley label_log_probability small_loss
         """,
+        contents="contents_of",
         cost="""
             DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger
             plot_sweep sweep_discard
@@ -113,12 +116,12 @@ else:
         """,
         ratings="""
             KEEP_RULES BestOfBatchSampler CurateSettings Kept Ratings Samples acceptance_probability
-            curate imitated_batch num_to_keep rate_batches rate_dataset rate_samples
+            curate imitated_batch lowest_kept num_to_keep rate_batches rate_dataset rate_samples
             rating_quantiles ratings_by read_samples sampling_weights show_best_and_worst
         """,
         report="report_rows shares_by_class suspected_labels write_report",
         score_files="""
-            SPLITS ScoreJob ScoreSettings as_notes check_output config_of_run dataset_to_rate
+            SPLITS ScoreJob ScoreSettings as_notes check_types config_of_run dataset_to_rate
             digest_of interruptible open_rated parquet_writer parts_folder read_notes read_ratings
             reading schema_of score_run score_to_file write_ratings
         """,

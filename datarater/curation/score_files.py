@@ -31,7 +31,13 @@ from .. import __version__
 from .contents import digest_of, fingerprint, show_samples
 from .ratings import COLUMNS, Kept, Ratings, as_rater, check_ratings, rate_batches
 from ..data import absolute_if_path, is_path
-from ..disk import ColumnsDigest, remove_leftovers, replacing, write_atomically
+from datarater.disk import (
+    ColumnsDigest,
+    check_output,
+    remove_leftovers,
+    replacing,
+    write_atomically,
+)
 from datarater.runs import (
     DataRaterConfig,
     Stopped,
