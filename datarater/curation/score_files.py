@@ -10,9 +10,7 @@ __all__ = ['SPLITS', 'schema_of', 'check_types', 'as_notes', 'read_notes', 'parq
 # %% ../../nbs/curation/score_files.ipynb #738b6039
 import json
 import os
-import shutil
 import signal
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
