@@ -725,7 +725,7 @@ def test_signals_that_ask_to_end(command, number, code, here, monkeypatch):
 
     def work(**_):
         try:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         finally:
             closed.append(True)
         return "it went on"

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datarater.disk import write_atomically
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -35,6 +34,7 @@ from datarater.curation import (
 )
 from datarater.curation.contents import fingerprint
 from datarater.data import SampleForm
+from datarater.disk import write_atomically
 from datarater.evaluation import measure_robustness
 from datarater.evaluation.robustness import AttackPlan
 from datarater.method import rate_many
@@ -398,14 +398,15 @@ def test_a_table_alone_is_no_ratings():
         rate_dataset("no/such/run", DATA)
 
 
-def test_a_threshold_keeps_what_is_printed_above_it(tmp_path):
+def test_a_threshold_keeps_what_is_printed_above_it():
     ratings = ROWS[:, 0].numpy()
     rng = np.random.default_rng(0)
     printed = [float(text) for text in ratings.astype(str)]
-    thresholds = [*printed[:40], *map(float, ratings[:40])]  # as printed, and in all digits
+    exact = ratings.astype(np.float64)
+    thresholds = [*printed[:40], *exact[:40]]
     thresholds += [np.nextafter(value, rng.choice([-9, 9])) for value in thresholds]
     for threshold in thresholds:
-        expected = [value >= threshold for value in printed]
+        expected = [max(pair) >= threshold for pair in zip(printed, exact, strict=True)]
         assert (ratings >= lowest_kept(threshold)).tolist() == expected
 
 

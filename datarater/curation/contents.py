@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from ..disk import ColumnsDigest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from ..data import BatchDataset, CorruptedSubset, digest, fetch_batch, original_indices
+from ..disk import ColumnsDigest
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/curation/contents.ipynb #9474e256
@@ -77,7 +77,9 @@ def _hash(*parts):
 def _rounded(dataset, x):
     "Values in a known range to a 1020th of it: exact for bytes read as floats, on every device."
     low, high = getattr(dataset, "value_range", (0.0, 0.0))
-    return x if low == high else ((x - low) / (high - low) * 1020).round().to(torch.int16)
+    if low == high:
+        return x
+    return (x - low).div_(high - low).mul_(1020).round_().to(torch.int16)
 
 
 def _as_bytes(dataset, samples):

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ..disk import ColumnsDigest, replacing, write_atomically
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from torch.utils.data import Dataset, Sampler, Subset, TensorDataset
 
 from .contents import Samples, contents_of, fingerprint, read_samples, show_batch
 from ..data import CorruptedSubset, original_indices, show_images
+from ..disk import ColumnsDigest, replacing, write_atomically
 from ..method import rate_many
 from ..runs import load_rater
 from datarater.support import (
@@ -461,10 +461,12 @@ class CurateSettings:
 def lowest_kept(
     threshold: float,  # as somebody has written it
 ) -> np.float32:
-    "The lowest rating whose printed number, the shortest that tells it apart, is not below it."
+    "The lowest rating that is not below it, printed as shortly as tells it apart or in all digits."
     with np.errstate(over="ignore"):
         nearest = np.float32(threshold)
-    return nearest if float(str(nearest)) >= threshold else np.nextafter(nearest, np.float32("inf"))
+    if max(float(str(nearest)), float(nearest)) >= threshold:
+        return nearest
+    return np.nextafter(nearest, np.float32("inf"))
 
 # %% ../../nbs/06_curation.ipynb #7473be04
 def check_ratings(ratings: Ratings) -> Ratings:

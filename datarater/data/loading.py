@@ -243,7 +243,8 @@ def fetch_batch(
             "its samples, for images with torchvision.transforms.ToTensor() and then "
             "Normalize(0.5, 0.5), which gives [-1, 1]"
         )
-    return tuple(map(as_plain, default_collate(items)))
+    x, y = default_collate(items)
+    return as_plain(x), as_plain(y) if isinstance(y, Tensor) else y
 
 # %% ../../nbs/data/loading.ipynb #1bf1fad6
 def original_indices(

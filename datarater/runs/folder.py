@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ..disk import read_text, replacing, write_atomically
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..data import SampleForm, absolute_if_path
+from ..disk import read_text, replacing, write_atomically
 from ..evaluation import curves, plot_dashboard
 from ..models import construct_model, data_sizes, model_name, rater_sizes
 from .checkpoints import load_intact, save_intact
