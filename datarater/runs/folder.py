@@ -235,11 +235,15 @@ def single_figure(draw: Callable[[Axes], Axes]) -> Figure:
     return figure
 
 # %% ../../nbs/runs/folder.ipynb #9a7fb5f6
-def write_figure(figure: Figure, path: Path) -> None:
-    "Write a figure as PNG."
+def write_figure(
+    figure: Figure,
+    path: Path,
+    overwrite: bool = True,  # whether a file that is there may go
+) -> None:
+    "Write a figure as PNG; raises `DataRaterError` for a file that may not go."
     path = as_path(path)
     path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
+    with replacing(path, overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 # %% ../../nbs/runs/folder.ipynb #8a6fbb56
