@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datarater.disk import write_atomically
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -35,6 +34,7 @@ from datarater.curation import (
 )
 from datarater.curation.contents import fingerprint
 from datarater.data import SampleForm
+from datarater.disk import write_atomically
 from datarater.evaluation import measure_robustness
 from datarater.evaluation.robustness import AttackPlan
 from datarater.method import rate_many
