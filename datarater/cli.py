@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from .disk import check_output, write_atomically
 from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 
@@ -58,6 +57,7 @@ from datarater.curation import (
     write_ratings,
 )
 from .data import CORRUPTIONS, DATASETS, make_loaders
+from .disk import check_output, write_atomically
 from .evaluation import AttackPlan, detection_quality, evaluate_robustness
 from .models import MODELS
 from datarater.runs import (

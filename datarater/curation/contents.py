@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from ..disk import ColumnsDigest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from ..data import BatchDataset, CorruptedSubset, digest, fetch_batch, original_indices
+from ..disk import ColumnsDigest
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/curation/contents.ipynb #9474e256

@@ -17,7 +17,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from ..disk import check_output
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -37,6 +36,7 @@ from datarater.data import (
     seeded_generator,
     stratified_order,
 )
+from ..disk import check_output
 from ..models import evaluating, model_name
 from datarater.runs import (
     OWN_DATA,

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ..disk import ColumnsDigest, replacing, write_atomically
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from torch.utils.data import Dataset, Sampler, Subset, TensorDataset
 
 from .contents import Samples, contents_of, fingerprint, read_samples, show_batch
 from ..data import CorruptedSubset, original_indices, show_images
+from ..disk import ColumnsDigest, replacing, write_atomically
 from ..method import rate_many
 from ..runs import load_rater
 from datarater.support import (

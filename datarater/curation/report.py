@@ -22,7 +22,6 @@ from string import Template
 import numpy as np
 import pandas as pd
 import torch
-from ..disk import check_output, write_atomically
 from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
@@ -30,6 +29,7 @@ from torch.utils.data import Dataset
 
 from .contents import read_samples
 from .ratings import Ratings, as_dataset, check_ratings, num_to_keep
+from ..disk import check_output, write_atomically
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/curation/report.ipynb #6b207d32

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ..disk import remove_leftovers, write_atomically
 from torch import Tensor
 
+from ..disk import remove_leftovers, write_atomically
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/runs/checkpoints.ipynb #35a4ce08

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 import yaml
-from ..disk import read_text
 
 from ..data import DataCorruptionConfig, is_own_data
+from ..disk import read_text
 from ..method import META_UPDATES, NORMS, REFRESH, check_reach
 from datarater.support import (
     ANYTHING,

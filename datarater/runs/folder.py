@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ..disk import read_text, replacing, write_atomically
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..data import SampleForm, absolute_if_path
+from ..disk import read_text, replacing, write_atomically
 from ..evaluation import curves, plot_dashboard
 from ..models import construct_model, data_sizes, model_name, rater_sizes
 from .checkpoints import load_intact, save_intact
@@ -235,11 +235,15 @@ def single_figure(draw: Callable[[Axes], Axes]) -> Figure:
     return figure
 
 # %% ../../nbs/runs/folder.ipynb #9a7fb5f6
-def write_figure(figure: Figure, path: Path) -> None:
-    "Write a figure as PNG."
+def write_figure(
+    figure: Figure,
+    path: Path,
+    overwrite: bool = True,  # whether a file that is there may go
+) -> None:
+    "Write a figure as PNG; raises `DataRaterError` for a file that may not go."
     path = as_path(path)
     path.parent.mkdir(exist_ok=True)
-    with replacing(path) as temporary:
+    with replacing(path, overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 # %% ../../nbs/runs/folder.ipynb #8a6fbb56

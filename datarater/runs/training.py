@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ..disk import write_atomically
 from torch import nn
 
 from ..data import DATASETS, absolute_if_path, digest, is_path, seeded_globally
+from ..disk import write_atomically
 from ..method import Callback, Learner, meta_train
 from ..models import MODELS, state_with
 from datarater.runs.checkpoints import (

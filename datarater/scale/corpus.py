@@ -26,7 +26,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from ..disk import check_output, new_folder, write_atomically
 from numpy.typing import ArrayLike
 from scipy.special import betainc
 from torch import nn
@@ -50,6 +49,7 @@ from datarater.curation import (
     schema_of,
 )
 from ..data import SampleForm
+from ..disk import check_output, new_folder, write_atomically
 from ..runs import load_rater, locked
 from datarater.scale.shards import (
     ShardColumns,
