@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import runpy
 import signal
 import struct
 import subprocess
@@ -35,6 +36,7 @@ from datarater.data import read_digits
 from datarater.models import construct_model
 from datarater.runs import load_checkpoint, load_inner_model, load_rater
 from datarater.runs.checkpoints import save_checkpoint
+from datarater.support import place_in_code
 
 COMMAND = [str(Path(sys.executable).with_name("datarater"))]
 MODULE = [sys.executable, "-m", "datarater"]
@@ -475,9 +477,21 @@ def test_only_files_of_some_size_are_read(tmp_path, here, place, monkeypatch):
     os.mkfifo("fifo")
     with open("huge", "wb") as file:
         file.truncate(1 << 40)  # a terabyte of which nothing is on the disk
+    said = f"cannot read the configuration {place}"
+    if place == "fifo":  # into which nobody writes
+        said = "the configuration fifo holds NoneType"
     for flag in ("config", "corruption"):
-        error = one_line_error(here("train", f"--{flag}={place}", "--print_config"))
-        assert f"cannot read the configuration {place}" in error
+        assert said in one_line_error(here("train", f"--{flag}={place}", "--print_config"))
+
+
+def test_a_configuration_from_another_command(here):
+    "As by a shell's <(command); with a number in quotes, which PyYAML takes for text."
+    reader, writer = os.pipe()
+    os.write(writer, b'inner_lr: "1e-3"\n')
+    os.close(writer)
+    run = here("train", f"--config=/dev/fd/{reader}", "--print_config")
+    os.close(reader)
+    assert yaml.safe_load(run.stdout)["inner_lr"] == 0.001, run.stderr
 
 
 def test_files_of_a_run_that_are_no_text(tmp_path, here):
@@ -606,6 +620,25 @@ def test_own_code_that_raises(tmp_path, here, monkeypatch, flag, said):
     assert "own_code.py" in frames[0] or "ends_at_import.py" in frames[-1], run.stderr
     assert not [frame for frame in frames if f"{os.sep}datarater{os.sep}" in frame], frames
     assert not (tmp_path / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "place"),
+    [
+        (".local/lib/python3/site-packages", None),
+        ("dist-packages", None),
+        ("mine", "it.py, line 1"),
+    ],
+)
+def test_a_library_in_a_home_is_nobody_s_own_code(tmp_path, folder, place):
+    file = tmp_path / folder / "it.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("1 / 0\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        runpy.run_path(str(file))
+    # the frames of this test are left out
+    error = caught.value.with_traceback(caught.tb.tb_next)
+    assert place_in_code(error) == (place and f"{place}, <module>")
 
 
 @pytest.mark.parametrize(
