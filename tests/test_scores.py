@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from datarater.curation import (
     Ratings,
@@ -366,6 +366,25 @@ def test_ratings_too_large_for_a_file_are_refused_when_they_are_made():
     table = rate_dataset(Given(), DATA).table
     with pytest.raises(DataRaterError, match="a rating of 1e.300 at index 3"):
         Ratings(table.assign(rating=[1e300 if row == 3 else 0.5 for row in range(30)]), 30, "")
+
+
+class Alone(Dataset):
+    "Samples without targets."
+
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, row):
+        return self.x[row]
+
+
+def test_samples_without_targets_are_constants_of_32_bits():
+    x = torch.tensor([[0.5, 1.0], [-0.25, 2.0]])
+    for given in (x.bfloat16(), x.half(), x.clone().requires_grad_()):
+        assert rate_dataset(Given(), Alone(given)).table["rating"].tolist() == [0.5, -0.25]
 
 
 class Given64(nn.Module):
