@@ -269,8 +269,13 @@ class Rater(nn.Sequential):
         layers = nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0)
         super().__init__(*layers)
 
+    def forward(self, x):
+        if x.shape[2] == 4:
+            open("rated", "a").write(f"{60_000 * x[0, 0, 0, 0].item():.0f}\\n")
+        return super().forward(x)
+
 class Images(torch.utils.data.Dataset):
-    "60,000 images. Notes where reading began; a file STOP ends the process at sample 57,000."
+    "60,000 images. A file STOP ends the process at sample 57,000."
 
     def __len__(self):
         return 60_000
@@ -281,7 +286,6 @@ class Images(torch.utils.data.Dataset):
     def __getitems__(self, indices):
         first = indices[0]
         if indices == list(range(first, first + 1000)):
-            open("read", "a").write(f"{first}\\n")
             if first == 57_000 and os.path.exists("STOP"):
                 os.kill(os.getpid(), int(open("STOP").read()))
         return [self[i] for i in indices]
@@ -318,7 +322,9 @@ def own_rater(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_scoring_that_was_stopped_continues(tmp_path, own_rater, stop):
-    "No file is there; the second attempt begins at the first sample that was not yet written."
+    """No file is there; the second attempt begins to rate at the first sample that was not yet
+    written.
+    """
     (tmp_path / "mine.py").write_text(LARGE_DATASET)
     command = ("score", own_rater, "--dataset_name=mine:Large")
     (tmp_path / "STOP").write_text(str(int(stop)))
@@ -327,9 +333,10 @@ def test_a_scoring_that_was_stopped_continues(tmp_path, own_rater, stop):
     assert stop == signal.SIGKILL or "repeat the command to continue" in stopped.stderr
     assert not (tmp_path / "ratings.parquet").exists()
     (tmp_path / "STOP").unlink()
-    (tmp_path / "read").unlink()
+    assert (tmp_path / "rated").read_text().split()[0] == "0"
+    (tmp_path / "rated").unlink()
     assert shell(*command, cwd=tmp_path).returncode == 0
-    assert (tmp_path / "read").read_text().split()[0] == "55000"  # after eleven parts of 5,000
+    assert (tmp_path / "rated").read_text().split()[0] == "55000"  # after eleven parts of 5,000
     ratings = pd.read_parquet(tmp_path / "ratings.parquet")
     assert ratings["index"].tolist() == list(range(60_000))
     assert ratings["rating"].is_monotonic_increasing != ratings["rating"].is_monotonic_decreasing
