@@ -196,6 +196,22 @@ def test_ratings_are_refused_for_changed_data(tmp_path, change, wrap):
         kept.subset(changed)
 
 
+def test_data_at_hand_are_not_read_once_more():
+    read = []
+
+    class Watched(TensorDataset):
+        def __getitem__(self, row):
+            read.append(row)
+            return super().__getitem__(row)
+
+    data, same = Watched(ROWS, LABELS), Watched(ROWS, LABELS)
+    ratings = replace(rate_dataset(Given(), data), data=data)
+    for given, num_read in ((data, range(200)), (same, range(N, N + 200))):
+        read.clear()
+        assert len(ratings.subset(given)) == N
+        assert len(read) in num_read  # the fingerprint looks at 64, twice
+
+
 def test_files_of_older_versions_still_open(tmp_path):
     old = replace(rate_dataset(Given(), pairs(ROWS, LABELS)), contents=None)
     back = read_ratings(write_ratings(old, tmp_path / "old.parquet"))
