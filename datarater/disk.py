@@ -232,13 +232,18 @@ class ColumnsDigest:
 
 # %% ../nbs/reference/disk.ipynb #514a9f0a
 MAX_TEXT = 16 << 20  # bytes of a file that is read whole
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for somebody at the other end of a pipe
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for somebody to open the other end of a pipe
 
 
 def read_text(path: AnyPath) -> str:
-    "The text of a file; raises `OSError` or `ValueError` for one that is missing, huge or no text."
+    """The text of a file or pipe; raises `OSError` or `ValueError` for one that is missing, huge or
+    no text.
+    """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISFIFO(mode):  # as of a shell's <(command)
+            os.set_blocking(file.fileno(), True)
+        elif not stat.S_ISREG(mode):
             raise OSError("it is no regular file")
         content = file.read(MAX_TEXT + 1)
     if len(content) > MAX_TEXT:

@@ -58,8 +58,9 @@ def _kind_of_file(name):
     "Whose file a traceback names: ours, a library's, nobody's (there is none), or the user's."
     if name.startswith(os.path.dirname(find_spec("datarater").origin) + os.sep):
         return "ours"
-    places = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    if name.startswith(tuple(place + os.sep for place in places)):
+    places = {sysconfig.get_path(key) for key in ("stdlib", "platstdlib")}
+    is_installed = re.search(r"[\\/](site|dist)-packages[\\/]", name)  # also in a user's home
+    if is_installed or name.startswith(tuple(place + os.sep for place in places)):
         return "a library's"
     return "the user's" if os.path.isfile(name) else "nobody's"
 

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import runpy
 import signal
 import struct
 import subprocess
@@ -35,6 +36,7 @@ from datarater.data import read_digits
 from datarater.models import construct_model
 from datarater.runs import load_checkpoint, load_inner_model, load_rater
 from datarater.runs.checkpoints import save_checkpoint
+from datarater.support import place_in_code
 
 COMMAND = [str(Path(sys.executable).with_name("datarater"))]
 MODULE = [sys.executable, "-m", "datarater"]
@@ -267,8 +269,13 @@ class Rater(nn.Sequential):
         layers = nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0)
         super().__init__(*layers)
 
+    def forward(self, x):
+        if x.shape[2] == 4:
+            open("rated", "a").write(f"{60_000 * x[0, 0, 0, 0].item():.0f}\\n")
+        return super().forward(x)
+
 class Images(torch.utils.data.Dataset):
-    "60,000 images. Notes where reading began; a file STOP ends the process at sample 57,000."
+    "60,000 images. A file STOP ends the process at sample 57,000."
 
     def __len__(self):
         return 60_000
@@ -279,7 +286,6 @@ class Images(torch.utils.data.Dataset):
     def __getitems__(self, indices):
         first = indices[0]
         if indices == list(range(first, first + 1000)):
-            open("read", "a").write(f"{first}\\n")
             if first == 57_000 and os.path.exists("STOP"):
                 os.kill(os.getpid(), int(open("STOP").read()))
         return [self[i] for i in indices]
@@ -316,7 +322,9 @@ def own_rater(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
 def test_a_scoring_that_was_stopped_continues(tmp_path, own_rater, stop):
-    "No file is there; the second attempt begins at the first sample that was not yet written."
+    """No file is there; the second attempt begins to rate at the first sample that was not yet
+    written.
+    """
     (tmp_path / "mine.py").write_text(LARGE_DATASET)
     command = ("score", own_rater, "--dataset_name=mine:Large")
     (tmp_path / "STOP").write_text(str(int(stop)))
@@ -325,9 +333,10 @@ def test_a_scoring_that_was_stopped_continues(tmp_path, own_rater, stop):
     assert stop == signal.SIGKILL or "repeat the command to continue" in stopped.stderr
     assert not (tmp_path / "ratings.parquet").exists()
     (tmp_path / "STOP").unlink()
-    (tmp_path / "read").unlink()
+    assert (tmp_path / "rated").read_text().split()[0] == "0"
+    (tmp_path / "rated").unlink()
     assert shell(*command, cwd=tmp_path).returncode == 0
-    assert (tmp_path / "read").read_text().split()[0] == "55000"  # after eleven parts of 5,000
+    assert (tmp_path / "rated").read_text().split()[0] == "55000"  # after eleven parts of 5,000
     ratings = pd.read_parquet(tmp_path / "ratings.parquet")
     assert ratings["index"].tolist() == list(range(60_000))
     assert ratings["rating"].is_monotonic_increasing != ratings["rating"].is_monotonic_decreasing
@@ -475,9 +484,21 @@ def test_only_files_of_some_size_are_read(tmp_path, here, place, monkeypatch):
     os.mkfifo("fifo")
     with open("huge", "wb") as file:
         file.truncate(1 << 40)  # a terabyte of which nothing is on the disk
+    said = f"cannot read the configuration {place}"
+    if place == "fifo":  # into which nobody writes
+        said = "the configuration fifo holds NoneType"
     for flag in ("config", "corruption"):
-        error = one_line_error(here("train", f"--{flag}={place}", "--print_config"))
-        assert f"cannot read the configuration {place}" in error
+        assert said in one_line_error(here("train", f"--{flag}={place}", "--print_config"))
+
+
+def test_a_configuration_from_another_command(here):
+    "As by a shell's <(command); with a number in quotes, which PyYAML takes for text."
+    reader, writer = os.pipe()
+    os.write(writer, b'inner_lr: "1e-3"\n')
+    os.close(writer)
+    run = here("train", f"--config=/dev/fd/{reader}", "--print_config")
+    os.close(reader)
+    assert yaml.safe_load(run.stdout)["inner_lr"] == 0.001, run.stderr
 
 
 def test_files_of_a_run_that_are_no_text(tmp_path, here):
@@ -606,6 +627,25 @@ def test_own_code_that_raises(tmp_path, here, monkeypatch, flag, said):
     assert "own_code.py" in frames[0] or "ends_at_import.py" in frames[-1], run.stderr
     assert not [frame for frame in frames if f"{os.sep}datarater{os.sep}" in frame], frames
     assert not (tmp_path / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "place"),
+    [
+        (".local/lib/python3/site-packages", None),
+        ("dist-packages", None),
+        ("mine", "it.py, line 1"),
+    ],
+)
+def test_a_library_in_a_home_is_nobody_s_own_code(tmp_path, folder, place):
+    file = tmp_path / folder / "it.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("1 / 0\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        runpy.run_path(str(file))
+    # the frames of this test are left out
+    error = caught.value.with_traceback(caught.tb.tb_next)
+    assert place_in_code(error) == (place and f"{place}, <module>")
 
 
 @pytest.mark.parametrize(

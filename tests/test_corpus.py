@@ -341,6 +341,19 @@ def test_a_shard_changed_in_its_middle(rated):
     assert np.array_equal(rated(), before) and np.array_equal(rated(), before)
 
 
+def test_ratings_that_do_not_know_their_shard(rated):
+    "Written before the shard was hashed: they can be curated, but not gone on with."
+    notes = json.loads(pq.read_metadata("ratings/0.parquet").metadata[b"datarater"])
+    del notes["content"]
+    old = pq.read_table("ratings/0.parquet").replace_schema_metadata(
+        {"datarater": json.dumps(notes)}
+    )
+    pq.write_table(old, "ratings/0.parquet")
+    assert curate_corpus("ratings", "kept", keep=0.5)["num_kept"] == 2500
+    with pytest.raises(DataRaterError, match="0.parquet has changed since it was rated"):
+        rated()
+
+
 def test_names_from_files_lead_nowhere(rated, tmp_path):
     "A hostile folder of ratings: curated, it is refused, and nothing beside the output is written."
     Path("ratings/sub").mkdir()

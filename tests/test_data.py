@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -286,6 +287,22 @@ def test_bomb_is_refused_before_it_is_read(tmp_path, monkeypatch):
             read()
     np.savez(tmp_path / "bomb.npz", x=np.zeros((1100, 1000, 1), np.uint8), y=[0] * 1100)
     assert len(construct_dataset(str(tmp_path / "bomb.npz")).pool()) == 1100  # uncompressed
+
+
+def test_array_of_objects_is_refused_before_it_is_read(tmp_path):
+    "Its header does not say how large it is: 64 MiB of zeros, in a file of some kB."
+    header = io.BytesIO()
+    claims = {"descr": "|O", "fortran_order": False, "shape": (10,)}
+    np.lib.format.write_array_header_1_0(header, claims)
+    with zipfile.ZipFile(tmp_path / "s.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "xy":
+            archive.writestr(f"{name}.npy", header.getvalue() + bytes(1 << 26))
+    tracemalloc.start()
+    with pytest.raises(DataRaterError, match="Object arrays cannot be loaded"):
+        construct_dataset(str(tmp_path / "s.npz")).pool()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 23
 
 
 def test_array_that_is_there_twice_is_refused(tmp_path):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from datarater.curation import (
     Ratings,
@@ -196,6 +196,22 @@ def test_ratings_are_refused_for_changed_data(tmp_path, change, wrap):
         kept.subset(changed)
 
 
+def test_data_at_hand_are_not_read_once_more():
+    read = []
+
+    class Watched(TensorDataset):
+        def __getitem__(self, row):
+            read.append(row)
+            return super().__getitem__(row)
+
+    data, same = Watched(ROWS, LABELS), Watched(ROWS, LABELS)
+    ratings = replace(rate_dataset(Given(), data), data=data)
+    for given, num_read in ((data, range(200)), (same, range(N, N + 200))):
+        read.clear()
+        assert len(ratings.subset(given)) == N
+        assert len(read) in num_read  # the fingerprint looks at 64, twice
+
+
 def test_files_of_older_versions_still_open(tmp_path):
     old = replace(rate_dataset(Given(), pairs(ROWS, LABELS)), contents=None)
     back = read_ratings(write_ratings(old, tmp_path / "old.parquet"))
@@ -366,6 +382,25 @@ def test_ratings_too_large_for_a_file_are_refused_when_they_are_made():
     table = rate_dataset(Given(), DATA).table
     with pytest.raises(DataRaterError, match="a rating of 1e.300 at index 3"):
         Ratings(table.assign(rating=[1e300 if row == 3 else 0.5 for row in range(30)]), 30, "")
+
+
+class Alone(Dataset):
+    "Samples without targets."
+
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, row):
+        return self.x[row]
+
+
+def test_samples_without_targets_are_constants_of_32_bits():
+    x = torch.tensor([[0.5, 1.0], [-0.25, 2.0]])
+    for given in (x.bfloat16(), x.half(), x.clone().requires_grad_()):
+        assert rate_dataset(Given(), Alone(given)).table["rating"].tolist() == [0.5, -0.25]
 
 
 class Given64(nn.Module):

@@ -13,7 +13,12 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         label_log_probability as label_log_probability,
         small_loss as small_loss,
     )
-    from .contents import contents_of as contents_of
+    from .contents import (
+        Samples as Samples,
+        contents_of as contents_of,
+        digest_of as digest_of,
+        read_samples as read_samples,
+    )
     from .cost import (
         DISCARD_FRACTIONS as DISCARD_FRACTIONS,
         KEEPS as KEEPS,
@@ -55,7 +60,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         CurateSettings as CurateSettings,
         Kept as Kept,
         Ratings as Ratings,
-        Samples as Samples,
         acceptance_probability as acceptance_probability,
         curate as curate,
         imitated_batch as imitated_batch,
@@ -66,7 +70,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         rate_samples as rate_samples,
         rating_quantiles as rating_quantiles,
         ratings_by as ratings_by,
-        read_samples as read_samples,
         sampling_weights as sampling_weights,
         show_best_and_worst as show_best_and_worst,
     )
@@ -84,7 +87,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         check_types as check_types,
         config_of_run as config_of_run,
         dataset_to_rate as dataset_to_rate,
-        digest_of as digest_of,
         interruptible as interruptible,
         open_rated as open_rated,
         parquet_writer as parquet_writer,
@@ -103,7 +105,7 @@ else:
         baselines="""
             BaselineData TrainingPlan cleanlab_quality knn_shapley label_log_probability small_loss
         """,
-        contents="contents_of",
+        contents="Samples contents_of digest_of read_samples",
         cost="""
             DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger
             plot_sweep sweep_discard
@@ -115,14 +117,14 @@ else:
             compare_downstream describe_comparison paired_difference plot_comparison
         """,
         ratings="""
-            KEEP_RULES BestOfBatchSampler CurateSettings Kept Ratings Samples acceptance_probability
-            curate imitated_batch lowest_kept num_to_keep rate_batches rate_dataset rate_samples
-            rating_quantiles ratings_by read_samples sampling_weights show_best_and_worst
+            KEEP_RULES BestOfBatchSampler CurateSettings Kept Ratings acceptance_probability curate
+            imitated_batch lowest_kept num_to_keep rate_batches rate_dataset rate_samples
+            rating_quantiles ratings_by sampling_weights show_best_and_worst
         """,
         report="report_rows shares_by_class suspected_labels write_report",
         score_files="""
             SPLITS ScoreJob ScoreSettings as_notes check_types config_of_run dataset_to_rate
-            digest_of interruptible open_rated parquet_writer parts_folder read_notes read_ratings
-            reading schema_of score_run score_to_file write_ratings
+            interruptible open_rated parquet_writer parts_folder read_notes read_ratings reading
+            schema_of score_run score_to_file write_ratings
         """,
     )

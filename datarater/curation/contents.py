@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from ..data import BatchDataset, CorruptedSubset, digest, fetch_batch, original_indices
+from datarater.data import (
+    BatchDataset,
+    CorruptedSubset,
+    as_plain,
+    digest,
+    fetch_batch,
+    original_indices,
+)
 from ..disk import ColumnsDigest
 from ..support import DataRaterError, one_line
 
@@ -60,7 +67,7 @@ def read_samples(
                     f"({type(y).__name__}): give class labels as whole numbers, or real targets"
                 )
             return Samples(x.float() if x.dtype == torch.float64 else x, y)
-        return Samples(default_collate([_alone(dataset[i]) for i in indices.tolist()]))
+        return Samples(as_plain(default_collate([_alone(dataset[i]) for i in indices.tolist()])))
     except DataRaterError:
         raise
     except Exception as error:  # the user's dataset may fail in any way

@@ -230,7 +230,7 @@ _FEWEST = 10  # trusted samples that a rater learns from without a warning
 
 def _check_enough(train, trusted):
     "Raise for samples of one class alone; warn of very few trusted samples."
-    labels = getattr(train, "targets", getattr(train, "labels", None))
+    labels = train.known_targets()
     if labels is not None and not labels.is_floating_point() and (labels == labels[0]).all():
         raise DataRaterError(
             f"all {len(train):,} training samples have the label {int(labels[0])}, and of one "

@@ -179,7 +179,7 @@ class Ratings:
     def subset(self, dataset: Dataset | tuple[Tensor, Tensor]) -> Subset:
         """Those samples of the rated dataset, as `Subset`; raises `DataRaterError` for others.
 
-        Reads the whole dataset once, to see that it is the same.
+        Reads the whole dataset once, to see that it is the same, unless it is `data` itself.
         """
         dataset = as_dataset(dataset)
         if len(dataset) != self.num_samples:
@@ -194,7 +194,8 @@ class Ratings:
                 f"one has {found}: give the dataset that was rated, with the same split, "
                 "seed and corruption (open_rated makes it from a file of datarater score)"
             )
-        if self.contents not in (None, contents_of(dataset)):
+        is_known = self.contents is None or dataset is self.data
+        if not is_known and self.contents != contents_of(dataset):
             raise DataRaterError(
                 "samples or labels of the dataset have changed since they were rated: give it as "
                 "it was, or rate it anew"

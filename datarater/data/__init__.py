@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         IndexedDataset as IndexedDataset,
         ItemDataset as ItemDataset,
         TensorPairs as TensorPairs,
+        as_plain as as_plain,
         checked_batch as checked_batch,
         digest as digest,
         fetch_batch as fetch_batch,
@@ -84,7 +85,7 @@ else:
         """,
         files="BoundedFile check_name data_files is_hidden open_array without_copies",
         loading="""
-            BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs
+            BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs as_plain
             checked_batch digest fetch_batch first_samples original_indices scale_bytes
             seeded_globally
         """,

@@ -103,11 +103,9 @@ class OpenArray(NamedTuple):
     dtype: np.dtype
 
     def read(self) -> np.ndarray:
-        "The whole array."
-        order = "F" if self.is_fortran else "C"
-        return np.frombuffer(bytearray(self.file.read()), self.dtype).reshape(
-            self.shape, order=order
-        )
+        "The whole array; raises `ValueError` for one of objects."
+        self.file.seek(0)
+        return npy_format.read_array(self.file)
 
 
 def open_array(

@@ -11,9 +11,10 @@ __all__ = ['SETTINGS_GROUPS', 'RECIPES', 'OWN_DATA', 'TaskSettings', 'InnerSetti
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 import yaml
@@ -449,4 +450,9 @@ def config_from_yaml(
     values = settings_in_file(path)
     values.pop("datarater_version", None)
     check_names(DataRaterConfig, values)
+    kinds = get_type_hints(DataRaterConfig)
+    for name, value in values.items():
+        if kinds[name] is float and isinstance(value, str):  # in quotes, as PyYAML wants of 1e-3
+            with suppress(ValueError):  # then the setting's own check says what is allowed
+                values[name] = float(value)
     return DataRaterConfig(**overlaid(values, overrides))

@@ -325,8 +325,8 @@ def read_sketch(
         notes = read_notes(pq.read_metadata(file).metadata)
         if (notes["shard"], notes["rater"]) != (name, rater):
             raise DataRaterError("it holds ratings of another shard or rater")
-        sketch, content = RatingSketch.from_dict(notes["sketch"]), notes["content"]
-    if shard is not None and fingerprint_of(shard) != content:
+        sketch = RatingSketch.from_dict(notes["sketch"])
+    if shard is not None and fingerprint_of(shard) != notes.get("content"):
         raise DataRaterError(
             f"shard {shard} has changed since it was rated: put the old one back, or remove "
             f"{file} and repeat the command"
