@@ -32,7 +32,7 @@ def _to_disk(path):
     finally:
         os.close(handle)
 
-
+# %% ../nbs/reference/disk.ipynb #5a0b8380
 def _hold(file):
     "Keep an open file from other processes until it is closed, or this one ends; whether that is."
     try:
@@ -43,7 +43,7 @@ def _hold(file):
     except (ImportError, OSError):  # Windows, or a file system without locks; or it is held
         return False
 
-
+# %% ../nbs/reference/disk.ipynb #5a0bfaf7
 def _put(temporary, path, overwrite):
     "Give a finished file its name in one step, which fails where a file is that may not go."
     if overwrite:
@@ -59,7 +59,7 @@ def _put(temporary, path, overwrite):
             ) from error
         temporary.replace(path)  # a file system without links
 
-
+# %% ../nbs/reference/disk.ipynb #5a0c726e
 @contextmanager
 def replacing(
     path: AnyPath,  # the file to write or replace; through a symbolic link, its target
@@ -131,7 +131,7 @@ def _own_files(folder):
         return []
     return entries if sizes == listed else []
 
-
+# %% ../nbs/reference/disk.ipynb #5f02b7d4
 def _replaceable(output, overwrite):
     "Whether there is a folder to replace; raises `DataRaterError` for one that must stay."
     if not os.path.lexists(output):
@@ -147,7 +147,7 @@ def _replaceable(output, overwrite):
     hint = ", or allow it by overwrite=True (--overwrite=true)" if is_own else ""
     raise DataRaterError(f"output {str(output)!r} exists already: give a new folder{hint}")
 
-
+# %% ../nbs/reference/disk.ipynb #5f032f4b
 def _remove_own(folder):
     "Delete our files of a folder, and the folder if nothing else is in it."
     for file in _own_files(folder):
@@ -155,7 +155,7 @@ def _remove_own(folder):
     with suppress(OSError):
         folder.rmdir()
 
-
+# %% ../nbs/reference/disk.ipynb #5f03a6c2
 def _put_right(output):
     "What a killed process left: an old folder goes back to its place, an unfinished one goes."
     name = re.escape(output.name)

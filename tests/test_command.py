@@ -760,6 +760,7 @@ def test_edited_checkpoints_are_refused(tmp_path, here):
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_that_ask_to_end(command, number, code, here, monkeypatch):
     "Like Ctrl-C: what is open is closed, one line says it, and the code is the signal's."
+    before = signal.signal(number, signal.SIG_DFL)  # whatever these tests were started by
     parser, about, _ = cli._COMMANDS[command]
     closed = []
 
@@ -775,6 +776,7 @@ def test_signals_that_ask_to_end(command, number, code, here, monkeypatch):
     run = here(command, *place)
     assert (run.returncode, run.stdout, run.stderr) == (code, "", "datarater: interrupted\n")
     assert closed and signal.getsignal(number) == signal.SIG_DFL
+    signal.signal(number, before)
 
 
 def test_workers_end_with_their_parent(tmp_path):

@@ -150,7 +150,7 @@ def show_batch(
     y = None if samples.y is None else samples.y.double().cpu().numpy()
     seen.update(x=_rounded(dataset, samples.x).cpu().numpy(), y=y)
 
-
+# %% ../../nbs/curation/contents.ipynb #6ef63136
 def show_samples(
     seen: ColumnsDigest,
     dataset: Dataset,  # map-style
@@ -163,7 +163,7 @@ def show_samples(
     for indices in torch.arange(start, stop).split(batch_size):
         show_batch(seen, dataset, indices)
 
-
+# %% ../../nbs/curation/contents.ipynb #6ef6a8ad
 def contents_of(
     dataset: Dataset,  # map-style
 ) -> str:  # 16 hexadecimal digits

@@ -74,7 +74,7 @@ def schema_of(
     types["label"] = pa.int64() if np.issubdtype(label_type, np.integer) else pa.float64()
     return pa.schema([(name, types.get(name, pa.int64())) for name in columns])
 
-
+# %% ../../nbs/curation/score_files.ipynb #05cff393
 def check_types(
     schema: pa.Schema,  # of a file
     columns: Sequence[str],  # that it must have
@@ -89,7 +89,7 @@ def check_types(
                 f"{' or '.join(map(str, allowed))}"
             )
 
-
+# %% ../../nbs/curation/score_files.ipynb #05d06b0a
 def _as_arrow(table):
     "The table for a file; NaN and None become missing values."
     schema = schema_of(COLUMNS, table["label"].dtype)
@@ -246,6 +246,27 @@ def _changes(begun, job, missing):
     ]
     return changed + shards[:1]
 
+
+def _check_folder(folder, job, missing):
+    "Raise unless a folder is empty or holds what a job has begun, and no link out of it."
+    for entry in folder.glob("*"):
+        if entry.is_symlink():
+            raise DataRaterError(
+                f"{entry} is a link, which may lead out of the folder: remove it, or give another "
+                "output"
+            )
+    begun = folder / "job.json"
+    if begun.exists():
+        with reading(begun, "damaged", "give another output, or remove the folder"):
+            changed = _changes(json.loads(begun.read_text()), job, missing)
+        if changed and any(folder.glob("*.parquet")):
+            raise DataRaterError(
+                f"{folder} holds ratings of another job, with another {', '.join(changed)}: "
+                "repeat that one, give another output, or remove the folder"
+            )
+    elif any(folder.glob("[!.]*")):
+        raise DataRaterError(f"output {str(folder)!r} holds other files: give a new folder")
+
 # %% ../../nbs/curation/score_files.ipynb #169e6f0b
 @dataclass(frozen=True)
 class ScoreJob:
@@ -264,28 +285,9 @@ class ScoreJob:
 
     def missing(self) -> list[str]:
         "The pieces not rated yet; raises `DataRaterError` if the folder holds anything else."
-        for entry in self.folder.glob("*"):
-            if entry.is_symlink():
-                raise DataRaterError(
-                    f"{entry} is a link, which may lead out of the folder: remove it, or give "
-                    "another output"
-                )
         missing = [piece for piece in self.pieces if not self.file(piece).exists()]
-        job = self.folder / "job.json"
-        if job.exists():
-            with reading(job, "damaged", "give another output, or remove the folder"):
-                changed = _changes(json.loads(job.read_text()), self.about, missing)
-            if changed and any(self.folder.glob("*.parquet")):
-                raise DataRaterError(
-                    f"{self.folder} holds ratings of another job, with another "
-                    f"{', '.join(changed)}: repeat that one, give another output, or remove the "
-                    "folder"
-                )
-        elif any(self.folder.glob("[!.]*")):
-            raise DataRaterError(
-                f"output {str(self.folder)!r} holds other files: give a new folder"
-            )
-        self.remove_leftovers()
+        _check_folder(self.folder, self.about, missing)
+        remove_leftovers(self.folder)
         return missing
 
     def make_folder(self) -> None:
@@ -317,15 +319,11 @@ class ScoreJob:
         self.make_folder()
         write_atomically(self.folder / "job.json", json.dumps(self.about, indent=1) + "\n")
 
-    def remove_leftovers(self) -> None:
-        "Delete the temporary files of writers that were killed."
-        remove_leftovers(self.folder)
-
     def remove(self) -> None:
         "Delete the files of the job, `job.json` last, and the folder unless it holds others."
         for file in (*map(self.file, self.pieces), self.folder / "job.json"):
             file.unlink(missing_ok=True)
-        self.remove_leftovers()
+        remove_leftovers(self.folder)
         with suppress(OSError):
             self.folder.rmdir()
 

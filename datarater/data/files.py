@@ -107,7 +107,7 @@ class OpenArray(NamedTuple):
         self.file.seek(0)
         return npy_format.read_array(self.file)
 
-
+# %% ../../nbs/data/files.ipynb #10197b84
 def open_array(
     archive: zipfile.ZipFile,
     name: str,  # of the array

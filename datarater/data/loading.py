@@ -98,7 +98,7 @@ def as_plain(data: Tensor) -> Tensor:
     data = data.detach()
     return data.float() if data.dtype in (torch.float16, torch.bfloat16) else data
 
-
+# %% ../../nbs/data/loading.ipynb #678d3e61
 def is_pair(item: Any) -> bool:
     "Whether this is two tensors of one length."
     return (

@@ -49,7 +49,7 @@ from datarater.curation import (
     schema_of,
 )
 from ..data import SampleForm
-from ..disk import check_output, new_folder, write_atomically
+from ..disk import check_output, new_folder, remove_leftovers, write_atomically
 from ..runs import load_rater, locked
 from datarater.scale.shards import (
     ShardColumns,
@@ -398,7 +398,7 @@ def score_corpus(
         rate = partial(rate_shard, form=form, columns=columns, batch_size=settings.batch_size)
         arguments = (copy.deepcopy(rater).cpu().eval(), settings.device or "cpu", output, rate)
         skipped = _rate_missing(job, items, arguments, settings, progress) if items else {}
-        job.remove_leftovers()
+        remove_leftovers(job.folder)
         digest = job.about["rater"]
         rated = (read_sketch(output, name, digest) for name in shards if name not in skipped)
         summary = {
