@@ -353,7 +353,7 @@ def test_images_are_read_as_people_see_them(tmp_path, ending):
 
 
 @pytest.mark.parametrize("kind", ["array", "tensor", "items", "npz"])
-@pytest.mark.parametrize("shape", [(4, 6, 5), (4, 6, 5, 3), (4, 1, 6, 5)])
+@pytest.mark.parametrize("shape", [(4, 6, 6), (4, 6, 5, 3), (4, 1, 6, 5)])
 def test_floats_are_images_as_bytes_are(tmp_path, kind, shape):
     pixels = np.arange(np.prod(shape), dtype=np.int64).reshape(shape) % 256
     labels = np.array([0, 1, 0, 1])
@@ -370,9 +370,18 @@ def test_floats_are_images_as_bytes_are(tmp_path, kind, shape):
     from_bytes, from_floats = (pool.batch(range(4))[0] for pool in pools)
     torch.testing.assert_close(from_floats, from_bytes, atol=1e-6, rtol=0)
     channels = shape[3] if len(shape) == 4 and shape[3] == 3 else 1
-    assert from_floats.shape == (4, channels, 6, 5)
+    assert from_floats.shape == (4, channels, 6, 6 if shape == (4, 6, 6) else 5)
     last = from_floats[0, -1, 0, 1].item()  # the pixel beside the first, its last channel
     assert last == pytest.approx((2 * channels - 1) / 127.5 - 1, abs=1e-6)
+
+
+def test_sequences_stay_as_they_are(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float32), np.arange(4) % 2
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    of_file = construct_dataset(str(tmp_path / "d.npz")).pool()
+    pools = [of_file, *(as_pool((given, y)) for given in (x, torch.from_numpy(x)))]
+    for pool in [*pools, as_pool(list(zip(torch.from_numpy(x), y, strict=True)))]:
+        assert torch.equal(pool.batch(range(4))[0], torch.from_numpy(x))
 
 
 @pytest.mark.parametrize(

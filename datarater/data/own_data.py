@@ -42,8 +42,10 @@ from ..support import AnyPath, DataRaterError, as_path, one_line
 def channels_first(
     samples: Tensor,  # (N, …)
 ) -> Tensor:  # (N, C, H, W), or as they were
-    "Images (N, H, W) or (N, H, W, C) with C = 1 or 3, as models take them."
-    if samples.ndim == 3:
+    """Images (N, H, W) or (N, H, W, C) with C = 1 or 3, as models take them. Floats (N, T, F) that
+    are not square are sequences, and stay.
+    """
+    if samples.ndim == 3 and (samples.dtype == torch.uint8 or samples.shape[1] == samples.shape[2]):
         return samples[:, None]
     if samples.ndim == 4 and samples.shape[1] not in (1, 3) and samples.shape[3] in (1, 3):
         return samples.movedim(3, 1).contiguous()
@@ -51,11 +53,11 @@ def channels_first(
 
 # %% ../../nbs/data/own_data.ipynb #8f336ce3
 def to_samples(
-    # images (N, H, W), (N, C, H, W) or (N, H, W, C), as uint8 with C = 1 or 3, or as floats; or
-    # floats (N, F)
+    # images (N, H, W), (N, C, H, W) or (N, H, W, C), as uint8 with C = 1 or 3, or as floats (those
+    # without a channel square); or floats (N, F) or (N, T, F)
     array: np.ndarray,
     name: str = "x",  # what to call it in the message
-) -> Tensor:  # uint8 or float32 (N, C, H, W), or (N, F)
+) -> Tensor:  # uint8 or float32 (N, C, H, W), or (N, F) or (N, T, F)
     "Samples as `TensorPairs` takes them; raises `DataRaterError` for other types and shapes."
     if array.ndim > 1 and (array.size or not len(array)):
         if array.dtype.kind == "f":
