@@ -376,7 +376,7 @@ def test_floats_are_images_as_bytes_are(tmp_path, kind, shape):
 
 
 def test_sequences_stay_as_they_are(tmp_path):
-    x, y = np.random.default_rng(0).normal(size=(4, 6, 5)).astype(np.float32), np.arange(4) % 2
+    x, y = np.random.default_rng(0).random((4, 6, 5), np.float32), np.arange(4) % 2
     np.savez(tmp_path / "d.npz", x=x, y=y)
     of_file = construct_dataset(str(tmp_path / "d.npz")).pool()
     pools = [of_file, *(as_pool((given, y)) for given in (x, torch.from_numpy(x)))]
