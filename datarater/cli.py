@@ -314,7 +314,7 @@ def curate_parser() -> ArgumentParser:
         "Choose samples by their ratings; writes their indices, never data.",
         {
             "path": "file or folder written by datarater score, or file written by curate itself",
-            "--output": "file to write, .parquet (which curate and compare read again), .csv or "
+            "--output": "file to write, .parquet (which curate reads again), .csv or "
             ".jsonl (default: kept.parquet); of a folder: folder to write (default: kept)",
             "--overwrite": "replace an existing file",
         },

@@ -219,6 +219,11 @@ def read_ratings(
         raise DataRaterError(
             f"{path} does not exist: give a file written by datarater score or curate"
         )
+    if path.suffix in _LISTS:
+        raise DataRaterError(
+            f"{path} is a list, which is not read again: give the .parquet file that it was made "
+            "from"
+        )
     advice = "give an intact file written by datarater score or curate"
     with reading(path, "no file of ratings", advice):
         with pq.ParquetFile(path, page_checksum_verification=True) as file:

@@ -427,6 +427,10 @@ def settings_in_file(
     path = as_path(path, "configuration")
     try:
         values = yaml.load(read_text(path), _Loader)
+    except FileNotFoundError as error:
+        raise DataRaterError(
+            f"cannot read the configuration {path}: there is no such file"
+        ) from error
     except Exception as error:  # PyYAML fails in many ways over numbers, dates and nesting
         said = f"{type(error).__name__}: {one_line(error, 300)}"
         raise DataRaterError(f"cannot read the configuration {path} ({said}): repair it") from error

@@ -337,7 +337,8 @@ def read_sketch(
 def _check_rated(job, shards, missing, progress):
     "Raise `DataRaterError` unless the shards that were rated are what they were."
     rated = [name for name in shards if name not in missing]
-    for name in Progress("comparing shards", len(rated), progress).over(rated):
+    shown = Progress("comparing shards", len(rated), progress and bool(rated))
+    for name in shown.over(rated):
         read_sketch(job.folder, name, job.about["rater"], shards[name])
 
 
