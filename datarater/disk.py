@@ -101,6 +101,7 @@ def write_atomically(
 
 # %% ../nbs/reference/disk.ipynb #5be47afb
 _WRITTEN = r".+\.(pt|yaml|json|csv|jsonl|png|html|parquet)"  # what we write
+_TOKEN = r"\.[0-9a-f]{8}"  # behind the name of what is not finished
 
 
 def remove_leftovers(
@@ -108,7 +109,7 @@ def remove_leftovers(
     name: str | None = None,  # of the file that was to be written; None: any that we write
 ) -> None:
     "Delete the temporary files that killed processes left of `replacing`."
-    pattern = re.compile(rf"\.{re.escape(name) if name else _WRITTEN}\.[0-9a-f]{{8}}")
+    pattern = re.compile(rf"\.{re.escape(name) if name else _WRITTEN}{_TOKEN}")
     for path in Path(folder).glob(".*"):
         if pattern.fullmatch(path.name):
             with suppress(OSError), open(path, "r+") as file:
@@ -116,9 +117,6 @@ def remove_leftovers(
                     path.unlink()
 
 # %% ../nbs/reference/disk.ipynb #5f02405d
-_TOKEN = r"\.[0-9a-f]{8}"
-
-
 def _own_files(folder):
     "The files of a folder, if they are those that its `summary.json` lists with their sizes."
     entries = [*folder.iterdir()] if folder.is_dir() else []

@@ -221,8 +221,10 @@ class Kept(Subset):
     def to_json_lines(self, path: AnyPath, overwrite: bool = True) -> None:
         "Write the same, an object to a line."
         singles = self.table.select_dtypes("float32")  # which pandas writes as 0.1000000015
-        shortest = {name: values.to_numpy().astype(str) for name, values in singles.items()}
-        table = self.table.assign(**{k: texts.astype(float) for k, texts in shortest.items()})
+        shortest = {
+            name: values.to_numpy().astype(str).astype(float) for name, values in singles.items()
+        }
+        table = self.table.assign(**shortest)
         text = table.to_json(orient="records", lines=True, double_precision=15)
         write_atomically(path, text, overwrite)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .distributed import (
         Ranks as Ranks,
         call_on_all as call_on_all,
+        end_with_parent as end_with_parent,
         is_launched as is_launched,
         joined_ranks as joined_ranks,
     )
@@ -93,7 +94,7 @@ else:
             OWN_DATA RECIPES SETTINGS_GROUPS AttackSettings DataRaterConfig config_from_yaml
             config_to_yaml default_device overlaid
         """,
-        distributed="Ranks call_on_all is_launched joined_ranks",
+        distributed="Ranks call_on_all end_with_parent is_launched joined_ranks",
         evaluate="""
             MAX_EVALUATION_SAMPLES MIN_GAIN EvaluationSet attack_plan compare_raters evaluate_run
             evaluation_set_of findings_of_run make_evaluation_set mixed_samples

@@ -181,8 +181,8 @@ class Stopped(KeyboardInterrupt):
         self.signal_number = signal_number
 
 # %% ../../nbs/runs/checkpoints.ipynb #4116a6a6
-# SIGHUP: the terminal is gone; Windows has none
-_STOPPING = [signal.SIGINT, signal.SIGTERM, *[signal.SIGHUP for _ in "1" if os.name == "posix"]]
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last: the terminal is gone; Windows has none
+_STOPPING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class Interruption:

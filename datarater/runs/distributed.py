@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Ranks', 'check_room', 'all_reduce', 'gather', 'broadcast', 'broadcast_model', 'any_rank', 'call_on_all',
            'call_on_first', 'SharedPopulation', 'SharedMetaOptimizer', 'gather_state', 'is_launched', 'own_device',
-           'joined_ranks', 'launch_name', 'num_restarts']
+           'end_with_parent', 'joined_ranks', 'launch_name', 'num_restarts']
 
 # %% ../../nbs/runs/distributed.ipynb #84a30a8c
 import ctypes
@@ -254,6 +254,14 @@ def own_device(
     torch.cuda.set_device(local)
     return f"cuda:{local}"
 
+# %% ../../nbs/runs/distributed.ipynb #e2d0a7f1
+def end_with_parent(
+    number: int,  # of a signal
+) -> None:
+    "Get this signal when the process that started this one ends, whatever ends it; on Linux only."
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
+
 # %% ../../nbs/runs/distributed.ipynb #a1761484
 def _join_group(backend):
     """Start the process group.
@@ -271,8 +279,8 @@ def _join_group(backend):
 
 def _end_with_launcher():
     "Get SIGTERM when torchrun, this process's parent, is killed; it tells its ranks otherwise."
-    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent(signal.SIGTERM)
 
 
 @contextmanager

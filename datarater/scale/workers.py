@@ -6,7 +6,6 @@
 __all__ = ['ENGINES', 'ShardRater', 'check_engine', 'rate_locally', 'error_output', 'rate_with_ray']
 
 # %% ../../nbs/scale/workers.ipynb #6bebcaeb
-import ctypes
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from typing import Any, TextIO
 
 from torch import nn
 
+from ..runs import end_with_parent
 from .shards import DamagedShard
 from ..support import DataRaterError, one_line
 
@@ -163,8 +163,7 @@ class _RayShardRater(ShardRater):
     "A worker in a process of Ray's, which ends at once with the node that started it."
 
     def __call__(self, item):
-        if sys.platform == "linux":  # Ray alone would let it finish its shard
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        end_with_parent(signal.SIGKILL)  # Ray alone would let it finish its shard
         return super().__call__(item)
 
 
