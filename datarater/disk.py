@@ -250,10 +250,9 @@ def read_text(path: AnyPath) -> str:
 
 # %% ../nbs/reference/disk.ipynb #697b7adc
 def check_output(
-    path: str | os.PathLike,  # to be written
+    path: AnyPath,  # to be written
     overwrite: bool = False,  # whether it may exist
     is_replaceable: bool | None = None,  # whether it ever may; None: if it is a file
-    kind: str = "file",  # what it will be, for the message
 ) -> Path:
     """Raise `DataRaterError` if the output may not be replaced, or cannot be written: work of hours
     would be lost.
@@ -267,7 +266,7 @@ def check_output(
         is_replaceable = path.is_file()
     if path.exists() and not (overwrite and is_replaceable):
         hint = ", or allow it by overwrite=True (--overwrite=true)" if is_replaceable else ""
-        raise DataRaterError(f"output {str(path)!r} exists already: give a new {kind}{hint}")
+        raise DataRaterError(f"output {str(path)!r} exists already: give a new file{hint}")
     target = Path(os.path.realpath(path))
     try:
         remove_leftovers(target.parent, target.name)

@@ -106,6 +106,16 @@ def test_class_too_small_to_share_out_is_named():
     assert said[0].startswith("the test data") and said[1].startswith("the outer data")
 
 
+def test_one_class_and_very_few_trusted_samples_are_said():
+    one = PoolsDataRaterDataset({"train": pairs(torch.full((50,), 3))})
+    with pytest.raises(DataRaterError, match="all 50 training samples have the label 3"):
+        one.get_loaders(4, 0.9, DataCorruptionConfig(0.0))
+    labels = torch.arange(50) % 2
+    few = PoolsDataRaterDataset({"train": pairs(labels), "val": pairs(labels[:3])})
+    with pytest.warns(UserWarning, match="only 3 trusted samples"):
+        few.get_loaders(2, 0.9, DataCorruptionConfig(0.0))
+
+
 @pytest.mark.parametrize("num_test", [30, 90])
 def test_evaluation_of_sorted_test_data_sees_every_class(num_test):
     "Of 30 samples all, of 90 as many as are asked for; the first of them, which models see, too."

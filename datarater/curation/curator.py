@@ -224,25 +224,6 @@ class Curator(_Inspection):
         curator.form_, curator.config_ = read_form(path), config
         return curator
 
-# %% ../../nbs/curation/curator.ipynb #7d1e0c21
-_FEWEST = 10  # trusted samples that a rater learns from without a warning
-
-
-def _check_enough(train, trusted):
-    "Raise for samples of one class alone; warn of very few trusted samples."
-    labels = train.known_targets()
-    if labels is not None and not labels.is_floating_point() and (labels == labels[0]).all():
-        raise DataRaterError(
-            f"all {len(train):,} training samples have the label {int(labels[0])}, and of one "
-            "class there is nothing to learn: give samples of at least two"
-        )
-    if trusted is not None and len(trusted) < _FEWEST:
-        warnings.warn(
-            f"there are only {len(trusted)} trusted samples: a batch holds no more, and the rater "
-            "learns to serve these alone; a few dozen of each class would tell it more",
-            stacklevel=4,
-        )
-
 # %% ../../nbs/curation/curator.ipynb #490314b9
 def _check_single(trusted):
     "Raise for a path that has trusted samples of its own beside others."
@@ -277,7 +258,6 @@ def _dataset_of(train, trusted, config, reading):
             "dozen of each class that you have looked at would tell it more",
             stacklevel=3,
         )
-    _check_enough(dataset.pool(), dataset.parts[1])
     return dataset
 
 # %% ../../nbs/curation/curator.ipynb #0da7f114

@@ -276,6 +276,16 @@ def hold_out(
     return order[:num_train].sort().values, order[num_train:].sort().values
 
 # %% ../../nbs/01_datasets.ipynb #10354eaf
+def _warn_of_few(trusted):
+    "Warn of trusted samples that are too few to learn from."
+    if trusted is not None and len(trusted) < 10:
+        warnings.warn(
+            f"there are only {len(trusted)} trusted samples: a batch holds no more, and the rater "
+            "learns to serve these alone; a few dozen of each class would tell it more",
+            stacklevel=3,
+        )
+
+
 def _warn_of_classes(targets, chosen, name):
     "Warn of classes of which a part has no sample."
     if targets is None or targets.is_floating_point():
@@ -309,13 +319,14 @@ class SplitDataRaterDataset(DataRaterDataset):
         """Training candidates, trusted outer data or None, and test data, which are held out of the
         candidates unless they have a source of their own.
         """
-        train, test = self.sources["train"], self.sources.get("test")
+        train, trusted, test = (self.sources.get(name) for name in ("train", "val", "test"))
+        _warn_of_few(trusted)
         if test is None:
             targets = train.known_targets()
             indices = hold_out(len(train), targets)
             _warn_of_classes(targets, indices[1], "test")
             train, test = map(train.subset, indices)
-        return train, self.sources.get("val"), test
+        return train, trusted, test
 
     @property
     def num_classes(self) -> int | None:
@@ -365,11 +376,22 @@ class SplitDataRaterDataset(DataRaterDataset):
         return pixel_noise(samples, fractions, fractions, keys, context)[0]
 
 # %% ../../nbs/01_datasets.ipynb #81626191
+def _check_classes(train):
+    "Raise for samples of one class alone."
+    labels = train.known_targets()
+    if labels is not None and not labels.is_floating_point() and (labels == labels[0]).all():
+        raise DataRaterError(
+            f"all {len(train):,} training samples have the label {int(labels[0])}, and of one "
+            "class there is nothing to learn: give samples of at least two"
+        )
+
+
 def _split(dataset, batch_size, train_split_ratio):
     """Training and outer data: all candidates and the trusted data, or a split of the candidates;
     an error if one is smaller than a batch.
     """
     train, val, _ = dataset.parts
+    _check_classes(dataset.pool())
     detail = ""
     if val is None:
         detail = f" of {len(train)} at train_split_ratio={train_split_ratio}"
