@@ -22,7 +22,13 @@ from torch import Tensor, nn
 
 from ..data import seeded_globally, show_images
 from ..method import NORMS, PGDSettings, check_reach
-from ..models import check_targets, fit_classifier, logits_of, warn_of_probabilities
+from datarater.models import (
+    LeanLayers,
+    check_targets,
+    fit_classifier,
+    logits_of,
+    warn_of_probabilities,
+)
 from datarater.support import (
     COUNT,
     POSITIVE,
@@ -282,7 +288,7 @@ def measure_robustness(
     wrapped, unit, num_classes = _prepare(model, x, y, value_range)
     batches = list(zip(unit.split(batch_size), y.split(batch_size), strict=True))
     shown = Progress(f"{plan.attack}, eps {plan.eps:.3g}", len(batches), progress)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), LeanLayers():
         parts = [
             _attack_batch(wrapped, *batch, plan, num_classes, first_seed=plan.seed + 1_000 * i)
             for i, batch in enumerate(shown.over(batches))

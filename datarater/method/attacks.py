@@ -159,8 +159,15 @@ def check_reach(
 # %% ../../nbs/method/attacks.ipynb #35d42c79
 def _losses_and_gradient(loss_fn, params, x, y):
     "The loss of each sample (B,), and its gradient in that sample (B, ...); 0 if not finite."
-    losses, to_samples = vjp(lambda x: loss_fn(params, x, y), x)
-    (gradient,) = to_samples(torch.ones_like(losses))
+    if torch._C._are_functorch_transforms_active():  # torch.autograd knows nothing of them
+        losses, to_samples = vjp(lambda x: loss_fn(params, x, y), x)
+        (gradient,) = to_samples(torch.ones_like(losses))
+    else:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            losses = loss_fn(params, x, y)
+            (gradient,) = torch.autograd.grad(losses.sum(), x)
+        losses = losses.detach()
     is_finite = _per_sample(gradient.flatten(1).isfinite().all(1), x)
     return losses, torch.where(is_finite, gradient, 0.0)
 

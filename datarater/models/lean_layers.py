@@ -33,6 +33,19 @@ def _in_layout(x, weight):
     "Image and kernel, channels last unless the kernel is the larger: a copy would not pay."
     return (channels_last(x), channels_last(weight)) if x.numel() >= weight.numel() else (x, weight)
 
+# %% ../../nbs/models/lean_layers.ipynb #9f01d1a2
+def _is_grey(weight, options):
+    "Whether the images of a convolution have one channel, and `fold` knows its options."
+    *_, transposed, _, groups = options
+    return weight.shape[1] == 1 and groups == 1 and not transposed
+
+
+def _image_part(cotangent, x, weight, options):
+    "I(ȳ, W) for images of one channel."
+    stride, padding, dilation, *_ = options
+    windows = weight.flatten(1).T @ cotangent.flatten(2)  # (k·k, K) @ (B, K, h·w) -> (B, k·k, h·w)
+    return F.fold(windows, x.shape[2:], weight.shape[2:], dilation, padding, stride)
+
 # %% ../../nbs/models/lean_layers.ipynb #73f19120
 class _ConvolutionBackward(Function):
     """(ȳ, x, W) -> (x̄, W̄, b̄), those that are wanted: x̄ = I(ȳ, W), W̄ = K(ȳ, x).
@@ -46,9 +59,15 @@ class _ConvolutionBackward(Function):
         ctx.save_for_backward(cotangent, x, weight)
         ctx.options = options
         ctx.set_materialize_grads(False)
-        return torch.ops.aten.convolution_backward(
+        of_x = None
+        if wanted[0] and _is_grey(weight, options):
+            of_x, wanted = _image_part(cotangent, x, weight, options), [False, *wanted[1:]]
+        if not any(wanted):
+            return of_x, None, None
+        parts = torch.ops.aten.convolution_backward(
             cotangent, *_in_layout(x, weight), [len(weight)], *options, wanted
         )
+        return parts if of_x is None else (of_x, *parts[1:])
 
     @staticmethod
     def backward(ctx, of_x, of_weight, of_bias):
