@@ -1,235 +1,198 @@
-"""Does an adversarial outer loss choose data that make models more robust?
+"""What curation buys models that are to be robust: MNIST, with the controls that decide.
 
-    python benchmarks/robustness.py [--seeds 0 1 2 3 4] [--data_dir FOLDER]
+    python benchmarks/robustness.py labels          40 % wrong labels, 1,000 trusted, 600 steps
+    python benchmarks/robustness.py labels_few      with 300 trusted images
+    python benchmarks/robustness.py labels_many     with 5,000
+    python benchmarks/robustness.py labels_light    with 20 % wrong labels
+    python benchmarks/robustness.py labels_long     with 2,400 steps
+    python benchmarks/robustness.py damaged         with pixel noise in half of the images
+    python benchmarks/robustness.py poison          plain training from a pool with poison in it
+    python benchmarks/robustness.py poison_mlp      with poison made against another architecture
+    python benchmarks/robustness.py trusted         plain training, 100 to 12,000 trusted images
 
-writes results/robustness.json. Half of MNIST's training images are damaged, for good (`fixed`).
-Each way of choosing keeps half of the images, except the first, which keeps everything. The same
-model is trained on what is kept, from the same initialisation and for the same number of steps.
-PGD attacks it: at three radii after plain training, and at 0.3 after adversarial training (of
-some choices).
-
-The choices are everything; a random half; the clean half (an oracle); the half nearest to a mild
-damage of 0.25 and the most damaged half (oracles of another kind); the best-rated half of each
-rater; and as many images drawn with replacement, in proportion to the softmax of an adversarial
-rater's ratings.
+each write results/robust_NAME.json. A seed trains raters of its own, damages the pool anew, and
+trains a model on what each method keeps: the unit of replication is the rater. Seeds that the
+file holds already are not repeated, so a stopped study can go on. Nothing was chosen by the half
+of the test images that is reported (`mixed_samples`); settings were chosen on seeds from 100 on.
 """
 
+import json
 import tempfile
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from provenance import command_line, parser_of, write_result
-from runs import batches, configuration, rounded, side_by_side, spread, train_against_attack, whole
-from torch import Tensor, nn
+from provenance import ROOT, command_line, parser_of, write_result
+from runs import configuration, groups_of, side_by_side
 
-from datarater.evaluation import AttackPlan, check_evaluation, measure_robustness
-from datarater.method import rate_many
-from datarater.models import construct_model, fit_classifier, logits_of
-from datarater.runs import (
-    DataRaterConfig,
-    EvaluationSet,
-    dataset_of,
-    get_dataset_loaders,
-    make_evaluation_set,
-    run_meta_training,
-)
+from datarater.curation import ComparisonPlan, judge_method, prepare
+from datarater.evaluation import detection_quality
+from datarater.runs import DataRaterConfig, run_meta_training
 
-TRAIN_STEPS, BATCH_SIZE, NUM_TEST, PGD_STEPS, MILD = 375, 128, 1_000, 20, 0.25
-RADII = (0.05, 0.1, 0.15)
-ADVERSARIAL_TRAINING = {
-    "eps": 0.3,
-    "num_steps": 600,
+WRONG = {"kinds": ("label_noise",), "fixed": True}
+POISON = {"corruption_probability": 0.6, "fixed": True}
+AGAINST = {"attack": True, "attack_steps": 5, "attack_eval_steps": 5}
+LABELS = {"recipe": "mnist_labels", "meta_steps": 40, "eval_frequency": 40}
+OLD = {"recipe": "mnist", "inner_steps": 10, "meta_refresh_steps": 30, "inner_lr": 1e-3}
+HARD = {**AGAINST, "inner_attack": "pgd", "attack_eps": 0.3, "attack_step_size": 0.15}
+BY_PGD = {
+    "train_attack": "pgd",
+    "attack": ("pgd", "autoattack"),
+    "attack_eps": 0.3,
+    "batch_size": 64,
     "lr": 3e-3,
-    "attack_steps": 5,
-    "step_size": 0.1,
-    "ramp": 200,
 }
-ADVERSARIAL_BATCH_SIZE = 64
-# inner models of up to 100 training steps, with the learning rate of those trained downstream
-OLDER = {"inner_lr": 1e-3, "meta_refresh_steps": 50}
-ATTACK = {"attack": True, "attack_eps": 0.15, "attack_steps": 5, "attack_step_size": 0.06}
-RATERS: dict[str, dict[str, Any]] = {  # name -> settings beside the recipe's
-    "clean outer": {},
-    "clean outer, older inner models": OLDER,
-    "adversarial outer": {**OLDER, **ATTACK},
-}
-ALSO_ADVERSARIAL = (
-    "everything",
-    "random half",
-    "oracle, clean",
-    "clean outer",
-    "adversarial outer",
-)
-BINS = np.linspace(0.1, 0.9, 9)  # of the corrupted fraction, for the ratings' profile
+CONTROLS = ("baseline", "random_drop", "trusted_only")
+OWN = ("filtered", "trusted_kept")
 
 
-def settings_of(rater: dict[str, Any], meta_steps: int, **settings: Any) -> dict[str, Any]:
-    "Of a rater's run."
-    corruption = {"corruption_probability": 0.5, "fixed": True}
-    return dict(
-        recipe="mnist",
-        device="cpu",
-        log=False,
-        corruption=corruption,
-        meta_steps=meta_steps,
-        eval_frequency=50,
-        **rater,
-        **settings,
+class Study(NamedTuple):
+    "Raters, the pool that they rate, and what is made of their ratings."
+
+    raters: dict[str, dict[str, Any]]  # name -> settings; the first is that of the controls
+    methods: dict[str, tuple[str, ...]]  # rater -> methods
+    corruption: dict[str, Any]
+    plan: dict[str, Any]  # of the comparison
+    steps: int  # of training
+    trusted: int = 1_000  # of MNIST's 60,000 training images
+    by_autoattack: tuple[str, ...] = ("baseline", "trusted_only", "filtered")
+
+
+def of_labels(wrong: float = 0.4, raters: tuple[str, ...] = ("clean",), **changes: Any) -> Study:
+    "Adversarial training on labels of which a share is wrong."
+    methods = {"clean": (*CONTROLS, *OWN, "oracle", "outer_loss")}
+    methods["adversarial"] = ("filtered", "filtered_by_class")
+    settings = {"clean": LABELS, "adversarial": {**LABELS, **HARD}}
+    corruption = {**WRONG, "corruption_probability": wrong}
+    plan = {**BY_PGD, "discard_frac": wrong}
+    chosen = {name: settings[name] for name in raters}
+    return Study(chosen, methods, corruption, plan, **{"steps": 600, **changes})
+
+
+def of_poison(kind: str) -> Study:
+    "Plain training on a pool of clean, noisy and poisoned images."
+    plan = {"discard_frac": 0.5, "attack": "pgd", "attack_eps": (0.05, 0.1)}
+    attacked = {**OLD, **AGAINST, "attack_eps": 0.1, "attack_step_size": 0.05}
+    methods = {"adversarial": (*CONTROLS, *OWN, "oracle"), "clean": ("filtered",)}
+    corruption = {**POISON, "kinds": ("pixel_noise", f"poison:{kind}")}
+    return Study({"adversarial": attacked, "clean": OLD}, methods, corruption, plan, steps=375)
+
+
+def of_size(trusted: int) -> Study:
+    "Plain training on 40 % wrong labels, with so many trusted images."
+    methods = {"clean": ("baseline", "trusted_only", *OWN, "oracle")}
+    corruption = {**WRONG, "corruption_probability": 0.4}
+    batch = {"batch_size": 100} if trusted < 128 else {}
+    return Study(
+        {"clean": {**LABELS, **batch}},
+        methods,
+        corruption,
+        {"discard_frac": 0.4, "batch_size": 128},
+        steps=375,
+        trusted=trusted,
     )
 
 
-def profile_of(ratings: Tensor, fractions: Tensor) -> list[float]:
-    "Mean rating by fraction (first: clean, then by `BINS`), less its mean over all."
-    bins = np.where(fractions == 0, 0, np.digitize(fractions, BINS[1:-1]) + 1)
-    return [round((ratings[bins == i].mean() - ratings.mean()).item(), 4) for i in range(len(BINS))]
+SIZES = (100, 300, 1_000, 3_000, 12_000)
+STUDIES: dict[str, dict[str, Study]] = {  # name -> its parts
+    "labels": {"": of_labels()},
+    "labels_adversarial": {"": of_labels(raters=("adversarial",))},
+    "labels_few": {"": of_labels(trusted=300)},
+    "labels_many": {"": of_labels(trusted=5_000)},
+    "labels_light": {"": of_labels(wrong=0.2)},
+    "labels_long": {"": of_labels(steps=2_400)},
+    "poison": {"": of_poison("by_cnn")},
+    "poison_mlp": {"": of_poison("by_mlp")},
+    "trusted": {str(size): of_size(size) for size in SIZES},
+}
 
 
-def data_of(
-    seed: int, data_dir: str | None, meta_steps: int
-) -> tuple[Tensor, Tensor, Tensor, EvaluationSet]:
-    "Training images with their damage, labels and fractions of damage, and test images."
-    config = DataRaterConfig(**settings_of({}, meta_steps, seed=seed, data_dir=data_dir))
-    dataset = dataset_of(config)
-    train_loader, _, test_loader = get_dataset_loaders(config)
-    fractions = torch.as_tensor(train_loader.dataset.ground_truth().fractions, dtype=torch.float32)
-    return *whole(train_loader), fractions, make_evaluation_set(dataset, test_loader, config)
-
-
-def quality(
-    model: nn.Module,
-    test: tuple[Tensor, Tensor],
-    corrupted: tuple[Tensor, Tensor],
-    radii: tuple[float, ...],
-) -> dict[str, float]:
-    "Accuracy on clean and on corrupted test images, and robust accuracy at each radius."
-    found = {}
-    for name, (x, y) in (("clean", test), ("corrupted", corrupted)):
-        found[name] = (logits_of(model, x).argmax(-1) == y).double().mean().item()
-    x, y = (tensor[:NUM_TEST] for tensor in test)
-    for eps in radii:
-        plan = AttackPlan(eps=eps, num_steps=PGD_STEPS)
-        found[f"eps {eps}"] = measure_robustness(model, x, y, plan).robust_accuracy
-    return found
-
-
-def rated_by(settings: dict[str, Any], x: Tensor, y: Tensor) -> Tensor:
-    "Ratings by a rater that is trained first."
-    with tempfile.TemporaryDirectory() as folder:
-        config = DataRaterConfig(**settings, output_dir=folder)
-        rater = run_meta_training(config, progress=False).rater
-    with torch.no_grad():
-        return rate_many(rater, x, y)
-
-
-def drawn_by_weight(ratings: Tensor, num: int, seed: int) -> Tensor:
-    "Indices drawn with replacement, in proportion to the softmax of the ratings."
-    generator = torch.Generator().manual_seed(seed)
-    return torch.multinomial(ratings.softmax(0), num, replacement=True, generator=generator)
-
-
-def trained_plainly(x: Tensor, y: Tensor, seed: int) -> nn.Module:
-    "A ToyCNN after plain training."
-    model = construct_model("ToyCNN", seed=seed)
-    fit_classifier(model, batches(x, y, seed, BATCH_SIZE), TRAIN_STEPS)
-    return model
-
-
-def trained_adversarially(x: Tensor, y: Tensor, seed: int) -> nn.Module:
-    "A ToyCNN after adversarial training."
-    next_batch = batches(x, y, seed, ADVERSARIAL_BATCH_SIZE)
-    return train_against_attack(next_batch, seed, **ADVERSARIAL_TRAINING)
-
-
-def spreads_of(runs: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
-    "What the runs found after either training, summed up over seeds."
+def settings_of(study: Study, rater: str, seed: int, data_dir: str | None) -> dict[str, Any]:
+    "Of a rater's run."
     return {
-        training: {
-            name: {
-                column: spread([run[training][name][column] for run in runs]) for column in columns
-            }
-            for name, columns in runs[0][training].items()
-        }
-        for training in ("plain", "adversarial")
-    }
-
-
-def choose(
-    x: Tensor, y: Tensor, fractions: Tensor, seed: int, meta_steps: int, **settings: Any
-) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    "Indices kept by each way of choosing, and each rater's profile."
-    half = len(x) // 2
-    kept = {
-        "everything": torch.arange(len(x)),
-        "random half": torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:half],
-        "oracle, clean": fractions.argsort(stable=True)[:half],
-        "oracle, mild": (fractions - MILD).abs().argsort(stable=True)[:half],
-        "most damaged": fractions.argsort(stable=True, descending=True)[:half],
-    }
-    profiles = {}
-    for rater, changes in RATERS.items():
-        ratings = rated_by(settings_of(changes, meta_steps, seed=seed, **settings), x, y)
-        kept[rater] = ratings.argsort(descending=True)[:half]
-        if rater == "adversarial outer":
-            kept[f"{rater}, drawn"] = drawn_by_weight(ratings, half, seed)
-        profiles[rater] = profile_of(ratings, fractions)
-        print(seed, rater, profiles[rater], flush=True)
-    return kept, profiles
-
-
-def compare(job: tuple[int, str | None, int]) -> dict[str, Any]:
-    "Everything for one seed."
-    seed, data_dir, meta_steps = job
-    torch.set_num_threads(1)
-    x, y, fractions, evaluation = data_of(seed, data_dir, meta_steps)
-    kept, profiles = choose(x, y, fractions, seed, meta_steps, data_dir=data_dir)
-    plain, adversarial = {}, {}
-    for name, chosen in kept.items():
-        model = trained_plainly(x[chosen], y[chosen], seed)
-        plain[name] = quality(model, evaluation.clean, evaluation.corrupted, RADII)
-        if name == "everything":
-            part = tuple(tensor[:NUM_TEST] for tensor in evaluation.clean)
-            plan = AttackPlan(eps=RADII[-1], num_steps=PGD_STEPS)
-            checks = check_evaluation(model, *part, measure_robustness(model, *part, plan))
-        print(seed, name, rounded(plain[name]), flush=True)
-        if name in ALSO_ADVERSARIAL:
-            model = trained_adversarially(x[chosen], y[chosen], seed)
-            radii = (ADVERSARIAL_TRAINING["eps"],)
-            adversarial[name] = quality(model, evaluation.clean, evaluation.corrupted, radii)
-            print(seed, name, "adversarial training", rounded(adversarial[name]), flush=True)
-    return {
+        **study.raters[rater],
+        "corruption": {**study.corruption, "seed": seed},
+        "train_split_ratio": 1 - study.trusted / 60_000,
         "seed": seed,
-        "plain": plain,
-        "adversarial": adversarial,
-        "profiles": profiles,
-        "checks": {check.name: check.passed for check in checks},
+        "data_dir": data_dir,
+        "device": "cpu",
+        "log": False,
     }
+
+
+def rows_of(study: Study, seed: int, data_dir: str | None) -> Iterator[dict[str, Any]]:
+    "A row for each rater's methods."
+    for rater in study.raters:
+        with tempfile.TemporaryDirectory() as folder:
+            config = DataRaterConfig(**settings_of(study, rater, seed, data_dir), output_dir=folder)
+            run_dir = run_meta_training(config, progress=False).run_dir
+            epochs = study.steps * study.plan.get("batch_size", 128) / (60_000 - study.trusted)
+            plan = ComparisonPlan(
+                runs=(str(run_dir),), epochs=epochs, data_dir=data_dir, **study.plan
+            )
+            given = prepare(plan, seed)
+        damaged = given.task.fractions > 0
+        found = detection_quality(given.ratings, damaged)
+        for method in study.methods[rater]:
+            is_own = method in ("filtered", "filtered_by_class")
+            attacks = tuple(
+                (attack, num)
+                for attack, num in given.attacks
+                if attack.attack != "autoattack" or method in study.by_autoattack or is_own
+            )
+            row = judge_method(method, given._replace(attacks=attacks))
+            yield {"rater": rater, "auroc": round(found["auroc"], 4), **row}
+
+
+def one_seed(job: tuple[str, int, str | None]) -> list[dict[str, Any]]:
+    "All rows of a seed."
+    name, seed, data_dir = job
+    torch.set_num_threads(1)
+    rows = []
+    for part, study in STUDIES[name].items():
+        for row in rows_of(study, seed, data_dir):
+            rows.append({"seed": seed, **({"part": part} if part else {}), **row})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def known_rows(name: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    "The rows of a study that was begun with these settings."
+    path = ROOT / "results" / f"robust_{name}.json"
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text())
+    if content["study"] != json.loads(json.dumps(settings)):
+        raise SystemExit(f"{path.name} holds a study with other settings: move it away")
+    return content["rows"]
 
 
 def main() -> None:
-    parser = parser_of(__doc__)
-    parser.set_defaults(seeds=[0, 1, 2, 3, 4])
-    parser.add_argument("--meta_steps", type=int, default=240)
+    parser = parser_of(__doc__, shared=False)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--data_dir", default=None)
+    parser.add_argument("--jobs", type=int, default=2, help="at a time, a thread each")
     arguments = parser.parse_args()
 
-    jobs = [(seed, arguments.data_dir, arguments.meta_steps) for seed in arguments.seeds]
-    runs = side_by_side(compare, jobs, arguments.jobs)
+    name = arguments.study
+    parts = STUDIES[name]
+    study = next(iter(parts.values()))
+    rows = known_rows(name, settings := {part: own._asdict() for part, own in parts.items()})
+    left = sorted(set(arguments.seeds) - {row["seed"] for row in rows})
+    first = next(iter(study.raters))
     content = {
         "command": command_line(),
-        "configuration": configuration(**settings_of({}, arguments.meta_steps)),
-        "raters": RATERS,
-        "seeds": arguments.seeds,
-        "train_steps": TRAIN_STEPS,
-        "batch_size": BATCH_SIZE,
-        "adversarial_training": {**ADVERSARIAL_TRAINING, "batch_size": ADVERSARIAL_BATCH_SIZE},
-        "num_test": NUM_TEST,
-        "pgd_steps": PGD_STEPS,
-        "mild_fraction": MILD,
-        "fraction_edges": BINS.tolist(),
-        **spreads_of(runs),
-        "runs": runs,
+        "configuration": configuration(**settings_of(study, first, 0, arguments.data_dir)),
+        "study": settings,
     }
-    write_result("robustness", content)
+    for seeds in groups_of(left, arguments.jobs):
+        jobs = [(name, seed, arguments.data_dir) for seed in seeds]
+        for found in side_by_side(one_seed, jobs, arguments.jobs):
+            rows += found
+        rows.sort(key=lambda row: row["seed"])  # what is done is written at once
+        done = sorted({row["seed"] for row in rows})
+        write_result(f"robust_{name}", {**content, "seeds": done, "rows": rows})
 
 
 if __name__ == "__main__":

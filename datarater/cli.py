@@ -183,7 +183,8 @@ def evaluate(
     plan = attack_plan(config, attack, num_restarts, settings)
     dataset = dataset_of(config)
     loaders = make_loaders(dataset, config.batch_size, config.train_split_ratio, config.corruption)
-    x, y = mixed_samples(loaders[2], config, max(num_samples, MAX_EVALUATION_SAMPLES))
+    most = max(num_samples, MAX_EVALUATION_SAMPLES)
+    x, y = mixed_samples(loaders[2], config, "reported", most)  # runs look at the other half
     samples = x[:num_samples], y[:num_samples]
     found = evaluate_robustness(model, *samples, plan, dataset.value_range, progress=True)
     if output is None:

@@ -51,8 +51,10 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         check_runs as check_runs,
         compare_downstream as compare_downstream,
         describe_comparison as describe_comparison,
+        judge_method as judge_method,
         paired_difference as paired_difference,
         plot_comparison as plot_comparison,
+        prepare as prepare,
     )
     from .ratings import (
         KEEP_RULES as KEEP_RULES,
@@ -114,7 +116,8 @@ else:
         diagnosis="agreement damaged_copies describe_diagnosis detection_of_copies",
         downstream="""
             DEFAULT_METHODS METHODS Comparison ComparisonPlan as_records check_runs
-            compare_downstream describe_comparison paired_difference plot_comparison
+            compare_downstream describe_comparison judge_method paired_difference plot_comparison
+            prepare
         """,
         ratings="""
             KEEP_RULES BestOfBatchSampler CurateSettings Kept Ratings acceptance_probability curate

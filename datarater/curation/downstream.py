@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
-           'MethodInput', 'keep_by', 'outer_loss_of', 'quality_of', 'untrained_model', 'train_model',
-           'paired_difference', 'holm', 'ComparisonPlan', 'config_of', 'prepare', 'methods_for', 'compare_once',
-           'check_runs', 'in_repeats', 'as_records', 'Comparison', 'describe_comparison', 'compare_downstream',
-           'plot_comparison']
+           'MethodInput', 'keep_by', 'trusted', 'outer_loss_of', 'quality_of', 'untrained_model',
+           'attacked_in_training', 'train_model', 'paired_difference', 'holm', 'ComparisonPlan', 'config_of',
+           'attacks_of', 'prepare', 'methods_for', 'robustness_of', 'judge_method', 'compare_once', 'check_runs',
+           'in_repeats', 'as_records', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
 
 # %% ../../nbs/07_downstream.ipynb #ddc41652
 import importlib.util
@@ -35,12 +35,34 @@ from torch import Tensor, nn
 from .. import __version__
 from .baselines import BASELINES, BaselineData, TrainingPlan, model_for
 from .contents import Samples
-from .ratings import BestOfBatchSampler, keep_best, rate_samples, sampling_weights
+from datarater.curation.ratings import (
+    BestOfBatchSampler,
+    keep_best,
+    keep_best_of_each_class,
+    rate_samples,
+    sampling_weights,
+)
 from .score_files import config_of_run
 from ..data import first_samples, seeded_generator
-from ..method import LOSSES, resolve_loss_type
+from ..evaluation import ATTACKS, AttackPlan, check_evaluation, measure_robustness
+from datarater.method import (
+    LOSSES,
+    PGDSettings,
+    detached,
+    lean_loss,
+    model_loss,
+    pgd,
+    random_start,
+    resolve_loss_type,
+)
 from ..models import logits_of
-from ..runs import DataRaterConfig, get_dataset_loaders, load_rater
+from datarater.runs import (
+    DataRaterConfig,
+    dataset_of,
+    get_dataset_loaders,
+    load_rater,
+    mixed_samples,
+)
 from datarater.support import (
     COUNT,
     NAME,
@@ -53,6 +75,7 @@ from datarater.support import (
     Rule,
     check_settings,
     lookup,
+    one_of,
     setting,
     torch_defaults,
 )
@@ -70,6 +93,7 @@ class Task(NamedTuple):
     # (N,) of corruption, 0 for clean; None where unknown, or where nothing is corrupted
     fractions: np.ndarray | None
     loss_type: str  # "cross_entropy" or "mse"
+    value_range: tuple[float, float] = (-1.0, 1.0)  # of the samples
 
 # %% ../../nbs/07_downstream.ipynb #e7b98f5a
 _EVERYTHING = 2**62  # samples: all of them
@@ -81,8 +105,9 @@ def load_task(
 ) -> Task:
     "A configuration's splits, corruption fixed; raises `DataRaterError` for data that don't fit."
     corruption = replace(config.corruption, fixed=True, seed=damage_seed)
-    train, *held_out = get_dataset_loaders(replace(config, corruption=corruption))
-    outer, test = (first_samples(loader, _EVERYTHING, config.device) for loader in held_out)
+    train, held_out, test_loader = get_dataset_loaders(replace(config, corruption=corruption))
+    outer = first_samples(held_out, _EVERYTHING, config.device)
+    test = mixed_samples(test_loader, config, "reported", _EVERYTHING)  # runs saw the other half
     fractions = None
     dataset = getattr(train, "dataset", None)
     if hasattr(dataset, "batch_with_truth"):
@@ -90,7 +115,8 @@ def load_task(
         fractions = truth.cpu().numpy() if truth.any() else None
     else:
         x, y = first_samples(train, _EVERYTHING, config.device)
-    return Task(x, y, *outer, *test, fractions, resolve_loss_type(config.loss_type, outer[1]))
+    loss_type = resolve_loss_type(config.loss_type, outer[1])
+    return Task(x, y, *outer, *test, fractions, loss_type, dataset_of(config).value_range)
 
 # %% ../../nbs/07_downstream.ipynb #ea11e544
 # (batch_size, generator) -> batches of indices, without end
@@ -129,7 +155,7 @@ def best_of_batches(
 
 # %% ../../nbs/07_downstream.ipynb #7d8e0a05
 class MethodInput(NamedTuple):
-    "What a method may look at in one repeat."
+    "What a method may look at in one repeat, and how its model is trained and judged."
 
     task: Task
     ratings: np.ndarray  # (N,) of the trained rater
@@ -137,11 +163,29 @@ class MethodInput(NamedTuple):
     seed: int
     training: TrainingPlan  # of the downstream models, and of the baselines' own
     temperature: float = 1.0  # of the softmax in the rater's meta-training
+    train_attack: PGDSettings | None = None  # that the downstream models train against
+    attacks: tuple[tuple[AttackPlan, int], ...] = ()  # that judge them, and on how many samples
 
 # %% ../../nbs/07_downstream.ipynb #8db0ee10
 def keep_by(ratings: np.ndarray, given: MethodInput) -> IndexStream:
     "The best-rated share, in epochs."
     return partial(in_epochs, keep_best(ratings, given.keep, given.seed))
+
+
+def trusted(given: MethodInput) -> Tensor:  # (M,)
+    "Indices of the outer samples, which a stream counts from where the training samples end."
+    return len(given.task.x) + torch.arange(len(given.task.outer_x))
+
+
+def _by_class(given):
+    labels = given.task.y.cpu().numpy()
+    kept = keep_best_of_each_class(given.ratings, given.keep, labels, given.seed)
+    return partial(in_epochs, kept)
+
+
+def _with_trusted(given):
+    kept = torch.from_numpy(keep_best(given.ratings, given.keep, given.seed))
+    return partial(in_epochs, torch.cat([kept, trusted(given)]))
 
 
 def _by_baseline(name, given):
@@ -152,11 +196,14 @@ def _by_baseline(name, given):
 METHODS: dict[str, Callable[[MethodInput], IndexStream]] = {
     "baseline": lambda given: partial(in_epochs, np.arange(len(given.task.x))),
     "filtered": lambda given: keep_by(given.ratings, given),
+    "filtered_by_class": _by_class,
     "filtered_batch": lambda given: partial(best_of_batches, given.ratings, given.keep),
     "weighted": lambda given: partial(
         by_weight, sampling_weights(given.ratings, given.temperature)
     ),
     "random_drop": lambda given: keep_by(np.zeros(len(given.task.x)), given),
+    "trusted_only": lambda given: partial(in_epochs, trusted(given)),
+    "trusted_kept": _with_trusted,
     "oracle": lambda given: keep_by(-given.task.fractions, given),
     **{name: partial(_by_baseline, name) for name in BASELINES},
 }
@@ -182,23 +229,51 @@ def untrained_model(task: Task, plan: TrainingPlan, seed: int) -> nn.Module:
     targets = [task.y, task.outer_y, task.test_y]
     return model_for(plan.model_class, seed, task.x, targets, task.loss_type)
 
+# %% ../../nbs/07_downstream.ipynb #20a00002
+def attacked_in_training(
+    model: nn.Module,
+    loss_type: str,
+    attack: PGDSettings | None,
+    seed: int,  # of the random starts
+    # (x, y, share of the training that is done) -> x, attacked
+) -> Callable[[Tensor, Tensor, float], Tensor]:
+    "What is done to each batch of adversarial training; without an attack, nothing."
+    if attack is None:
+        return lambda x, y, done: x
+    generator, loss_fn = seeded_generator(seed, "attack"), lean_loss(model_loss(model, loss_type))
+
+    def harden(x, y, done):
+        grown = min(1.0, 3 * done)
+        ball = {"eps": grown * attack.eps, "norm": attack.norm, "value_range": attack.value_range}
+        start = random_start(x, generator=generator, **ball)
+        params = detached(dict(model.named_parameters()))
+        size = {"step_size": grown * attack.step_size, "num_steps": attack.num_steps}
+        return pgd(loss_fn, params, x, y, start, keep_best=False, **ball, **size)
+
+    return harden
+
 # %% ../../nbs/07_downstream.ipynb #dafab17f
 @torch_defaults()
 def train_model(
     task: Task,
     stream: IndexStream,
     plan: TrainingPlan,
-    seed: int,  # of initialisation and batches
+    seed: int,  # of initialisation, batches and attacks
     watch_every: int | None = None,  # steps between looks at the outer loss
+    attack: PGDSettings | None = None,  # to train against
 ) -> tuple[nn.Module, list[tuple[int, float]]]:  # the trained model; (step, outer loss) pairs
     "Train a model on a stream of batches; raises `DataRaterError` for a loss that is not finite."
     model = untrained_model(task, plan, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=plan.lr)
     batches = stream(plan.batch_size, seeded_generator(seed, "downstream batches"))
+    harden = attacked_in_training(model, task.loss_type, attack, seed)
+    pool_x, pool_y = torch.cat([task.x, task.outer_x]), torch.cat([task.y, task.outer_y])
     curve = []
     for step in range(1, plan.num_steps + 1):
         rows = next(batches).to(task.x.device)
-        loss = LOSSES[task.loss_type](model(task.x[rows]), task.y[rows]).mean()
+        x, y = pool_x[rows], pool_y[rows]
+        x = harden(x, y, step / plan.num_steps)
+        loss = LOSSES[task.loss_type](model(x), y).mean()
         if not loss.isfinite():
             raise DataRaterError(
                 f"model {plan.model_class}: the loss is {loss.item()} at step {step}; a lower lr "
@@ -246,6 +321,8 @@ DEFAULT_METHODS = (
     "filtered",
     "weighted",
     "random_drop",
+    "trusted_only",
+    "trusted_kept",
     "oracle",
     "small_loss",
     "el2n",
@@ -267,9 +344,10 @@ class ComparisonPlan:
             "each once, and baseline among them",
         ),
     )
-    """methods to compare, baseline among them, of baseline, filtered, filtered_batch, weighted,
-    random_drop, oracle, small_loss, el2n, outer_loss, cleanlab, knn_shapley; none: all that apply,
-    but filtered_batch and cleanlab
+    """methods to compare, baseline among them, of baseline, filtered, filtered_by_class,
+    filtered_batch, weighted, random_drop, trusted_only, trusted_kept, oracle, small_loss, el2n,
+    outer_loss, cleanlab, knn_shapley; none: all that apply, but filtered_by_class, filtered_batch
+    and cleanlab
     """
     num_seeds: int = setting(5, COUNT)
     "repeats, each with another initialisation and damage"
@@ -287,12 +365,34 @@ class ComparisonPlan:
     "samples in a batch; none: the run's"
     lr: float = setting(1e-3, POSITIVE)
     "learning rate of Adam"
+    train_attack: str = setting("none", one_of("none", "pgd"))
+    """what downstream models train against, one of none, pgd (of the largest attack_eps, which
+    grows to its size over the first third of the steps)
+    """
+    attack: tuple[str, ...] | str = setting(
+        (), Rule(lambda names: set(names) <= set(ATTACKS), f"some of {', '.join(ATTACKS)}")
+    )
+    """attacks that measure robust accuracy on test samples, of fgsm, pgd, apgd, square, autoattack:
+    pgd, or [pgd,autoattack]
+    """
+    attack_eps: tuple[float, ...] | float | None = setting(None)
+    """largest changes by the attacks, one or more, pixels being in [0, 1]; none: that of the run"""
+    attack_steps: int = setting(5, COUNT)
+    "PGD steps of an attack in training"
+    attack_eval_steps: int = setting(20, COUNT)
+    "steps of the attacks that measure; autoattack takes five times as many"
+    num_attacked: int = setting(500, COUNT)
+    "test samples to attack; a fifth of them by autoattack, which takes a hundred times as long"
     data_dir: str | None = setting(None, PATH)
     "folder with the data; none: the run's"
     device: str = setting("cpu", NAME)
     "device to train on"
 
     def __post_init__(self):
+        if isinstance(self.attack, str):  # a single name counts as one, and so does a single size
+            object.__setattr__(self, "attack", (self.attack,))
+        if isinstance(self.attack_eps, (int, float)):
+            object.__setattr__(self, "attack_eps", (self.attack_eps,))
         check_settings(self)
         for name in self.methods or ():
             lookup(name, METHODS, "method", importable=False)
@@ -318,6 +418,29 @@ def config_of(plan: ComparisonPlan, run: str) -> DataRaterConfig:
         corruption=damage,
     )
 
+# %% ../../nbs/07_downstream.ipynb #20a00003
+def attacks_of(
+    plan: ComparisonPlan,
+    config: DataRaterConfig,  # of the run, for the norm, and the radius where the plan gives none
+    task: Task,
+) -> tuple[PGDSettings | None, tuple[tuple[AttackPlan, int], ...]]:  # as in `MethodInput`
+    "What a plan trains against, and what it measures by; raises `DataRaterError` for bad sizes."
+    radii = plan.attack_eps or (config.attack_eps,)
+    train_attack, norm = None, config.attack_norm
+    if plan.train_attack != "none":
+        eps, steps = max(radii), plan.attack_steps
+        size = {"eps": eps, "num_steps": steps, "step_size": 2.5 * eps / steps}
+        train_attack = PGDSettings(**size, norm=norm, value_range=task.value_range)
+    attacks = []
+    for name, eps in itertools.product(plan.attack, radii):
+        costly = name == "autoattack"
+        num_steps = plan.attack_eval_steps * (5 if costly else 1)
+        num = max(1, plan.num_attacked // 5) if costly else plan.num_attacked
+        attacks.append((AttackPlan(attack=name, eps=eps, num_steps=num_steps, norm=norm), num))
+    if (attacks or train_attack) and (task.loss_type != "cross_entropy" or task.x.ndim != 4):
+        raise DataRaterError("attacks need images (C, H, W) and class labels: leave them out")
+    return train_attack, tuple(attacks)
+
 # %% ../../nbs/07_downstream.ipynb #fd0408f7
 def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
     "The task of one repeat, rated by the rater of its run, and how models are trained."
@@ -335,7 +458,8 @@ def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
     batches = map(Samples, task.x.split(10_000), task.y.split(10_000))
     ratings = np.concatenate([rate_samples(rater, batch) for batch in batches])
     keep = 1 - plan.discard_frac
-    return MethodInput(task, ratings, keep, seed, training, config.softmax_temperature)
+    attacks = attacks_of(plan, config, task)
+    return MethodInput(task, ratings, keep, seed, training, config.softmax_temperature, *attacks)
 
 # %% ../../nbs/07_downstream.ipynb #b9c8e653
 def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
@@ -346,7 +470,7 @@ def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
     if task.fractions is None:
         missing["oracle"] = "known damage: give corruption_probability above 0"
     if task.loss_type == "mse":
-        missing |= dict.fromkeys(BASELINES, "class labels")
+        missing |= dict.fromkeys(("filtered_by_class", *BASELINES), "class labels")
     elif importlib.util.find_spec("cleanlab") is None:
         missing["cleanlab"] = 'the package cleanlab: pip install "datarater[rivals]"'
     if plan.methods is None:
@@ -356,23 +480,48 @@ def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
             raise DataRaterError(f"method {name!r} needs {missing[name]}, or leave it out")
     return plan.methods
 
+# %% ../../nbs/07_downstream.ipynb #20a00005
+_NUM_CHECKED = 100  # samples; the checks cost some ten evaluations by PGD
+
+
+def robustness_of(model: nn.Module, given: MethodInput) -> dict[str, float | str]:
+    "Robust accuracy by each attack, as `pgd 0.3`, and the names of the checks that failed."
+    if not given.attacks:
+        return {}
+    task = given.task
+    measure = partial(measure_robustness, value_range=task.value_range)
+    found = {
+        f"{plan.attack} {plan.eps:g}": measure(
+            model, task.test_x[:num], task.test_y[:num], plan
+        ).robust_accuracy
+        for plan, num in given.attacks
+    }
+    strongest = max((plan for plan, _ in given.attacks), key=lambda plan: plan.eps)
+    few = task.test_x[:_NUM_CHECKED], task.test_y[:_NUM_CHECKED]
+    by_pgd = replace(strongest, attack="pgd", num_steps=20)
+    checks = check_evaluation(model, *few, measure(model, *few, by_pgd), task.value_range)
+    failed = [check.name for check in checks if not check.passed]
+    return {**found, "failed_checks": "; ".join(failed)}
+
 # %% ../../nbs/07_downstream.ipynb #b49a14ba
+def judge_method(method: str, given: MethodInput) -> dict[str, Any]:
+    "A row: what a model is worth that was trained on what the method keeps."
+    task, training, seed = given.task, given.training, given.seed
+    stream = METHODS[method](given)
+    model, _ = train_model(task, stream, training, seed, attack=given.train_attack)
+    return {
+        "method": method,
+        **quality_of(model, task),
+        **robustness_of(model, given),
+        "num_steps": training.num_steps,
+        "num_test": len(task.test_y),
+    }
+
+
 def compare_once(plan: ComparisonPlan, given: MethodInput) -> list[dict[str, Any]]:
     "One repeat: a row per method."
-    task, training, seed = given.task, given.training, given.seed
-    rows = []
-    for method in methods_for(plan, task):
-        model, _ = train_model(task, METHODS[method](given), training, seed)
-        row = {
-            "seed": seed,
-            "run": seed % len(plan.runs),
-            "method": method,
-            **quality_of(model, task),
-            "num_steps": training.num_steps,
-            "num_test": len(task.test_y),
-        }
-        rows.append(row)
-    return rows
+    place = {"seed": given.seed, "run": given.seed % len(plan.runs)}
+    return [place | judge_method(method, given) for method in methods_for(plan, given.task)]
 
 # %% ../../nbs/07_downstream.ipynb #3a165272
 def check_runs(plan: ComparisonPlan) -> None:

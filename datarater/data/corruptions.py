@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Pair', 'ValueRange', 'CORRUPTIONS', 'CorruptSamples', 'DataCorruptionConfig', 'read_digits', 'show_images',
            'mix_bits', 'fold_in', 'key_bits', 'key_uniform', 'key_normal', 'random_keys', 'seeded_generator',
-           'CorruptionContext', 'register_corruption', 'choose_exactly', 'pixel_noise', 'gaussian_noise',
+           'CorruptionContext', 'register_corruption', 'choose_exactly', 'pixel_noise', 'gaussian_noise', 'sign_noise',
            'blur_matrices', 'gaussian_blur', 'occlusion', 'check_labels', 'label_noise', 'duplicate_sources',
            'duplicate', 'CorruptionPlan', 'CorruptedBatch', 'rows_equal', 'corrupt', 'describe', 'corrupt_each',
            'find_corruptions', 'make_plan', 'draw_corruptions']
@@ -244,11 +244,13 @@ def register_corruption(
     all_or_nothing: bool = False,  # whether any fraction above 0 has the same effect
     # (indices, keys, num_samples) -> indices, for a corruption that fetches other samples
     source_indices: Callable | None = None,
+    made_once: bool = False,  # whether a fixed corruption is worth keeping: it is costly to make
 ) -> Callable:  # decorator that returns the function as it was
     "Make a corruption known by name."
 
     def register(corruption):
         corruption.all_or_nothing, corruption.source_indices = all_or_nothing, source_indices
+        corruption.made_once = made_once
         CORRUPTIONS[name] = corruption
         return corruption
 
@@ -297,6 +299,17 @@ def gaussian_noise(
     fractions = fractions.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1))  # (B, 1, …)
     noisy = (samples + fractions * (high - low) * noise).clamp(low, high)
     return torch.where(fractions > 0, noisy, samples), targets
+
+# %% ../../nbs/data/corruptions.ipynb #20b00002
+@register_corruption("sign_noise")
+def sign_noise(
+    samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
+) -> Pair:
+    "Add or subtract fraction·(high - low) in each entry, then clamp to the value range."
+    low, high = context.value_range
+    signs = torch.where(key_uniform(keys, samples[0].numel(), stream=2) < 0.5, -1.0, 1.0)
+    sizes = fractions.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1)) * (high - low)
+    return (samples + sizes * signs.view_as(samples).to(samples.dtype)).clamp(low, high), targets
 
 # %% ../../nbs/data/corruptions.ipynb #ece59690
 def blur_matrices(
@@ -542,7 +555,7 @@ def find_corruptions(
     if function is None:
         return [_corruption_called(kind) for kind in kinds]
     own = partial(corrupt_each, function)
-    own.all_or_nothing, own.source_indices = False, None
+    own.all_or_nothing, own.source_indices, own.made_once = False, None, False
     return [own]
 
 # %% ../../nbs/data/corruptions.ipynb #449ba245

@@ -98,6 +98,9 @@ class CorruptedSubset(BatchDataset):
         self.context = CorruptionContext(self.value_range, self.num_classes, config.label_matrix)
         self.device = getattr(original_subset, "device", "cpu")
         self.indices = original_indices(original_subset).to(self.device)
+        self.made = None
+        if config.fixed and any(corruption.made_once for corruption in self.corruptions):
+            self.made = self._whole()
         # a foreign dataset may draw whenever it is read
         self.read_is_pure = getattr(type(original_subset), "draw", None) is BatchDataset.draw
 
@@ -122,10 +125,16 @@ class CorruptedSubset(BatchDataset):
     def batch_with_truth(self, indices: Indices, keys: Tensor | None = None) -> CorruptedBatch:
         "Samples and targets with the code (a place in `kinds`) and the fraction of each sample."
         rows = torch.as_tensor(indices, dtype=torch.long, device=self.device)
+        if self.made is not None:
+            return CorruptedBatch(*(part[rows] for part in self.made))
         keys = self.draw(rows) if keys is None else keys
         plan = draw_corruptions(keys, self.config, self.corruptions)
         fetch = partial(fetch_batch, self.original_subset)
         return corrupt(fetch, rows, len(self), plan, self.corruptions, self.context)
+
+    def _whole(self) -> CorruptedBatch:  # N samples, for what takes long to make
+        parts = map(self.batch_with_truth, torch.arange(len(self)).split(1_000))
+        return CorruptedBatch(*map(torch.cat, zip(*parts, strict=True)))
 
     def ground_truth(self, indices: Indices | None = None) -> GroundTruth:
         """Kind and fraction of samples (default: all), which are facts only if `config.fixed`;

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         fgsm as fgsm,
         member_starts as member_starts,
         pgd as pgd,
+        pgd_poison as pgd_poison,
         random_start as random_start,
     )
     from .engines import (
@@ -69,7 +70,7 @@ else:
         __name__,
         attacks="""
             NORMS PGDSettings adversarial_loss adversarial_view check_reach fgsm member_starts pgd
-            random_start
+            pgd_poison random_start
         """,
         engines="""
             ESTIMATORS EXECUTIONS Compiled Recorded alternatives exact_kernels first_that_works

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'Perturb', 'Norm', 'random_start', 'member_starts', 'PGDSettings', 'check_reach', 'pgd', 'fgsm',
-           'adversarial_loss', 'adversarial_view']
+           'adversarial_loss', 'adversarial_view', 'pgd_poison']
 
 # %% ../../nbs/method/attacks.ipynb #204fd62f
 import math
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vjp
 
-from .inner_loop import Batch, LossFunction, Params, detached
+from .engines import lean_loss
+from .inner_loop import Batch, LossFunction, Params, detached, model_loss
 from ..support import COUNT, UNIT_INTERVAL, DataRaterError, Rule, check_value, lookup
 
 # %% ../../nbs/method/attacks.ipynb #cd07c163
@@ -267,3 +268,20 @@ def adversarial_view(
 ) -> Callable[..., Batch]:  # (params, x, y, start) -> adversarial x, and y
     "Show inner models adversarial samples instead of their batch (Madry et al. 2018)."
     return lambda params, x, y, start: (perturb(loss_fn, params, x, y, start), y)
+
+# %% ../../nbs/method/attacks.ipynb #20b00012
+def pgd_poison(
+    model: nn.Module,  # a trained classifier: (B, C, H, W) -> logits (B, classes)
+    eps: float = 0.3,  # radius, in pixels of [0, 1]
+    num_steps: int = 10,
+) -> Callable[..., tuple[Tensor, Tensor]]:  # a corruption, for `register_corruption`
+    "A corruption that attacks samples by PGD against one model, from the samples themselves."
+    loss_fn = lean_loss(model_loss(model, "cross_entropy"))
+    params = detached(dict(model.named_parameters()))
+    size = {"eps": eps, "step_size": 2.5 * eps / num_steps, "num_steps": num_steps}
+
+    def poison(samples, targets, fractions, keys, context):
+        attacked = pgd(loss_fn, params, samples, targets, value_range=context.value_range, **size)
+        return torch.where(_per_sample(fractions > 0, samples), attacked, samples), targets
+
+    return poison

@@ -65,17 +65,36 @@ MAX_INNER_SAMPLES = 1_000  # for the inner models, times P
 MAX_ATTACKED_SAMPLES = 200  # for their robust accuracy, times P times the attack's steps
 
 # %% ../../nbs/runs/evaluate.ipynb #5a1e0f27
+def _half(num_samples, targets, part):
+    "Indices of one half of the test samples, the same for every run."
+    order = stratified_order(num_samples, targets, seeded_generator(0, "halves of the test data"))
+    middle = (num_samples + 1) // 2
+    return order[:middle] if part == "watched" else order[middle:]
+
+
 def mixed_samples(
     loader: Iterable,  # of (x, y), in any order
     config: DataRaterConfig,  # its `seed` and `device`
+    part: str = "watched",  # the half of the test data that runs look at; or "reported"
     max_samples: int = MAX_EVALUATION_SAMPLES,
 ) -> Batch:  # samples (N, ...) and targets (N, ...)
-    "Test samples in random order; of class labels, any first part has its share of each."
-    part, generator = getattr(loader, "dataset", None), seeded_generator(config.seed, "mixed")
-    if isinstance(part, IndexedDataset) and len(part) > max_samples:  # it may be sorted
-        order = stratified_order(len(part), part.known_targets(), generator)
-        loader = BatchLoader(part.subset(order[:max_samples]), loader.batch_size)
-    x, y = first_samples(loader, max_samples, config.device)
+    """Half of the test samples in random order; of class labels, any first part has its share of
+    each. Raises `DataRaterError` for a half without samples.
+    """
+    dataset, generator = getattr(loader, "dataset", None), seeded_generator(config.seed, "mixed")
+    if isinstance(dataset, IndexedDataset):  # it may be sorted
+        chosen = _half(len(dataset), dataset.known_targets(), part)[:max_samples]
+        loader = BatchLoader(dataset.subset(chosen), loader.batch_size)
+        x, y = first_samples(loader, max_samples, config.device) if len(chosen) else ((), ())
+    else:
+        x, y = first_samples(loader, 2 * max_samples, config.device)
+        chosen = _half(len(x), y, part).to(x.device)
+        x, y = x[chosen], y[chosen]
+    if len(x) == 0:
+        raise DataRaterError(
+            "there is one test sample only, which runs look at: give at least two, so that one is "
+            "left to report on"
+        )
     order = stratified_order(len(x), y, generator).to(x.device)
     return x[order], y[order]
 
