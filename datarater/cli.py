@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import warnings
@@ -403,11 +404,13 @@ def compare_parser() -> ArgumentParser:
     return settings_parser(
         "Train the same model on what each method keeps of a run's training data, and "
         "compare. The data are rated and filtered anew: a file of datarater curate is not "
-        "read, and its --keep=0.8 is --discard_frac=0.2 here.",
+        "read, and its --keep=0.8 is --discard_frac=0.2 here. What is trained is kept beside the "
+        "output until all is; repeat the command to continue.",
         {
             "runs": "folders of runs; with several, repeats take their raters in turn",
             "--methods": "methods to compare, with commas between them, baseline among them, of "
-            f"{', '.join(METHODS)} (default: those that apply, but filtered_batch and cleanlab)",
+            f"{', '.join(METHODS)} (default: those that apply, but filtered_by_class, "
+            "filtered_batch and cleanlab)",
             "--discard_frac": "share that filters drop; auto: the one with the lowest outer loss "
             f"when the rater filters (default: {ComparisonPlan.discard_frac})",
             "--ledger": "also count the FLOPs that filtering costs and saves",
@@ -418,7 +421,7 @@ def compare_parser() -> ArgumentParser:
         },
         ComparisonPlan,
         skip={"model_class"},
-        example="compare experiments/RUN --methods=baseline,filtered,random_drop",
+        example="compare experiments/RUN --train_attack=pgd --attack=pgd --attack_eps=0.3",
         runs={"nargs": "+"},
         discard_frac={"type": float | str},
         ledger=SWITCH,
@@ -465,7 +468,9 @@ def compare(
             flush=True,
         )
         found["sweep"] = as_records(swept)
-    comparison = compare_downstream(plan, jobs)
+    kept = parts_folder(file)
+    with interruptible(kept, "trained"):
+        comparison = compare_downstream(plan, jobs, kept=kept)
     print(describe_comparison(comparison), flush=True)  # known, whatever becomes of the file
     if ledger:
         ledgers = keep_ledger(plan, num_processes=jobs)
@@ -474,6 +479,7 @@ def compare(
     found = {**comparison.as_dict(), **found}
     write_atomically(file, json.dumps(found, indent=1, allow_nan=False) + "\n", overwrite)
     write_figure(single_figure(partial(plot_comparison, comparison)), figure, overwrite)
+    shutil.rmtree(kept)
     return f"written: {file}, {figure.name}"
 
 # %% ../nbs/08_cli.ipynb #110b61db

@@ -52,7 +52,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         compare_downstream as compare_downstream,
         describe_comparison as describe_comparison,
         judge_method as judge_method,
-        paired_difference as paired_difference,
         plot_comparison as plot_comparison,
         prepare as prepare,
     )
@@ -75,6 +74,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         sampling_weights as sampling_weights,
         show_best_and_worst as show_best_and_worst,
     )
+    from .repeats import RowFolder as RowFolder, side_by_side as side_by_side
     from .report import (
         report_rows as report_rows,
         shares_by_class as shares_by_class,
@@ -101,6 +101,11 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         score_to_file as score_to_file,
         write_ratings as write_ratings,
     )
+    from .statistics import (
+        equivalence as equivalence,
+        holm as holm,
+        paired_difference as paired_difference,
+    )
 else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
@@ -116,18 +121,19 @@ else:
         diagnosis="agreement damaged_copies describe_diagnosis detection_of_copies",
         downstream="""
             DEFAULT_METHODS METHODS Comparison ComparisonPlan as_records check_runs
-            compare_downstream describe_comparison judge_method paired_difference plot_comparison
-            prepare
+            compare_downstream describe_comparison judge_method plot_comparison prepare
         """,
         ratings="""
             KEEP_RULES BestOfBatchSampler CurateSettings Kept Ratings acceptance_probability curate
             imitated_batch lowest_kept num_to_keep rate_batches rate_dataset rate_samples
             rating_quantiles ratings_by sampling_weights show_best_and_worst
         """,
+        repeats="RowFolder side_by_side",
         report="report_rows shares_by_class suspected_labels write_report",
         score_files="""
             SPLITS ScoreJob ScoreSettings as_notes check_types config_of_run dataset_to_rate
             interruptible open_rated parquet_writer parts_folder read_notes read_ratings reading
             schema_of score_run score_to_file write_ratings
         """,
+        statistics="equivalence holm paired_difference",
     )

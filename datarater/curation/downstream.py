@@ -5,25 +5,19 @@
 # %% auto #0
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
            'MethodInput', 'keep_by', 'trusted', 'outer_loss_of', 'quality_of', 'untrained_model',
-           'attacked_in_training', 'train_model', 'paired_difference', 'holm', 'ComparisonPlan', 'config_of',
-           'attacks_of', 'prepare', 'methods_for', 'robustness_of', 'judge_method', 'compare_once', 'check_runs',
-           'in_repeats', 'as_records', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
+           'attacked_in_training', 'train_model', 'ComparisonPlan', 'config_of', 'attacks_of', 'prepare', 'methods_for',
+           'robustness_of', 'judge_method', 'compare_once', 'check_runs', 'in_repeats', 'as_records', 'Comparison',
+           'describe_comparison', 'about_rows', 'compare_downstream', 'plot_comparison']
 
 # %% ../../nbs/07_downstream.ipynb #ddc41652
 import importlib.util
 import itertools
 import json
 import math
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, replace
 from functools import partial
-from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +36,9 @@ from datarater.curation.ratings import (
     rate_samples,
     sampling_weights,
 )
+from .repeats import RowFolder, digest_of_file, side_by_side, with_threads
 from .score_files import config_of_run
+from .statistics import holm, paired_difference
 from ..data import first_samples, seeded_generator
 from ..evaluation import ATTACKS, AttackPlan, check_evaluation, measure_robustness
 from datarater.method import (
@@ -73,6 +69,7 @@ from datarater.support import (
     DataRaterError,
     Progress,
     Rule,
+    as_path,
     check_settings,
     lookup,
     one_of,
@@ -286,35 +283,6 @@ def train_model(
             curve.append((step, outer_loss_of(model, task)))
     return model, curve
 
-# %% ../../nbs/07_downstream.ipynb #c769cf2d
-def paired_difference(values: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Mean difference over repeats, its 95 % confidence interval and two-sided p-value.
-
-    Student's t-test for pairs; NaN where the differences don't vary, as for a single repeat.
-    """
-    from scipy.stats import ttest_rel  # here, because its import takes seconds
-
-    differences = values - reference
-    low = high = p_value = math.nan
-    if len(differences) > 1 and np.ptp(differences) > 1e-12:  # False for NaN too
-        test = ttest_rel(values, reference)
-        low, high = test.confidence_interval(0.95)
-        p_value = test.pvalue
-    return {
-        "difference": float(differences.mean()),
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "p_value": float(p_value),
-    }
-
-# %% ../../nbs/07_downstream.ipynb #409dee97
-def holm(p_values: Sequence[float]) -> pd.Series:
-    "p-values corrected for their number (Holm 1979); NaN stays NaN and doesn't count."
-    p = pd.Series(p_values, dtype=np.float64)
-    ascending = p.dropna().sort_values()
-    scaled = ascending * np.arange(len(ascending), 0, -1)
-    return scaled.cummax().clip(upper=1.0).reindex(p.index)
-
 # %% ../../nbs/07_downstream.ipynb #dbbaa5e3
 DEFAULT_METHODS = (
     "baseline",
@@ -510,6 +478,7 @@ def judge_method(method: str, given: MethodInput) -> dict[str, Any]:
     stream = METHODS[method](given)
     model, _ = train_model(task, stream, training, seed, attack=given.train_attack)
     return {
+        "seed": seed,
         "method": method,
         **quality_of(model, task),
         **robustness_of(model, given),
@@ -518,10 +487,18 @@ def judge_method(method: str, given: MethodInput) -> dict[str, Any]:
     }
 
 
-def compare_once(plan: ComparisonPlan, given: MethodInput) -> list[dict[str, Any]]:
+def compare_once(
+    plan: ComparisonPlan,
+    given: MethodInput,
+    kept: RowFolder | None = None,  # of rows that are finished
+) -> list[dict[str, Any]]:
     "One repeat: a row per method."
-    place = {"seed": given.seed, "run": given.seed % len(plan.runs)}
-    return [place | judge_method(method, given) for method in methods_for(plan, given.task)]
+    rows = []
+    for method in methods_for(plan, given.task):
+        make = partial(judge_method, method, given)
+        row = make() if kept is None else kept.row(given.seed, method, make)
+        rows.append({**row, "run": given.seed % len(plan.runs)})
+    return rows
 
 # %% ../../nbs/07_downstream.ipynb #3a165272
 def check_runs(plan: ComparisonPlan) -> None:
@@ -539,24 +516,9 @@ def check_runs(plan: ComparisonPlan) -> None:
 # %% ../../nbs/07_downstream.ipynb #707ca28c
 def _one_repeat(plan, work, seed):
     "Prepare a repeat and work on it; on a CPU with one thread, since sums depend on their number."
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if plan.device == "cpu" else threads)
-    try:
-        return work(plan, prepare(plan, seed))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _end_with(parent):
-    "In a worker: end when the other end of a pipe is closed, as it is whatever ends the parent."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-
-    def wait():
-        with suppress(EOFError, OSError):
-            parent.recv()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    return with_threads(
+        1 if plan.device == "cpu" else None, lambda: work(plan, prepare(plan, seed))
+    )
 
 
 def in_repeats(
@@ -567,22 +529,9 @@ def in_repeats(
 ) -> list[Any]:  # what `work` gives, one after the other, in the order of repeats
     "Prepare each repeat and work on it; raises `DataRaterError` for bad input, or a dead process."
     check_runs(plan)
-    context = get_context("spawn")
-    num_workers = min(num_processes, plan.num_seeds)
-    theirs, ours = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(num_workers, context, _end_with, (theirs,))
-    map_over = pool.map if num_processes > 1 else map
-    try:
-        repeats = map_over(partial(_one_repeat, plan, work), range(plan.num_seeds))
-        shown = Progress("repeats", plan.num_seeds, progress)
-        return list(itertools.chain.from_iterable(shown.over(repeats)))
-    except BrokenProcessPool as error:
-        raise DataRaterError(
-            f"a process died ({error}): perhaps memory ran out; give fewer processes"
-        ) from error
-    finally:
-        ours.close()  # after an error or an interruption nothing goes on
-        pool.shutdown(cancel_futures=True)
+    repeats = range(plan.num_seeds)
+    with Progress("repeats", len(repeats), progress) as shown:
+        return side_by_side(partial(_one_repeat, plan, work), repeats, num_processes, shown)
 
 # %% ../../nbs/07_downstream.ipynb #13eb3d80
 def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -594,7 +543,8 @@ def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
 class Comparison:
     "What a comparison found."
 
-    # seed, run (its place in the plan), method, accuracy, loss, outer_loss, num_steps, num_test
+    # seed, run (its place in the plan), method, accuracy, loss, outer_loss, robust accuracies (such
+    # as "pgd 0.3"), num_steps, num_test
     rows: pd.DataFrame
     plan: ComparisonPlan | None = None  # None for rows that were read from a file
 
@@ -604,16 +554,28 @@ class Comparison:
         return "loss" if self.rows["accuracy"].isna().all() else "accuracy"
 
     @property
-    def values(self) -> pd.DataFrame:
-        "The metric: a row per repeat, a column per method, in the order of comparison."
-        values = self.rows.pivot(index="seed", columns="method", values=self.metric)
+    def robust_metrics(self) -> list[str]:
+        "Columns of robust accuracy."
+        return [name for name in self.rows if name.partition(" ")[0] in ATTACKS]
+
+    @property
+    def num_raters(self) -> int:
+        "How many raters the repeats take in turn; of one, nothing is learnt about others."
+        return self.rows["run"].nunique() if "run" in self.rows else 1
+
+    def values(self, metric: str | None = None) -> pd.DataFrame:
+        """A metric: a column per method, in the order of comparison, and a row per rater, its
+        repeats averaged; with one rater, a row per repeat.
+        """
+        unit = "run" if self.num_raters > 1 else "seed"
+        values = self.rows.pivot_table(metric or self.metric, unit, "method", dropna=False)
         return values[self.rows["method"].unique()]
 
-    def table(self, reference: str = "baseline") -> pd.DataFrame:
+    def table(self, reference: str = "baseline", metric: str | None = None) -> pd.DataFrame:
         """A row per method: mean, std, difference to the reference with 95 % interval, p-value, and
         that after Holm's correction.
         """
-        values = self.values
+        values = self.values(metric)
         goal = values[reference].to_numpy()
         found = {name: paired_difference(own.to_numpy(), goal) for name, own in values.items()}
         table = pd.DataFrame({"mean": values.mean(), "std": values.std()})
@@ -627,34 +589,24 @@ class Comparison:
             "datarater_version": __version__,
             "plan": asdict(self.plan) if self.plan else None,
             "metric": self.metric,
+            "num_raters": self.num_raters,
             "table": as_records(self.table().reset_index()),
+            "robust_tables": {
+                metric: as_records(self.table(metric=metric).reset_index())
+                for metric in self.robust_metrics
+            },
             "rows": as_records(self.rows),
         }
 
 # %% ../../nbs/07_downstream.ipynb #89844995
-def describe_comparison(
-    comparison: Comparison,  # as `compare_downstream` gives it
-) -> str:  # several lines
-    "The table as text; differences of accuracy in percentage points."
-    rows = comparison.rows
-    is_accuracy = comparison.metric == "accuracy"
+def _table_lines(table, is_accuracy):
+    "A line per method; accuracies in percent, their differences in percentage points."
 
     def text(value, sign=""):
         return f"{100 * value:{sign}.2f}" if is_accuracy else f"{value:{sign}.4f}"
 
-    lines = []
-    if "num_steps" in rows:
-        lines.append(
-            f"{rows['num_steps'].max():,} training steps each, tested on "
-            f"{rows['num_test'].max():,} samples"
-        )
-    lines.append(
-        f"{'test accuracy, %' if is_accuracy else 'test loss'}: mean ± std over "
-        f"{rows['seed'].nunique()} repeats; difference to baseline with 95 % interval; p after "
-        "Holm's correction"
-    )
-    for method, row in comparison.table().iterrows():
-        line = f"{method:15} {text(row['mean'])}"
+    for method, row in table.iterrows():
+        line = f"{method:17} {text(row['mean'])}"
         if not math.isnan(row["std"]):
             line += f" ± {text(row['std'])}"
         if method != "baseline":
@@ -662,38 +614,101 @@ def describe_comparison(
             if not math.isnan(row["p_value"]):
                 interval = f"{text(row['ci_low'], '+')} to {text(row['ci_high'], '+')}"
                 line += f" ({interval}), p = {row['p_holm']:.2g}"
-        lines.append(line)
+        yield line
+
+
+def _about_units(comparison):
+    "What means and intervals are taken over."
+    num = comparison.rows["seed"].nunique()
+    if comparison.num_raters > 1:
+        return f"over {comparison.num_raters} raters, {num} repeats"
+    return f"over {num} repeats with one rater, so nothing is said about other raters"
+
+
+def describe_comparison(
+    comparison: Comparison,  # as `compare_downstream` gives it
+) -> str:  # several lines
+    "A table for each metric as text; differences of accuracy in percentage points."
+    rows, lines = comparison.rows, []
+    is_accuracy = comparison.metric == "accuracy"
+    if "num_steps" in rows:
+        lines.append(
+            f"{rows['num_steps'].max():,} training steps each, tested on "
+            f"{rows['num_test'].max():,} samples that no run has looked at"
+        )
+    lines.append(
+        f"mean ± std {_about_units(comparison)}; difference to baseline with 95 % interval (each "
+        "for itself, not simultaneous); p after Holm's correction"
+    )
+    lines.append(f"test {'accuracy, %' if is_accuracy else 'loss'}")
+    lines += _table_lines(comparison.table(), is_accuracy)
+    for metric in comparison.robust_metrics:
+        lines.append(f"robust accuracy, %: {metric.replace(' ', ', eps ')}")
+        lines += _table_lines(comparison.table(metric=metric), True)
+    failed = rows[rows["failed_checks"] != ""] if comparison.robust_metrics else rows[:0]
+    if len(failed):
+        names = sorted({name for text in failed["failed_checks"] for name in text.split("; ")})
+        lines.append(
+            f"for {len(failed)} of {len(rows)} models a check of the attack failed, so their "
+            f"robust accuracy is not to be trusted: {', '.join(names)}"
+        )
     return "\n".join(lines)
+
+# %% ../../nbs/07_downstream.ipynb #20d00031
+# settings that may change when a stopped comparison goes on: each row stands for itself
+_FREE = ("num_seeds", "methods", "runs", "data_dir", "device")
+
+
+def about_rows(plan: ComparisonPlan) -> dict[str, Any]:
+    "What the rows of a comparison depend on, raters included."
+    settings = {name: value for name, value in asdict(plan).items() if name not in _FREE}
+    raters = [digest_of_file(as_path(run) / "data_rater.pt") for run in plan.runs]
+    return json.loads(json.dumps({**settings, "raters": raters, "version": __version__}))
 
 # %% ../../nbs/07_downstream.ipynb #481a28c0
 def compare_downstream(
     plan: ComparisonPlan,  # what is compared
     num_processes: int = 1,  # repeats at a time
     progress: bool = True,  # show a progress bar
+    kept: Path | None = None,  # folder of what is finished, where a stopped comparison goes on
 ) -> Comparison:
     """Train a model on what each method keeps, several times; raises `DataRaterError` for bad
     input, before anything is trained.
     """
-    rows = in_repeats(plan, compare_once, num_processes, progress)
+    check_runs(plan)
+    methods = methods_for(plan, load_task(config_of(plan, plan.runs[0])))
+    plan = replace(plan, methods=methods)
+    if kept is not None:
+        kept = RowFolder(kept, about_rows(plan))
+        kept.open()
+    work = partial(_one_repeat, plan, partial(compare_once, kept=kept))
+    repeats, total = range(plan.num_seeds), plan.num_seeds * len(methods)
+    of_rows = kept is not None  # else repeats are counted
+    with Progress(*("models", total) if of_rows else ("repeats", len(repeats)), progress) as shown:
+        done = kept.__len__ if of_rows else None
+        rows = side_by_side(work, repeats, num_processes, shown, done)
     return Comparison(pd.DataFrame(rows), plan)
 
 # %% ../../nbs/07_downstream.ipynb #2f1fbd30
 def plot_comparison(
     comparison: Comparison,  # as `compare_downstream` gives it
     ax: Axes,  # where to draw
+    metric: str | None = None,  # a column of robust accuracy; None: accuracy, or loss
 ) -> Axes:  # `ax`
-    "Difference to the baseline with its 95 % interval, and each repeat as a dot."
-    is_accuracy = comparison.metric == "accuracy"
-    unit = 100 if is_accuracy else 1
-    table = comparison.table().drop("baseline") * unit
-    values = comparison.values * unit
+    "Difference to the baseline with its 95 % interval, and each rater or repeat as a dot."
+    is_loss = (metric or comparison.metric) == "loss"
+    unit = 1 if is_loss else 100
+    table = comparison.table(metric=metric).drop("baseline") * unit
+    values = comparison.values(metric) * unit
     repeats = values[table.index].sub(values["baseline"], axis=0)
     rows = np.arange(len(table))
     ax.plot(repeats.T, rows, "o", color="0.7", markersize=3)
     ax.plot(table["difference"], rows, "D", color="black", markersize=5)
     ax.hlines(rows, table["ci_low"], table["ci_high"], color="black")
     ax.axvline(0, color="0.6", linewidth=1, zorder=0)
-    metric = "accuracy less baseline, percentage points" if is_accuracy else "loss less baseline"
-    ax.set(yticks=rows, yticklabels=table.index, xlabel=f"test {metric}")
+    what = "loss less baseline" if is_loss else "accuracy less baseline, percentage points"
+    ax.set(yticks=rows, yticklabels=table.index, xlabel=f"test {what}")
+    if metric:
+        ax.set(xlabel=f"robust {what} ({metric})")
     ax.invert_yaxis()
     return ax

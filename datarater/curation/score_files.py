@@ -423,15 +423,18 @@ def score_to_file(
 # %% ../../nbs/curation/score_files.ipynb #9cd2a73a
 @contextmanager
 def interruptible(
-    place: Path,  # of what is rated so far
+    place: Path,  # of what is done so far
+    done: str = "rated",
 ) -> Iterator[None]:
-    "Say, if a scoring is interrupted, what of it is safe in that place."
+    "Say, if the work is interrupted, what of it is safe in that place."
     try:
         yield
     except KeyboardInterrupt as error:
-        text = "interrupted before anything was rated"
+        text = f"interrupted before anything was {done}"
         if place.exists():
-            text = f"interrupted: what was rated is safe in {place}; repeat the command to continue"
+            text = (
+                f"interrupted: what was {done} is safe in {place}; repeat the command to continue"
+            )
         raise Stopped(text, getattr(error, "signal_number", signal.SIGINT)) from error
 
 # %% ../../nbs/curation/score_files.ipynb #e8d68677
