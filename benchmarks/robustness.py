@@ -5,7 +5,7 @@
     python benchmarks/robustness.py labels_many     with 5,000
     python benchmarks/robustness.py labels_light    with 20 % wrong labels
     python benchmarks/robustness.py labels_long     with 2,400 steps
-    python benchmarks/robustness.py damaged         with pixel noise in half of the images
+    python benchmarks/robustness.py labels_adversarial    with the outer loss attacked, too
     python benchmarks/robustness.py poison          plain training from a pool with poison in it
     python benchmarks/robustness.py poison_mlp      with poison made against another architecture
     python benchmarks/robustness.py trusted         plain training, 100 to 12,000 trusted images
@@ -33,7 +33,15 @@ WRONG = {"kinds": ("label_noise",), "fixed": True}
 POISON = {"corruption_probability": 0.6, "fixed": True}
 AGAINST = {"attack": True, "attack_steps": 5, "attack_eval_steps": 5}
 LABELS = {"recipe": "mnist_labels", "meta_steps": 40, "eval_frequency": 40}
-OLD = {"recipe": "mnist", "inner_steps": 10, "meta_refresh_steps": 30, "inner_lr": 1e-3}
+OLD = {  # inner models of up to 300 training steps
+    "recipe": "mnist",
+    "num_inner_models": 2,
+    "inner_steps": 10,
+    "meta_refresh_steps": 30,
+    "inner_lr": 1e-3,
+    "meta_steps": 100,
+    "eval_frequency": 100,
+}
 HARD = {**AGAINST, "inner_attack": "pgd", "attack_eps": 0.3, "attack_step_size": 0.15}
 BY_PGD = {
     "train_attack": "pgd",
