@@ -315,6 +315,27 @@ RECIPES: dict[str, dict[str, Any]] = {
         "meta_steps": 100,
         "inner_lr": 1e-3,
     },
+    # likewise, for models that are to be robust: give attack_eps and attack_step_size as well
+    "robust": {
+        **_OWN,
+        "data_rater_model_class": "ReferenceDataRater",
+        "meta_steps": 40,
+        "attack": True,
+        "inner_attack": "pgd",
+        "attack_steps": 5,
+        "attack_eval_steps": 5,
+    },
+    "poison": {
+        **_OWN,
+        "num_inner_models": 2,
+        "inner_steps": 10,
+        "inner_lr": 1e-3,
+        "meta_refresh_steps": 30,
+        "meta_steps": 100,
+        "attack": True,
+        "attack_steps": 5,
+        "attack_eval_steps": 5,
+    },
     "digits": {
         **_MNIST,
         "dataset_name": "digits",
