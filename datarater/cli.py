@@ -421,7 +421,7 @@ def compare_parser() -> ArgumentParser:
         },
         ComparisonPlan,
         skip={"model_class"},
-        example="compare experiments/RUN --train_attack=pgd --attack=pgd --attack_eps=0.3",
+        example="compare experiments/RUN --train_attack=pgd --attack=pgd",
         runs={"nargs": "+"},
         discard_frac={"type": float | str},
         ledger=SWITCH,

@@ -47,13 +47,18 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         METHODS as METHODS,
         Comparison as Comparison,
         ComparisonPlan as ComparisonPlan,
-        as_records as as_records,
         check_runs as check_runs,
         compare_downstream as compare_downstream,
         describe_comparison as describe_comparison,
         judge_method as judge_method,
         plot_comparison as plot_comparison,
         prepare as prepare,
+    )
+    from .hardening import (
+        AttackChoice as AttackChoice,
+        Attacks as Attacks,
+        attacks_of as attacks_of,
+        robustness_of as robustness_of,
     )
     from .ratings import (
         KEEP_RULES as KEEP_RULES,
@@ -102,6 +107,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         write_ratings as write_ratings,
     )
     from .statistics import (
+        as_records as as_records,
         equivalence as equivalence,
         holm as holm,
         paired_difference as paired_difference,
@@ -120,9 +126,10 @@ else:
         curator="CleanSettings Curator agreement_of_seeds clean_dataset describe_cleaning",
         diagnosis="agreement damaged_copies describe_diagnosis detection_of_copies",
         downstream="""
-            DEFAULT_METHODS METHODS Comparison ComparisonPlan as_records check_runs
-            compare_downstream describe_comparison judge_method plot_comparison prepare
+            DEFAULT_METHODS METHODS Comparison ComparisonPlan check_runs compare_downstream
+            describe_comparison judge_method plot_comparison prepare
         """,
+        hardening="AttackChoice Attacks attacks_of robustness_of",
         ratings="""
             KEEP_RULES BestOfBatchSampler CurateSettings Kept Ratings acceptance_probability curate
             imitated_batch lowest_kept num_to_keep rate_batches rate_dataset rate_samples
@@ -135,5 +142,5 @@ else:
             interruptible open_rated parquet_writer parts_folder read_notes read_ratings reading
             schema_of score_run score_to_file write_ratings
         """,
-        statistics="equivalence holm paired_difference",
+        statistics="as_records equivalence holm paired_difference",
     )

@@ -4,14 +4,12 @@
 
 # %% auto #0
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
-           'MethodInput', 'keep_by', 'trusted', 'outer_loss_of', 'quality_of', 'untrained_model',
-           'attacked_in_training', 'train_model', 'ComparisonPlan', 'config_of', 'attacks_of', 'prepare', 'methods_for',
-           'robustness_of', 'judge_method', 'compare_once', 'check_runs', 'in_repeats', 'as_records', 'Comparison',
-           'describe_comparison', 'about_rows', 'compare_downstream', 'plot_comparison']
+           'MethodInput', 'keep_by', 'trusted', 'outer_loss_of', 'quality_of', 'untrained_model', 'train_model',
+           'ComparisonPlan', 'config_of', 'prepare', 'methods_for', 'judge_method', 'compare_once', 'check_runs',
+           'in_repeats', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
 
 # %% ../../nbs/07_downstream.ipynb #ddc41652
 import importlib.util
-import itertools
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -29,6 +27,13 @@ from torch import Tensor, nn
 from .. import __version__
 from .baselines import BASELINES, BaselineData, TrainingPlan, model_for
 from .contents import Samples
+from datarater.curation.hardening import (
+    AttackChoice,
+    Attacks,
+    attacked_in_training,
+    attacks_of,
+    robustness_of,
+)
 from datarater.curation.ratings import (
     BestOfBatchSampler,
     keep_best,
@@ -36,29 +41,14 @@ from datarater.curation.ratings import (
     rate_samples,
     sampling_weights,
 )
-from .repeats import RowFolder, digest_of_file, side_by_side, with_threads
+from .repeats import RowFolder, about_rows, side_by_side, with_threads
 from .score_files import config_of_run
-from .statistics import holm, paired_difference
-from ..data import first_samples, seeded_generator
-from ..evaluation import ATTACKS, AttackPlan, check_evaluation, measure_robustness
-from datarater.method import (
-    LOSSES,
-    PGDSettings,
-    detached,
-    lean_loss,
-    model_loss,
-    pgd,
-    random_start,
-    resolve_loss_type,
-)
+from .statistics import as_records, holm, paired_difference
+from ..data import first_samples, make_loaders, seeded_generator
+from ..evaluation import ATTACKS
+from ..method import LOSSES, PGDSettings, resolve_loss_type
 from ..models import logits_of
-from datarater.runs import (
-    DataRaterConfig,
-    dataset_of,
-    get_dataset_loaders,
-    load_rater,
-    mixed_samples,
-)
+from ..runs import DataRaterConfig, dataset_of, fit_batch, load_rater, mixed_samples
 from datarater.support import (
     COUNT,
     NAME,
@@ -69,10 +59,8 @@ from datarater.support import (
     DataRaterError,
     Progress,
     Rule,
-    as_path,
     check_settings,
     lookup,
-    one_of,
     setting,
     torch_defaults,
 )
@@ -102,18 +90,20 @@ def load_task(
 ) -> Task:
     "A configuration's splits, corruption fixed; raises `DataRaterError` for data that don't fit."
     corruption = replace(config.corruption, fixed=True, seed=damage_seed)
-    train, held_out, test_loader = get_dataset_loaders(replace(config, corruption=corruption))
+    dataset = dataset_of(config)
+    size = fit_batch(config, dataset).batch_size
+    train, held_out, test_loader = make_loaders(dataset, size, config.train_split_ratio, corruption)
     outer = first_samples(held_out, _EVERYTHING, config.device)
     test = mixed_samples(test_loader, config, "reported", _EVERYTHING)  # runs saw the other half
     fractions = None
-    dataset = getattr(train, "dataset", None)
-    if hasattr(dataset, "batch_with_truth"):
-        x, y, _, truth = dataset.batch_with_truth(torch.arange(len(dataset)))
+    pool = getattr(train, "dataset", None)
+    if hasattr(pool, "batch_with_truth"):
+        x, y, _, truth = pool.batch_with_truth(torch.arange(len(pool)))
         fractions = truth.cpu().numpy() if truth.any() else None
     else:
         x, y = first_samples(train, _EVERYTHING, config.device)
-    loss_type = resolve_loss_type(config.loss_type, outer[1])
-    return Task(x, y, *outer, *test, fractions, loss_type, dataset_of(config).value_range)
+    loss_type, span = resolve_loss_type(config.loss_type, outer[1]), dataset.value_range
+    return Task(x, y, *outer, *test, fractions, loss_type, span)
 
 # %% ../../nbs/07_downstream.ipynb #ea11e544
 # (batch_size, generator) -> batches of indices, without end
@@ -160,8 +150,7 @@ class MethodInput(NamedTuple):
     seed: int
     training: TrainingPlan  # of the downstream models, and of the baselines' own
     temperature: float = 1.0  # of the softmax in the rater's meta-training
-    train_attack: PGDSettings | None = None  # that the downstream models train against
-    attacks: tuple[tuple[AttackPlan, int], ...] = ()  # that judge them, and on how many samples
+    attacks: Attacks = Attacks()  # that models train against, and that judge them
 
 # %% ../../nbs/07_downstream.ipynb #8db0ee10
 def keep_by(ratings: np.ndarray, given: MethodInput) -> IndexStream:
@@ -226,29 +215,6 @@ def untrained_model(task: Task, plan: TrainingPlan, seed: int) -> nn.Module:
     targets = [task.y, task.outer_y, task.test_y]
     return model_for(plan.model_class, seed, task.x, targets, task.loss_type)
 
-# %% ../../nbs/07_downstream.ipynb #20a00002
-def attacked_in_training(
-    model: nn.Module,
-    loss_type: str,
-    attack: PGDSettings | None,
-    seed: int,  # of the random starts
-    # (x, y, share of the training that is done) -> x, attacked
-) -> Callable[[Tensor, Tensor, float], Tensor]:
-    "What is done to each batch of adversarial training; without an attack, nothing."
-    if attack is None:
-        return lambda x, y, done: x
-    generator, loss_fn = seeded_generator(seed, "attack"), lean_loss(model_loss(model, loss_type))
-
-    def harden(x, y, done):
-        grown = min(1.0, 3 * done)
-        ball = {"eps": grown * attack.eps, "norm": attack.norm, "value_range": attack.value_range}
-        start = random_start(x, generator=generator, **ball)
-        params = detached(dict(model.named_parameters()))
-        size = {"step_size": grown * attack.step_size, "num_steps": attack.num_steps}
-        return pgd(loss_fn, params, x, y, start, keep_best=False, **ball, **size)
-
-    return harden
-
 # %% ../../nbs/07_downstream.ipynb #dafab17f
 @torch_defaults()
 def train_model(
@@ -263,13 +229,13 @@ def train_model(
     model = untrained_model(task, plan, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=plan.lr)
     batches = stream(plan.batch_size, seeded_generator(seed, "downstream batches"))
-    harden = attacked_in_training(model, task.loss_type, attack, seed)
+    harden = attacked_in_training(model, attack, seed)
     pool_x, pool_y = torch.cat([task.x, task.outer_x]), torch.cat([task.y, task.outer_y])
     curve = []
     for step in range(1, plan.num_steps + 1):
         rows = next(batches).to(task.x.device)
-        x, y = pool_x[rows], pool_y[rows]
-        x = harden(x, y, step / plan.num_steps)
+        y = pool_y[rows]
+        x = harden(pool_x[rows], y, step / plan.num_steps)
         loss = LOSSES[task.loss_type](model(x), y).mean()
         if not loss.isfinite():
             raise DataRaterError(
@@ -300,7 +266,7 @@ DEFAULT_METHODS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonPlan:
+class ComparisonPlan(AttackChoice):
     "What is compared, and how. Checked when made."
 
     runs: tuple[str, ...] = setting(MISSING, Rule(bool, "a tuple of folders, at least one"))
@@ -333,24 +299,6 @@ class ComparisonPlan:
     "samples in a batch; none: the run's"
     lr: float = setting(1e-3, POSITIVE)
     "learning rate of Adam"
-    train_attack: str = setting("none", one_of("none", "pgd"))
-    """what downstream models train against, one of none, pgd (of the largest attack_eps, which
-    grows to its size over the first third of the steps)
-    """
-    attack: tuple[str, ...] | str = setting(
-        (), Rule(lambda names: set(names) <= set(ATTACKS), f"some of {', '.join(ATTACKS)}")
-    )
-    """attacks that measure robust accuracy on test samples, of fgsm, pgd, apgd, square, autoattack:
-    pgd, or [pgd,autoattack]
-    """
-    attack_eps: tuple[float, ...] | float | None = setting(None)
-    """largest changes by the attacks, one or more, pixels being in [0, 1]; none: that of the run"""
-    attack_steps: int = setting(5, COUNT)
-    "PGD steps of an attack in training"
-    attack_eval_steps: int = setting(20, COUNT)
-    "steps of the attacks that measure; autoattack takes five times as many"
-    num_attacked: int = setting(500, COUNT)
-    "test samples to attack; a fifth of them by autoattack, which takes a hundred times as long"
     data_dir: str | None = setting(None, PATH)
     "folder with the data; none: the run's"
     device: str = setting("cpu", NAME)
@@ -386,29 +334,6 @@ def config_of(plan: ComparisonPlan, run: str) -> DataRaterConfig:
         corruption=damage,
     )
 
-# %% ../../nbs/07_downstream.ipynb #20a00003
-def attacks_of(
-    plan: ComparisonPlan,
-    config: DataRaterConfig,  # of the run, for the norm, and the radius where the plan gives none
-    task: Task,
-) -> tuple[PGDSettings | None, tuple[tuple[AttackPlan, int], ...]]:  # as in `MethodInput`
-    "What a plan trains against, and what it measures by; raises `DataRaterError` for bad sizes."
-    radii = plan.attack_eps or (config.attack_eps,)
-    train_attack, norm = None, config.attack_norm
-    if plan.train_attack != "none":
-        eps, steps = max(radii), plan.attack_steps
-        size = {"eps": eps, "num_steps": steps, "step_size": 2.5 * eps / steps}
-        train_attack = PGDSettings(**size, norm=norm, value_range=task.value_range)
-    attacks = []
-    for name, eps in itertools.product(plan.attack, radii):
-        costly = name == "autoattack"
-        num_steps = plan.attack_eval_steps * (5 if costly else 1)
-        num = max(1, plan.num_attacked // 5) if costly else plan.num_attacked
-        attacks.append((AttackPlan(attack=name, eps=eps, num_steps=num_steps, norm=norm), num))
-    if (attacks or train_attack) and (task.loss_type != "cross_entropy" or task.x.ndim != 4):
-        raise DataRaterError("attacks need images (C, H, W) and class labels: leave them out")
-    return train_attack, tuple(attacks)
-
 # %% ../../nbs/07_downstream.ipynb #fd0408f7
 def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
     "The task of one repeat, rated by the rater of its run, and how models are trained."
@@ -426,8 +351,10 @@ def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
     batches = map(Samples, task.x.split(10_000), task.y.split(10_000))
     ratings = np.concatenate([rate_samples(rater, batch) for batch in batches])
     keep = 1 - plan.discard_frac
-    attacks = attacks_of(plan, config, task)
-    return MethodInput(task, ratings, keep, seed, training, config.softmax_temperature, *attacks)
+    attacks = attacks_of(plan, config.attack_norm, config.attack_eps, task.value_range)
+    if attacks[:2] != (None, ()) and (task.loss_type != "cross_entropy" or task.x.ndim != 4):
+        raise DataRaterError("attacks need images (C, H, W) and class labels: leave them out")
+    return MethodInput(task, ratings, keep, seed, training, config.softmax_temperature, attacks)
 
 # %% ../../nbs/07_downstream.ipynb #b9c8e653
 def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
@@ -448,40 +375,17 @@ def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
             raise DataRaterError(f"method {name!r} needs {missing[name]}, or leave it out")
     return plan.methods
 
-# %% ../../nbs/07_downstream.ipynb #20a00005
-_NUM_CHECKED = 100  # samples; the checks cost some ten evaluations by PGD
-
-
-def robustness_of(model: nn.Module, given: MethodInput) -> dict[str, float | str]:
-    "Robust accuracy by each attack, as `pgd 0.3`, and the names of the checks that failed."
-    if not given.attacks:
-        return {}
-    task = given.task
-    measure = partial(measure_robustness, value_range=task.value_range)
-    found = {
-        f"{plan.attack} {plan.eps:g}": measure(
-            model, task.test_x[:num], task.test_y[:num], plan
-        ).robust_accuracy
-        for plan, num in given.attacks
-    }
-    strongest = max((plan for plan, _ in given.attacks), key=lambda plan: plan.eps)
-    few = task.test_x[:_NUM_CHECKED], task.test_y[:_NUM_CHECKED]
-    by_pgd = replace(strongest, attack="pgd", num_steps=20)
-    checks = check_evaluation(model, *few, measure(model, *few, by_pgd), task.value_range)
-    failed = [check.name for check in checks if not check.passed]
-    return {**found, "failed_checks": "; ".join(failed)}
-
 # %% ../../nbs/07_downstream.ipynb #b49a14ba
 def judge_method(method: str, given: MethodInput) -> dict[str, Any]:
     "A row: what a model is worth that was trained on what the method keeps."
     task, training, seed = given.task, given.training, given.seed
     stream = METHODS[method](given)
-    model, _ = train_model(task, stream, training, seed, attack=given.train_attack)
+    model, _ = train_model(task, stream, training, seed, attack=given.attacks.training)
     return {
         "seed": seed,
         "method": method,
         **quality_of(model, task),
-        **robustness_of(model, given),
+        **robustness_of(model, task.test_x, task.test_y, given.attacks),
         "num_steps": training.num_steps,
         "num_test": len(task.test_y),
     }
@@ -532,11 +436,6 @@ def in_repeats(
     repeats = range(plan.num_seeds)
     with Progress("repeats", len(repeats), progress) as shown:
         return side_by_side(partial(_one_repeat, plan, work), repeats, num_processes, shown)
-
-# %% ../../nbs/07_downstream.ipynb #13eb3d80
-def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    "The rows of a table, as JSON knows them; NaN becomes None."
-    return json.loads(table.to_json(orient="records", double_precision=10))
 
 # %% ../../nbs/07_downstream.ipynb #53454e96
 @dataclass(frozen=True, eq=False)
@@ -654,17 +553,6 @@ def describe_comparison(
         )
     return "\n".join(lines)
 
-# %% ../../nbs/07_downstream.ipynb #20d00031
-# settings that may change when a stopped comparison goes on: each row stands for itself
-_FREE = ("num_seeds", "methods", "runs", "data_dir", "device")
-
-
-def about_rows(plan: ComparisonPlan) -> dict[str, Any]:
-    "What the rows of a comparison depend on, raters included."
-    settings = {name: value for name, value in asdict(plan).items() if name not in _FREE}
-    raters = [digest_of_file(as_path(run) / "data_rater.pt") for run in plan.runs]
-    return json.loads(json.dumps({**settings, "raters": raters, "version": __version__}))
-
 # %% ../../nbs/07_downstream.ipynb #481a28c0
 def compare_downstream(
     plan: ComparisonPlan,  # what is compared
@@ -676,17 +564,16 @@ def compare_downstream(
     input, before anything is trained.
     """
     check_runs(plan)
-    methods = methods_for(plan, load_task(config_of(plan, plan.runs[0])))
-    plan = replace(plan, methods=methods)
+    plan = replace(plan, methods=methods_for(plan, load_task(config_of(plan, plan.runs[0]))))
     if kept is not None:
-        kept = RowFolder(kept, about_rows(plan))
+        kept = RowFolder(kept, about_rows(asdict(plan), plan.runs))
         kept.open()
     work = partial(_one_repeat, plan, partial(compare_once, kept=kept))
-    repeats, total = range(plan.num_seeds), plan.num_seeds * len(methods)
-    of_rows = kept is not None  # else repeats are counted
-    with Progress(*("models", total) if of_rows else ("repeats", len(repeats)), progress) as shown:
-        done = kept.__len__ if of_rows else None
-        rows = side_by_side(work, repeats, num_processes, shown, done)
+    counted, num_done = ("repeats", plan.num_seeds), None
+    if kept is not None:
+        counted, num_done = ("models", plan.num_seeds * len(plan.methods)), kept.__len__
+    with Progress(*counted, progress) as shown:
+        rows = side_by_side(work, range(plan.num_seeds), num_processes, shown, num_done)
     return Comparison(pd.DataFrame(rows), plan)
 
 # %% ../../nbs/07_downstream.ipynb #2f1fbd30

@@ -73,6 +73,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         RunObjects as RunObjects,
         dataset_of as dataset_of,
         differentiate_with as differentiate_with,
+        fit_batch as fit_batch,
         get_dataset_loaders as get_dataset_loaders,
         set_up as set_up,
     )
@@ -107,7 +108,9 @@ else:
             RunLog existing load_classifier load_inner_model load_model load_rater read_form
             save_run_files single_figure write_figure
         """,
-        setup="RunData RunObjects dataset_of differentiate_with get_dataset_loaders set_up",
+        setup="""
+            RunData RunObjects dataset_of differentiate_with fit_batch get_dataset_loaders set_up
+        """,
         steps="CheckedSteps MetaTrainingError",
         training="""
             MetaTrainingResult Run config_to_resume describe_result resume_meta_training
