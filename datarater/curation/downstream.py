@@ -558,20 +558,19 @@ def compare_downstream(
     plan: ComparisonPlan,  # what is compared
     num_processes: int = 1,  # repeats at a time
     progress: bool = True,  # show a progress bar
-    kept: Path | None = None,  # folder of what is finished, where a stopped comparison goes on
+    kept: Path | None = None,  # folder for rows as they come; those in it are not made again
 ) -> Comparison:
     """Train a model on what each method keeps, several times; raises `DataRaterError` for bad
     input, before anything is trained.
     """
     check_runs(plan)
     plan = replace(plan, methods=methods_for(plan, load_task(config_of(plan, plan.runs[0]))))
+    counted, num_done = ("repeats", plan.num_seeds), None
     if kept is not None:
         kept = RowFolder(kept, about_rows(asdict(plan), plan.runs))
         kept.open()
-    work = partial(_one_repeat, plan, partial(compare_once, kept=kept))
-    counted, num_done = ("repeats", plan.num_seeds), None
-    if kept is not None:
         counted, num_done = ("models", plan.num_seeds * len(plan.methods)), kept.__len__
+    work = partial(_one_repeat, plan, partial(compare_once, kept=kept))
     with Progress(*counted, progress) as shown:
         rows = side_by_side(work, range(plan.num_seeds), num_processes, shown, num_done)
     return Comparison(pd.DataFrame(rows), plan)
