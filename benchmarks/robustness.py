@@ -52,6 +52,7 @@ BY_PGD = {
 }
 CONTROLS = ("baseline", "random_drop", "trusted_only")
 OWN = ("filtered", "trusted_kept")
+RATED = ("filtered", "oracle")
 
 
 class Study(NamedTuple):
@@ -63,7 +64,8 @@ class Study(NamedTuple):
     plan: dict[str, Any]  # of the comparison
     steps: int  # of training
     trusted: int = 1_000  # of MNIST's 60,000 training images
-    by_autoattack: tuple[str, ...] = ("baseline", "trusted_only", "filtered")
+    by_autoattack: tuple[str, ...] = ("baseline", "trusted_only", "filtered", "filtered_by_class")
+    other_keep: float | None = None  # a second share to keep, for the ratings' own methods
 
 
 def of_labels(wrong: float = 0.4, raters: tuple[str, ...] = ("clean",), **changes: Any) -> Study:
@@ -83,7 +85,9 @@ def of_poison(kind: str) -> Study:
     attacked = {**OLD, **AGAINST, "attack_eps": 0.1, "attack_step_size": 0.05}
     methods = {"adversarial": (*CONTROLS, *OWN, "oracle"), "clean": ("filtered",)}
     corruption = {**POISON, "kinds": ("pixel_noise", f"poison:{kind}")}
-    return Study({"adversarial": attacked, "clean": OLD}, methods, corruption, plan, steps=375)
+    raters = {"adversarial": attacked, "clean": OLD}
+    # half is more than the clean 40 %; who knows the share would keep as much as is clean
+    return Study(raters, methods, corruption, plan, steps=375, other_keep=0.4)
 
 
 def of_size(trusted: int) -> Study:
@@ -141,15 +145,18 @@ def rows_of(study: Study, seed: int, data_dir: str | None) -> Iterator[dict[str,
             given = prepare(plan, seed)
         damaged = given.task.fractions > 0
         found = detection_quality(given.ratings, damaged)
-        for method in study.methods[rater]:
-            is_own = method in ("filtered", "filtered_by_class")
-            attacks = tuple(
+        arms = [(method, given.keep) for method in study.methods[rater]]
+        if study.other_keep:
+            arms += [(method, study.other_keep) for method, _ in arms if method in RATED]
+        for method, keep in arms:
+            judging = tuple(
                 (attack, num)
-                for attack, num in given.attacks
-                if attack.attack != "autoattack" or method in study.by_autoattack or is_own
+                for attack, num in given.attacks.judging
+                if attack.attack != "autoattack" or method in study.by_autoattack
             )
-            row = judge_method(method, given._replace(attacks=attacks))
-            yield {"rater": rater, "auroc": round(found["auroc"], 4), **row}
+            attacks = given.attacks._replace(judging=judging)
+            row = judge_method(method, given._replace(attacks=attacks, keep=keep))
+            yield {"rater": rater, "auroc": round(found["auroc"], 4), "keep": round(keep, 4), **row}
 
 
 def one_seed(job: tuple[str, int, str | None]) -> list[dict[str, Any]]:
