@@ -98,11 +98,10 @@ class CorruptedSubset(BatchDataset):
         self.context = CorruptionContext(self.value_range, self.num_classes, config.label_matrix)
         self.device = getattr(original_subset, "device", "cpu")
         self.indices = original_indices(original_subset).to(self.device)
-        self.made = None
-        if config.fixed and any(corruption.made_once for corruption in self.corruptions):
-            self.made = self._whole()
         # a foreign dataset may draw whenever it is read
         self.read_is_pure = getattr(type(original_subset), "draw", None) is BatchDataset.draw
+        self.made = None  # (M, …): samples that take long to make
+        self._make_once()
 
     def __getstate__(self) -> dict:
         """Without the generator: a worker process must not repeat its draws, and PyTorch cannot
@@ -125,16 +124,33 @@ class CorruptedSubset(BatchDataset):
     def batch_with_truth(self, indices: Indices, keys: Tensor | None = None) -> CorruptedBatch:
         "Samples and targets with the code (a place in `kinds`) and the fraction of each sample."
         rows = torch.as_tensor(indices, dtype=torch.long, device=self.device)
-        if self.made is not None:
-            return CorruptedBatch(*(part[rows] for part in self.made))
         keys = self.draw(rows) if keys is None else keys
         plan = draw_corruptions(keys, self.config, self.corruptions)
+        if self.made is None:
+            return self._corrupted(rows, plan)
+        places = self.places[rows].where(keys == self.draw(rows), -1)
+        known = places >= 0
+        batch = self._corrupted(rows, plan._replace(codes=plan.codes.masked_fill(known, 0)))
+        for part, made in zip(batch, self.made, strict=True):
+            part[known] = made[places[known]]
+        return batch
+
+    def _corrupted(self, rows, plan):
         fetch = partial(fetch_batch, self.original_subset)
         return corrupt(fetch, rows, len(self), plan, self.corruptions, self.context)
 
-    def _whole(self) -> CorruptedBatch:  # N samples, for what takes long to make
-        parts = map(self.batch_with_truth, torch.arange(len(self)).split(1_000))
-        return CorruptedBatch(*map(torch.cat, zip(*parts, strict=True)))
+    def _make_once(self):
+        "Make and keep the samples of fixed corruptions that take long to make."
+        lasting = [code for code, kind in enumerate(self.corruptions, 1) if kind.made_once]
+        if not (self.config.fixed and lasting):
+            return
+        rows = torch.arange(len(self), device=self.device)
+        codes = draw_corruptions(self.draw(rows), self.config, self.corruptions).codes
+        rows = torch.isin(codes, torch.tensor(lasting, device=self.device)).nonzero()[:, 0]
+        self.places = torch.full((len(self),), -1, device=self.device)  # in `made`; -1: not there
+        self.places[rows] = torch.arange(len(rows), device=self.device)
+        parts = [self.batch_with_truth(part) for part in rows.split(1_000)]
+        self.made = CorruptedBatch(*map(torch.cat, zip(*parts, strict=True)))
 
     def ground_truth(self, indices: Indices | None = None) -> GroundTruth:
         """Kind and fraction of samples (default: all), which are facts only if `config.fixed`;
