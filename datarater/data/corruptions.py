@@ -541,7 +541,7 @@ def corrupt_each(
 def _corruption_called(kind):
     "A corruption by name; an error for what is none."
     found = lookup(kind, CORRUPTIONS, "corruption")
-    if not (callable(found) and hasattr(found, "all_or_nothing")):
+    if not (callable(found) and hasattr(found, "made_once")):
         raise DataRaterError(
             f"corruption {kind!r} is {one_line(repr(found), 200)}: give a function made known by "
             "@register_corruption"
