@@ -1,6 +1,7 @@
 "Data as people have them: sorted, hidden, linked, turned, hostile; and what is made of them."
 
 import io
+import itertools
 import os
 import tarfile
 import tracemalloc
@@ -19,7 +20,6 @@ from datarater import DataRaterError
 from datarater.curation import read_ratings, score_to_file
 from datarater.data import (
     CORRUPTIONS,
-    BatchDataset,
     BatchLoader,
     CorruptedSubset,
     DataCorruptionConfig,
@@ -121,19 +121,40 @@ def test_one_class_and_very_few_trusted_samples_are_said():
         few.get_loaders(2, 0.9, DataCorruptionConfig(0.0))
 
 
-@pytest.mark.parametrize("num_test", [30, 90])
+@pytest.mark.parametrize("num_test", [30, 90, 91])
 def test_evaluation_of_sorted_test_data_sees_every_class(num_test):
-    "Of 30 samples all, of 90 as many as are asked for; the first of them, which models see, too."
-    data = pairs(torch.arange(3).repeat_interleave(num_test // 3))
+    """Of 30 samples 15 in either half; of 90 as many as are asked for; the first of them, which
+    models see, too.
+    """
+    labels = (torch.arange(num_test) * 3 // num_test).clamp(max=2)
+    data = pairs(labels)
     config = DataRaterConfig(dataset_name="digits", device="cpu")
-    for loader in (BatchLoader(data, 8), DataLoader(data, 8)):
-        x, y = mixed_samples(loader, config, 45)
-        assert len(x.unique()) == len(x) == min(num_test, 45)
-        assert [set(y[i : i + 3].tolist()) for i in range(0, len(y), 3)] == [{0, 1, 2}] * (
-            len(y) // 3
-        )
-    x, _ = mixed_samples([data.batch(range(num_test))], config, 45)  # somebody's own
-    assert len(x) == min(num_test, 45)
+    own = [data.batch(range(num_test))]  # somebody's own
+    by_sampler = DataLoader(data, batch_sampler=torch.arange(num_test).split(8))
+    for loader in (BatchLoader(data, 8), DataLoader(data, 8), by_sampler, own):
+        halves = []
+        for part, most in (("watched", (num_test + 1) // 2), ("reported", num_test // 2)):
+            x, y = mixed_samples(loader, config, part)
+            assert len(x.unique()) == len(x) == most
+            whole = len(y) - len(y) % 3
+            assert all(set(three.tolist()) == {0, 1, 2} for three in y[:whole].split(3))
+            halves.append(x)
+            few, labels_of_few = mixed_samples(loader, config, part, 12)
+            assert torch.isin(few, x).all() and labels_of_few.bincount().tolist() == [4, 4, 4]
+        assert torch.cat(halves).sort(0).values.equal(data.samples)
+
+
+def test_halves_stay_apart_however_many_are_asked_for(monkeypatch):
+    "Of a loader that never ends too, of which the first are read."
+    monkeypatch.setattr("datarater.runs.evaluate.MAX_EVALUATION_SAMPLES", 20)
+    config = DataRaterConfig(dataset_name="digits", device="cpu")
+    data = pairs(torch.arange(90) % 3)
+    endless = (data.batch(range(start, start + 10)) for start in itertools.cycle(range(0, 90, 10)))
+    for loader, num in (([data.batch(range(90))], 20), (BatchLoader(data, 8), 45)):
+        watched, _ = mixed_samples(loader, config, "watched", 5)
+        reported, _ = mixed_samples(loader, config, "reported", 10**9)
+        assert len(reported) == num and not torch.isin(watched, reported).any()
+    assert len(mixed_samples(endless, config, "reported", 10**9)[0]) == 20
 
 
 # ---- what is made once
