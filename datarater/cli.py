@@ -171,12 +171,12 @@ def train(
 def evaluate(
     path: str,  # a run's folder, or a file with a state dict
     attack: str = AttackPlan.attack,  # a key of ATTACKS
-    num_samples: int = 1_000,  # of the test data
+    num_samples: int = 1_000,  # of the half of the test data that no run looks at
     num_restarts: int = AttackPlan.num_restarts,
     output: str | None = None,  # JSON file to write; it must not exist yet
     **settings: Any,  # of `DataRaterConfig`; they override those of the run
 ) -> str:  # what to print
-    "Robust accuracy on test data, with checks; raises `DataRaterError` for bad input, at once."
+    "Robust accuracy on test samples, with checks; raises `DataRaterError` for bad input, at once."
     if output is not None:
         check_output(output)
     check_value("num_samples", num_samples, int, COUNT)
@@ -211,7 +211,8 @@ def evaluate_parser() -> ArgumentParser:
         {
             "path": "folder of a run, or file with a state dict (then give --inner_model_class and "
             "--dataset_name)",
-            "--num_samples": "test samples to attack (default: 1000)",
+            "--num_samples": "test samples to attack, of the half that no run looks at (default: "
+            "1000)",
             "--output": "JSON file to write the result to; it must not exist yet",
             **{f"--{name}": "setting of the run, which it overrides" for name in _OF_THE_RUN},
         },

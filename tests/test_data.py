@@ -1,6 +1,7 @@
 "Data as people have them: sorted, hidden, linked, turned, hostile; and what is made of them."
 
 import io
+import itertools
 import os
 import tarfile
 import tracemalloc
@@ -12,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 import datarater.data.files as files
 from datarater import DataRaterError
 from datarater.curation import read_ratings, score_to_file
 from datarater.data import (
+    CORRUPTIONS,
     BatchLoader,
+    CorruptedSubset,
     DataCorruptionConfig,
     ItemDataset,
     NpzDataRaterDataset,
@@ -28,8 +31,10 @@ from datarater.data import (
     as_pool,
     construct_dataset,
     read_image,
+    register_corruption,
     stratified_order,
 )
+from datarater.method import pgd_poison
 from datarater.runs import DataRaterConfig, mixed_samples
 from datarater.scale.shards import DamagedShard, ShardColumns, find_shards, read_shard
 
@@ -116,19 +121,154 @@ def test_one_class_and_very_few_trusted_samples_are_said():
         few.get_loaders(2, 0.9, DataCorruptionConfig(0.0))
 
 
-@pytest.mark.parametrize("num_test", [30, 90])
+@pytest.mark.parametrize("num_test", [30, 90, 91])
 def test_evaluation_of_sorted_test_data_sees_every_class(num_test):
-    "Of 30 samples all, of 90 as many as are asked for; the first of them, which models see, too."
-    data = pairs(torch.arange(3).repeat_interleave(num_test // 3))
+    """Of 30 samples 15 in either half; of 90 as many as are asked for; the first of them, which
+    models see, too.
+    """
+    labels = (torch.arange(num_test) * 3 // num_test).clamp(max=2)
+    data = pairs(labels)
     config = DataRaterConfig(dataset_name="digits", device="cpu")
-    for loader in (BatchLoader(data, 8), DataLoader(data, 8)):
-        x, y = mixed_samples(loader, config, 45)
-        assert len(x.unique()) == len(x) == min(num_test, 45)
-        assert [set(y[i : i + 3].tolist()) for i in range(0, len(y), 3)] == [{0, 1, 2}] * (
-            len(y) // 3
-        )
-    x, _ = mixed_samples([data.batch(range(num_test))], config, 45)  # somebody's own
-    assert len(x) == min(num_test, 45)
+    own = [data.batch(range(num_test))]  # somebody's own
+    by_sampler = DataLoader(data, batch_sampler=torch.arange(num_test).split(8))
+    for loader in (BatchLoader(data, 8), DataLoader(data, 8), by_sampler, own):
+        halves = []
+        for part, most in (("watched", (num_test + 1) // 2), ("reported", num_test // 2)):
+            x, y = mixed_samples(loader, config, part)
+            assert len(x.unique()) == len(x) == most
+            whole = len(y) - len(y) % 3
+            assert all(set(three.tolist()) == {0, 1, 2} for three in y[:whole].split(3))
+            halves.append(x)
+            few, labels_of_few = mixed_samples(loader, config, part, 12)
+            assert torch.isin(few, x).all() and labels_of_few.bincount().tolist() == [4, 4, 4]
+        assert torch.cat(halves).sort(0).values.equal(data.samples)
+
+
+def test_halves_stay_apart_however_many_are_asked_for(monkeypatch):
+    "Of a loader that never ends too, of which the first are read."
+    monkeypatch.setattr("datarater.runs.evaluate.MAX_EVALUATION_SAMPLES", 20)
+    config = DataRaterConfig(dataset_name="digits", device="cpu")
+    data = pairs(torch.arange(90) % 3)
+    endless = (data.batch(range(start, start + 10)) for start in itertools.cycle(range(0, 90, 10)))
+    for loader, num in (([data.batch(range(90))], 20), (BatchLoader(data, 8), 45)):
+        watched, _ = mixed_samples(loader, config, "watched", 5)
+        reported, _ = mixed_samples(loader, config, "reported", 10**9)
+        assert len(reported) == num and not torch.isin(watched, reported).any()
+    assert len(mixed_samples(endless, config, "reported", 10**9)[0]) == 20
+
+
+# ---- what is made once
+
+
+class Counted:
+    "A corruption that notes how many samples it is given; can be sent to a worker."
+
+    def __init__(self, corruption):
+        self.corruption, self.calls = corruption, []
+
+    def __call__(self, samples, *given):
+        self.calls.append(len(samples))
+        return self.corruption(samples, *given)
+
+
+class Wandering(Dataset):
+    "Foreign, and each reading of a sample is another one."
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        x, y = self.source[index]
+        return (x + 0.2 * torch.rand(())).clamp(-1, 1), y
+
+
+@pytest.fixture
+def counted():
+    "Poison under a name of its own, counted, and pairs of image and label."
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    torch.nn.init.normal_(model[1].weight, generator=torch.Generator().manual_seed(1))
+    corruption = Counted(pgd_poison(model, eps=0.2, num_steps=3))
+    register_corruption("counted", all_or_nothing=True, made_once=True)(corruption)
+    x = torch.rand(300, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    yield corruption, TensorPairs(x, torch.arange(300) % 3, num_classes=3)
+    CORRUPTIONS.pop("counted")
+
+
+def poisoned(source, kinds="counted", share=0.5, **options) -> CorruptedSubset:
+    return CorruptedSubset(source, None, DataCorruptionConfig(share, kinds=kinds, **options))
+
+
+def test_what_is_made_once_is_what_would_be_made_anew(counted):
+    corruption, clean = counted
+    once = poisoned(clean, ("counted", "label_noise"), fixed=True)
+    num = sum(corruption.calls)
+    assert 50 < num < 100  # a half of the samples, and of these a half
+    batch = once.batch_with_truth(torch.arange(300))
+    assert sum(corruption.calls) == num
+    corruption.made_once = False
+    anew = poisoned(clean, ("counted", "label_noise"), fixed=True)
+    assert sum(corruption.calls) == num
+    for made, other in zip(batch, anew.batch_with_truth(torch.arange(300)), strict=True):
+        torch.testing.assert_close(made, other, rtol=0, atol=0)
+    assert sum(corruption.calls) == 2 * num
+    x, y = clean.batch(range(300))
+    is_poison = batch.codes == 1
+    change = (batch.samples - x).abs().flatten(1).amax(1) / 2  # in pixels of [0, 1]
+    assert is_poison.sum() == num and (change[is_poison] > 0.19).all() and change.max() < 0.2 + 1e-6
+    assert batch.samples.abs().max() <= 1 and (change[~is_poison] == 0).all()
+    assert ((batch.targets != y) == (batch.codes == 2)).all()
+    truth = once.ground_truth([7, 3])
+    names = [("clean", "counted", "label_noise")[code] for code in batch.codes[[7, 3]]]
+    assert truth.kinds == names and truth.fractions.equal(batch.fractions[[7, 3]])
+
+
+def test_what_is_made_once_reaches_subsets_and_workers(counted):
+    corruption, clean = counted
+    once = poisoned(clean.subset(range(299, -1, -1)), fixed=True)
+    num = sum(corruption.calls)
+    whole = once.batch(range(300))
+    # the same as in the other order, since the original index decides
+    other = poisoned(clean, fixed=True).batch(range(299, -1, -1))
+    torch.testing.assert_close(other, whole, rtol=0, atol=0)
+    corruption.calls.clear()
+    part = CorruptedSubset(Subset(once, [5, 0, 9]), None, DataCorruptionConfig(0.0, fixed=True))
+    few = tuple(tensor[[5, 0, 9]] for tensor in whole)
+    torch.testing.assert_close(part.batch([0, 1, 2]), few, rtol=0, atol=0)
+    loader = DataLoader(once, 100, num_workers=1, multiprocessing_context="spawn")
+    parts = [torch.cat(parts) for parts in zip(*loader)]
+    torch.testing.assert_close(tuple(parts), whole, rtol=0, atol=0)
+    assert corruption.calls == [] and num > 100
+    # whose batches come from the whole, may be changed
+    once.batch([0, 1, 2])[0].zero_()
+    torch.testing.assert_close(once.batch(range(300)), whole, rtol=0, atol=0)
+
+
+def test_only_what_is_costly_is_kept(counted):
+    corruption, clean = counted
+    poisoned(clean)  # drawn anew at every access
+    poisoned(clean, "pixel_noise", fixed=True)
+    for source in (clean, Wandering(clean)):
+        none = poisoned(source, share=0.0, fixed=True)
+        assert none.made == () and len(none.batch([0, 1])[0]) == 2
+    assert corruption.calls == []
+    own = CorruptedSubset(clean, lambda samples, _: samples, DataCorruptionConfig(fixed=True))
+    assert own.made == ()  # a function has no such attribute
+    # clean samples of a dataset that draws stay as they were: new at every reading
+    drawing = poisoned(Wandering(clean), fixed=True)
+    codes = drawing.batch_with_truth(range(300)).codes
+    one, other = drawing.batch(range(300))[0], drawing.batch(range(300))[0]
+    is_same = (one == other).flatten(1).all(1)
+    assert is_same.equal(codes == 1)
+
+
+def test_function_that_is_not_registered_is_named(counted):
+    corruption, clean = counted
+    del corruption.made_once  # put into the registry by hand, with less than it asks for
+    with pytest.raises(DataRaterError, match="made known by @register_corruption"):
+        poisoned(clean, fixed=True)
 
 
 # ---- folders

@@ -308,8 +308,10 @@ def sign_noise(
     "Add or subtract fraction·(high - low) in each entry, then clamp to the value range."
     low, high = context.value_range
     signs = torch.where(key_uniform(keys, samples[0].numel(), stream=2) < 0.5, -1.0, 1.0)
-    sizes = fractions.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1)) * (high - low)
-    return (samples + sizes * signs.view_as(samples).to(samples.dtype)).clamp(low, high), targets
+    signs = signs.view_as(samples).to(samples.dtype)
+    fractions = fractions.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1))  # (B, 1, …)
+    signed = (samples + fractions * (high - low) * signs).clamp(low, high)
+    return torch.where(fractions > 0, signed, samples), targets
 
 # %% ../../nbs/data/corruptions.ipynb #ece59690
 def blur_matrices(
@@ -539,7 +541,7 @@ def corrupt_each(
 def _corruption_called(kind):
     "A corruption by name; an error for what is none."
     found = lookup(kind, CORRUPTIONS, "corruption")
-    if not (callable(found) and hasattr(found, "all_or_nothing")):
+    if not (callable(found) and hasattr(found, "made_once")):
         raise DataRaterError(
             f"corruption {kind!r} is {one_line(repr(found), 200)}: give a function made known by "
             "@register_corruption"

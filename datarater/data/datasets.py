@@ -98,16 +98,15 @@ class CorruptedSubset(BatchDataset):
         self.context = CorruptionContext(self.value_range, self.num_classes, config.label_matrix)
         self.device = getattr(original_subset, "device", "cpu")
         self.indices = original_indices(original_subset).to(self.device)
-        self.made = None
-        if config.fixed and any(corruption.made_once for corruption in self.corruptions):
-            self.made = self._whole()
         # a foreign dataset may draw whenever it is read
         self.read_is_pure = getattr(type(original_subset), "draw", None) is BatchDataset.draw
+        self.places = torch.full((len(self),), -1, device=self.device)  # in `made`; -1: not there
+        self.made = ()  # samples that take long to make, targets, codes and fractions
+        if config.fixed and any(corruption.made_once for corruption in self.corruptions):
+            self.made = _made_once(self)
 
     def __getstate__(self) -> dict:
-        """Without the generator: a worker process must not repeat its draws, and PyTorch cannot
-        send one to a spawned process.
-        """
+        "Without the generator: workers must not repeat its draws, nor can it be sent to them."
         return {**self.__dict__, "generator": None}
 
     def draw(self, indices: Indices) -> Tensor:  # (B,) int64
@@ -125,16 +124,15 @@ class CorruptedSubset(BatchDataset):
     def batch_with_truth(self, indices: Indices, keys: Tensor | None = None) -> CorruptedBatch:
         "Samples and targets with the code (a place in `kinds`) and the fraction of each sample."
         rows = torch.as_tensor(indices, dtype=torch.long, device=self.device)
-        if self.made is not None:
-            return CorruptedBatch(*(part[rows] for part in self.made))
         keys = self.draw(rows) if keys is None else keys
         plan = draw_corruptions(keys, self.config, self.corruptions)
+        known = (places := self.places[rows]) >= 0
+        plan.codes[known] = 0
         fetch = partial(fetch_batch, self.original_subset)
-        return corrupt(fetch, rows, len(self), plan, self.corruptions, self.context)
-
-    def _whole(self) -> CorruptedBatch:  # N samples, for what takes long to make
-        parts = map(self.batch_with_truth, torch.arange(len(self)).split(1_000))
-        return CorruptedBatch(*map(torch.cat, zip(*parts, strict=True)))
+        batch = corrupt(fetch, rows, len(self), plan, self.corruptions, self.context)
+        for part, made in zip(batch, self.made):
+            part[known] = made[places[known]]
+        return batch
 
     def ground_truth(self, indices: Indices | None = None) -> GroundTruth:
         """Kind and fraction of samples (default: all), which are facts only if `config.fixed`;
@@ -157,6 +155,17 @@ def _names_of_codes(corruption_fn, config):
     return ("clean", getattr(corruption_fn, "__name__", "custom"))
 
 # %% ../../nbs/01_datasets.ipynb #d433fa66
+def _made_once(dataset):
+    "What takes long to make, and notes in `places` where each sample of it is."
+    lasting = [code for code, kind in enumerate(dataset.corruptions, 1) if kind.made_once]
+    keys = dataset.draw(range(len(dataset)))
+    codes, _, _ = draw_corruptions(keys, dataset.config, dataset.corruptions)
+    rows = torch.isin(codes, codes.new_tensor(lasting)).nonzero()[:, 0]
+    parts = [dataset.batch_with_truth(part) for part in rows.split(1_000) if len(part)]
+    dataset.places[rows] = torch.arange(len(rows), device=rows.device)
+    return tuple(map(torch.cat, zip(*parts)))
+
+
 def _ground_truth(dataset, indices):
     "The truth from the keys alone; only samples of full strength are read."
     if not dataset.config.fixed:
@@ -314,9 +323,7 @@ def _warn_of_classes(targets, chosen, name):
 
 # %% ../../nbs/01_datasets.ipynb #640f381b
 class SplitDataRaterDataset(DataRaterDataset):
-    """A dataset split, corrupted and loaded; a subclass gives `sources`, and a `seed` for all that
-    is drawn.
-    """
+    "A dataset split, corrupted and loaded; a subclass gives `sources`, and a `seed` for all draws."
 
     @property
     @abstractmethod
@@ -491,9 +498,7 @@ def register_dataset(
 def is_path(
     name: str,  # what `dataset_name` says
 ) -> bool:
-    """Whether a dataset is named by a path: an unregistered name that ends in .npz, has a path
-    separator, or is a folder here.
-    """
+    "Whether this is no registered name, and ends in .npz, has a separator, or is a folder here."
     return name not in DATASETS and (
         name.lower().endswith(".npz")
         or os.path.dirname(name) != ""

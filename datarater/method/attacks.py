@@ -9,7 +9,9 @@ __all__ = ['NORMS', 'Perturb', 'Norm', 'random_start', 'member_starts', 'PGDSett
 # %% ../../nbs/method/attacks.ipynb #204fd62f
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -270,18 +272,23 @@ def adversarial_view(
     return lambda params, x, y, start: (perturb(loss_fn, params, x, y, start), y)
 
 # %% ../../nbs/method/attacks.ipynb #20b00012
+def _poison(model, size, samples, targets, fractions, keys, context):
+    "A function of the module, so that it can be sent to workers."
+    loss_fn = lean_loss(model_loss(model, "cross_entropy"))
+    params = detached(dict(model.named_parameters()))
+    attacked = pgd(loss_fn, params, samples, targets, value_range=context.value_range, **size)
+    return torch.where(_per_sample(fractions > 0, samples), attacked, samples), targets
+
+
 def pgd_poison(
     model: nn.Module,  # a trained classifier: (B, C, H, W) -> logits (B, classes)
     eps: float = 0.3,  # radius, in pixels of [0, 1]
     num_steps: int = 10,
 ) -> Callable[..., tuple[Tensor, Tensor]]:  # a corruption, for `register_corruption`
-    "A corruption that attacks samples by PGD against one model, from the samples themselves."
-    loss_fn = lean_loss(model_loss(model, "cross_entropy"))
-    params = detached(dict(model.named_parameters()))
-    size = {"eps": eps, "step_size": 2.5 * eps / num_steps, "num_steps": num_steps}
-
-    def poison(samples, targets, fractions, keys, context):
-        attacked = pgd(loss_fn, params, samples, targets, value_range=context.value_range, **size)
-        return torch.where(_per_sample(fractions > 0, samples), attacked, samples), targets
-
-    return poison
+    """A corruption that attacks samples by PGD, from the samples themselves, against the model as
+    it is now, in evaluation mode; raises `DataRaterError` for settings that are no attack.
+    """
+    check_value("num_steps", num_steps, int, COUNT)
+    size = {"eps": eps, "step_size": 2.5 * (eps or 1.0) / num_steps, "num_steps": num_steps}
+    PGDSettings(**size)
+    return partial(_poison, deepcopy(model).eval(), size)

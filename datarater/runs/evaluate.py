@@ -46,7 +46,7 @@ from .distributed import gather
 from .folder import RunLog, single_figure
 from .setup import RunData, check_attackable, robust_accuracies
 from .steps import CheckedSteps
-from ..support import DataRaterError
+from ..support import DataRaterError, check_value, one_of
 
 # %% ../../nbs/runs/evaluate.ipynb #8c376cf0
 @dataclass(frozen=True)
@@ -68,34 +68,36 @@ MAX_ATTACKED_SAMPLES = 200  # for their robust accuracy, times P times the attac
 def _half(num_samples, targets, part):
     "Indices of one half of the test samples, the same for every run."
     order = stratified_order(num_samples, targets, seeded_generator(0, "halves of the test data"))
-    middle = (num_samples + 1) // 2
-    return order[:middle] if part == "watched" else order[middle:]
+    watched, reported = order.tensor_split(2)  # of an odd number, one more is watched
+    if part == "reported" and len(reported) == 0:
+        raise DataRaterError(
+            "there is one test sample only, which runs look at: give at least two, so that one is "
+            "left to report on"
+        )
+    return reported if part == "reported" else watched
 
 
 def mixed_samples(
-    loader: Iterable,  # of (x, y), in any order
+    # of (x, y); the halves of a loader of one's own are fixed if it always gives the same order
+    loader: Iterable,
     config: DataRaterConfig,  # its `seed` and `device`
     part: str = "watched",  # the half of the test data that runs look at; or "reported"
     max_samples: int = MAX_EVALUATION_SAMPLES,
 ) -> Batch:  # samples (N, ...) and targets (N, ...)
     """Half of the test samples in random order; of class labels, any first part has its share of
-    each. Raises `DataRaterError` for a half without samples.
+    each. Raises `DataRaterError` for an unknown part, and for a half without samples.
     """
-    dataset, generator = getattr(loader, "dataset", None), seeded_generator(config.seed, "mixed")
+    check_value("part", part, str, one_of("watched", "reported"))
+    dataset = getattr(loader, "dataset", None)
     if isinstance(dataset, IndexedDataset):  # it may be sorted
         chosen = _half(len(dataset), dataset.known_targets(), part)[:max_samples]
-        loader = BatchLoader(dataset.subset(chosen), loader.batch_size)
-        x, y = first_samples(loader, max_samples, config.device) if len(chosen) else ((), ())
-    else:
-        x, y = first_samples(loader, 2 * max_samples, config.device)
-        chosen = _half(len(x), y, part).to(x.device)
+        loader = BatchLoader(dataset.subset(chosen), batch_size=1_000)
+        x, y = first_samples(loader, max_samples, config.device)
+    else:  # it may be endless
+        x, y = first_samples(loader, 2 * MAX_EVALUATION_SAMPLES, config.device)
+        chosen = _half(len(x), y, part)[:max_samples].to(x.device)
         x, y = x[chosen], y[chosen]
-    if len(x) == 0:
-        raise DataRaterError(
-            "there is one test sample only, which runs look at: give at least two, so that one is "
-            "left to report on"
-        )
-    order = stratified_order(len(x), y, generator).to(x.device)
+    order = stratified_order(len(x), y, seeded_generator(config.seed, "mixed")).to(x.device)
     return x[order], y[order]
 
 # %% ../../nbs/runs/evaluate.ipynb #0dfdca22
