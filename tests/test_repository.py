@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path, PurePosixPath
 
@@ -235,6 +236,76 @@ def test_notebooks_have_the_same_frame():
             problems.append(
                 f"{name}: end with the code cell `#| hide`, `import nbdev; nbdev.nbdev_export()`"
             )
+    report(problems)
+
+
+# Results
+
+# of time, memory and processes: nothing is learnt, so no seed decides anything
+WITHOUT_SEED = {"attack_step", "performance_cpu", "performance_gpu", "ranks", "rating", "soak"}
+# no rater is trained, or a run is only a means
+WITHOUT_CONFIGURATION = {"attack_step", "kinds_light", "ranks", "rating", "reference", "soak"}
+
+
+def entries_of(content: object) -> Iterator[tuple[str, object]]:
+    "Every key of a JSON document, at any depth, and what it holds."
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield key, value
+            yield from entries_of(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from entries_of(value)
+
+
+def commits_of(content: dict) -> list[str]:
+    "The commits that a result names: its own, that of a part, or one for each part."
+    found = [value for key, value in entries_of(content) if key.startswith("commit")]
+    return [one for value in found for one in (value.values() if type(value) is dict else [value])]
+
+
+def git(*arguments: str) -> subprocess.CompletedProcess:
+    "What a git command says about this checkout."
+    command = ["git", "-c", "safe.directory=*", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_results_name_a_commit_of_this_history():
+    """Each file in results/ was made by a clean commit that HEAD comes from. A shallow clone, as of
+    GitHub's checkout, can't know the history, and looks at the form alone.
+    """
+    is_shallow = git("rev-parse", "--is-shallow-repository").stdout.strip() == "true"
+    problems = []
+    for path in sorted((ROOT / "results").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        again = "measure it again from a clean checkout"
+        if "commit" not in content:
+            problems.append(f"results/{path.name} names no commit: {again}")
+        for commit in sorted(set(commits_of(content))):
+            if not re.fullmatch("[0-9a-f]{40}", commit):
+                problems.append(f"results/{path.name}: {commit!r} is no commit: {again}")
+            elif not is_shallow and git("merge-base", "--is-ancestor", commit, "HEAD").returncode:
+                problems.append(f"results/{path.name}: {commit} is not in this history: {again}")
+    report(problems)
+
+
+def test_results_say_how_to_repeat_them():
+    "Each file in results/ has its device, seeds, configuration, and a command that is here."
+    problems = []
+    for path in sorted((ROOT / "results").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        keys = {key for key, _ in entries_of(content)}
+        missing = [name for name in ("device", "date", "torch") if not content.get(name)]
+        if path.stem not in WITHOUT_SEED and not any("seed" in key for key in keys):
+            missing.append("seeds")
+        if path.stem not in WITHOUT_CONFIGURATION and "configuration" not in keys:
+            missing.append("configuration")
+        script = re.match(r"python (benchmarks/\w+\.py)", content.get("command", ""))
+        if script is None or not (ROOT / script[1]).is_file():
+            missing.append("a command whose script is in benchmarks/")
+        problems += [
+            f"results/{path.name} lacks {what}: write it by its script" for what in missing
+        ]
     report(problems)
 
 
