@@ -303,7 +303,13 @@ DEFAULT_METHODS = (
 class ComparisonPlan:
     "What is compared, and how. Checked when made."
 
-    runs: tuple[str, ...] = setting(MISSING, Rule(bool, "a tuple of folders, at least one"))
+    runs: tuple[str, ...] = setting(
+        MISSING,
+        Rule(
+            lambda runs: 0 < len(set(runs)) == len(runs),
+            "a tuple of folders, at least one, each once",
+        ),
+    )
     "folders of runs; with several, repeats take their raters in turn"
     methods: tuple[str, ...] | None = setting(
         None,
@@ -362,6 +368,10 @@ class ComparisonPlan:
         if isinstance(self.attack_eps, (int, float)):
             object.__setattr__(self, "attack_eps", (self.attack_eps,))
         check_settings(self)
+        if self.attack_eps is not None and not self.attack and self.train_attack == "none":
+            raise DataRaterError(
+                "attack_eps has no effect without attack or train_attack: give one"
+            )
         for name in self.methods or ():
             lookup(name, METHODS, "method", importable=False)
         if self.num_seeds < len(self.runs):
@@ -397,7 +407,7 @@ def attacks_of(
     train_attack, norm = None, config.attack_norm
     if plan.train_attack != "none":
         eps, steps = max(radii), plan.attack_steps
-        size = {"eps": eps, "num_steps": steps, "step_size": 2.5 * eps / steps}
+        size = {"eps": eps, "num_steps": steps, "step_size": 2.5 * (eps or 1.0) / steps}
         train_attack = PGDSettings(**size, norm=norm, value_range=task.value_range)
     attacks = []
     for name, eps in itertools.product(plan.attack, radii):
@@ -656,7 +666,7 @@ def describe_comparison(
 
 # %% ../../nbs/07_downstream.ipynb #20d00031
 # settings that may change when a stopped comparison goes on: each row stands for itself
-_FREE = ("num_seeds", "methods", "runs", "data_dir", "device")
+_FREE = ("num_seeds", "methods", "runs")  # the raters of the runs count, not their places
 
 
 def about_rows(plan: ComparisonPlan) -> dict[str, Any]:
@@ -676,7 +686,10 @@ def compare_downstream(
     input, before anything is trained.
     """
     check_runs(plan)
-    methods = methods_for(plan, load_task(config_of(plan, plan.runs[0])))
+    config = config_of(plan, plan.runs[0])
+    task = load_task(config)
+    attacks_of(plan, config, task)  # raises for bad sizes
+    methods = methods_for(plan, task)
     plan = replace(plan, methods=methods)
     if kept is not None:
         kept = RowFolder(kept, about_rows(plan))
@@ -707,8 +720,8 @@ def plot_comparison(
     ax.hlines(rows, table["ci_low"], table["ci_high"], color="black")
     ax.axvline(0, color="0.6", linewidth=1, zorder=0)
     what = "loss less baseline" if is_loss else "accuracy less baseline, percentage points"
-    ax.set(yticks=rows, yticklabels=table.index, xlabel=f"test {what}")
-    if metric:
-        ax.set(xlabel=f"robust {what} ({metric})")
+    is_robust = metric in comparison.robust_metrics
+    what = f"robust {what} ({metric})" if is_robust else f"test {what}"
+    ax.set(yticks=rows, yticklabels=table.index, xlabel=what)
     ax.invert_yaxis()
     return ax

@@ -105,15 +105,17 @@ class RowFolder:
     def open(self) -> None:
         "Make the folder, or see that it belongs to this work."
         file = self.folder / "about.json"
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
+        if len(self) == 0:  # nothing was finished
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json.dumps(self.about, indent=1) + "\n")
             return
         how = f"give them as they were, give another --output, or remove {self.folder}"
         try:
-            before = json.loads(read_text(file))
-        except (DataRaterError, OSError, ValueError) as error:
-            raise DataRaterError(f"{self.folder} holds no rows of a comparison: {how}") from error
+            before = dict(json.loads(read_text(file)))
+        except (DataRaterError, OSError, TypeError, ValueError) as error:
+            raise DataRaterError(
+                f"{self.folder} does not say of which comparison its rows are: {how}"
+            ) from error
         names = [name for name in self.about if before.get(name) != self.about[name]]
         if names:
             raise DataRaterError(
