@@ -31,7 +31,7 @@ from PIL import Image
 from datarater import cli
 from datarater.__main__ import main as entry
 from datarater.cli import main
-from datarater.curation import Comparison, read_ratings
+from datarater.curation import Comparison, downstream, read_ratings
 from datarater.data import read_digits
 from datarater.models import construct_model
 from datarater.runs import load_checkpoint, load_inner_model, load_rater
@@ -784,17 +784,16 @@ def test_workers_end_with_their_parent(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import time\n"
         "from pathlib import Path\n"
-        "def busy(plan, work, seed):\n"
+        "def busy(item):\n"
         "    Path('begun').touch()\n"
         "    time.sleep(300)\n"
     )
     (tmp_path / "parent.py").write_text(
-        "from types import SimpleNamespace\n"
         "import mine\n"
-        "from datarater.curation import downstream\n"
-        "downstream.check_runs, downstream._one_repeat = id, mine.busy\n"
+        "from datarater.curation import side_by_side\n"
+        "from datarater.support import Progress\n"
         "if __name__ == '__main__':\n"
-        "    downstream.in_repeats(SimpleNamespace(num_seeds=1), None, 2, progress=False)\n"
+        "    side_by_side(mine.busy, [0, 1], 2, Progress('naps', 2, shown=False))\n"
     )
     reader, writer = os.pipe()  # the parent and its worker hold its end until they end
     path = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[1])])
@@ -816,6 +815,153 @@ def test_workers_end_with_their_parent(tmp_path):
     assert parent.wait() == -signal.SIGKILL and time.monotonic() - killed < 100
 
 
+OWN_MODEL = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 3))
+"""
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory) -> Path:
+    "A run on a folder of small images with a model of one's own; in its working folder."
+    place = tmp_path_factory.mktemp("compared")
+    (place / "own_net.py").write_text(OWN_MODEL)
+    images, labels = read_digits()
+    for i in (labels < 3).nonzero()[:150, 0].tolist():
+        folder = place / "photos" / str(labels[i].item())
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i, 0].numpy()).save(folder / f"{i}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.syspath_prepend(place)
+        code = main(
+            [
+                "train",
+                "--dataset_name=photos",
+                "--image_size=8",
+                "--inner_model_class=own_net:Net",
+                "--data_rater_model_class=DataRater",
+                "--output_dir=runs",
+                "--device=cpu",
+                *SHORT,
+            ]
+        )
+        assert code == 0
+    (run,) = (place / "runs").iterdir()
+    return run
+
+
+def comparing(run: Path, *changes: str) -> list[str]:
+    "A short comparison that trains and measures by attacks."
+    return [
+        "compare",
+        str(run),
+        "--methods=baseline,filtered",
+        "--num_seeds=2",
+        "--train_attack=pgd",
+        "--attack=pgd",
+        "--attack_eps=0.1",
+        "--attack_steps=2",
+        "--num_attacked=10",
+        "--jobs=1",
+        *changes,
+    ]
+
+
+@pytest.fixture
+def judged(own_run, monkeypatch):
+    "Which models are trained, in the folder of the run; `judged.stop_at` one, Ctrl-C is pressed."
+    found = SimpleNamespace(models=[], stop_at=None)
+    judge = downstream.judge_method
+
+    def judge_or_stop(method, given):
+        if len(found.models) == found.stop_at:
+            signal.raise_signal(signal.SIGINT)
+        found.models.append((given.seed, method))
+        return judge(method, given)
+
+    monkeypatch.setattr(downstream, "judge_method", judge_or_stop)
+    monkeypatch.chdir(own_run.parents[1])
+    monkeypatch.syspath_prepend(own_run.parents[1])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield found
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_comparison_that_was_stopped_goes_on(own_run, judged, here, tmp_path):
+    "On images and a model of one's own, by attacks; the rows are those of one that wasn't stopped."
+    whole, file = tmp_path / "whole.json", tmp_path / "found.json"
+    run = here(*comparing(own_run, f"--output={whole}"))
+    assert run.returncode == 0, run.stderr
+    assert "robust accuracy, %: pgd, eps 0.1\nbaseline " in run.stdout
+    everything = [(seed, name) for seed in (0, 1) for name in ("baseline", "filtered")]
+    assert judged.models == everything
+    found = json.loads(whole.read_text())
+    assert all(0 <= row["pgd 0.1"] <= 1 and "failed_checks" in row for row in found["rows"])
+    assert [row["method"] for row in found["robust_tables"]["pgd 0.1"]] == ["baseline", "filtered"]
+
+    judged.models.clear()
+    judged.stop_at = 1
+    run = here(*comparing(own_run, f"--output={file}"))
+    parts = tmp_path / "found.json.parts"
+    assert (run.returncode, judged.models) == (130, everything[:1])
+    assert f"what was trained is safe in {parts}; repeat the command" in run.stderr
+    assert not file.exists() and (parts / "0_baseline.json").exists()
+    judged.stop_at = None
+    for change, name in (
+        ("--epochs=2", "epochs"),
+        ("--attack_eps=0.2", "attack_eps"),
+        ("--train_attack=none", "train_attack"),
+    ):
+        said = one_line_error(here(*comparing(own_run, change, f"--output={file}")))
+        assert f"differs in {name}: give them as they were" in said
+    judged.models.clear()
+    run = here(*comparing(own_run, f"--output={file}"))
+    assert (run.returncode, judged.models) == (0, everything[1:]), run.stderr
+    assert json.loads(file.read_text()) == found
+    names = {"whole.json", "whole.png", "found.json", "found.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    {
+        "--attack=foo": "some of fgsm, pgd, apgd, square, autoattack",
+        "--attack_eps=8": "pixels in [0, 1]",
+        "--attack_eps=[0.1,8]": "pixels in [0, 1]",
+        "--attack_eps=-0.1": "pixels in [0, 1]",
+        "--train_attack=fgsm": "one of none, pgd",
+        "--inner_model_class=own_net:Ne": "has no attribute 'Ne'",
+    }.items(),
+)
+def test_attacks_that_make_no_sense(own_run, judged, here, tmp_path, change, said):
+    "Are refused before anything is trained or left behind, so that the next attempt works."
+    file = f"--output={tmp_path / 'found.json'}"
+    assert said in one_line_error(here(*comparing(own_run, change, file)))
+    assert judged.models == []
+    if "inner_model_class" in change:
+        small = ["--methods=baseline", "--num_seeds=1", "--train_attack=none", "--attack_eps=0"]
+        assert here(*comparing(own_run, *small, file)).returncode == 0
+
+
+def test_attacks_on_what_is_no_image(here, tmp_path):
+    models = ["--inner_model_class=ToyMLP", "--data_rater_model_class=RegressionDataRater"]
+    saved = ["--save_data_rater_checkpoint=True", f"--output_dir={tmp_path}"]
+    run = here("train", "--dataset_name=synthetic1", *models, *saved, *SHORT)
+    assert run.returncode == 0, run.stderr
+    (folder,) = tmp_path.iterdir()
+    for flags in (["--train_attack=pgd"], ["--attack=pgd", "--attack_eps=0.1"]):
+        said = one_line_error(here("compare", str(folder), "--jobs=1", *flags))
+        assert "attacks need images (C, H, W) and class labels: leave them out" in said
+    assert "no effect without attack" in one_line_error(
+        here("compare", str(folder), "--attack_eps=0.1")
+    )
+    assert not list(folder.glob("comparison*"))
+
+
 def test_what_was_found_is_printed_and_nothing_of_others_replaced(tmp_path, here, monkeypatch):
     """`evaluate` and `compare`, where the disk is full at the end, and where somebody makes the
     file meanwhile; where it can't be written at all, they do not begin.
@@ -832,14 +978,16 @@ def test_what_was_found_is_printed_and_nothing_of_others_replaced(tmp_path, here
         return found
 
     monkeypatch.setattr(cli, "check_runs", id)
-    monkeypatch.setattr(cli, "compare_downstream", lambda *_: (evaluated(), Comparison(rows))[1])
+    monkeypatch.setattr(
+        cli, "compare_downstream", lambda *_, **__: (evaluated(), Comparison(rows))[1]
+    )
     monkeypatch.setattr(cli, "evaluate_robustness", evaluated)
     model = tmp_path / "model.pt"
     torch.save(construct_model("ToyCNN", seed=0).state_dict(), model)
     evaluating = ["evaluate", str(model), "--inner_model_class=ToyCNN", "--dataset_name=digits"]
     commands = {
         "robust accuracy 12.5%": [*evaluating, "--num_samples=10", "--device=cpu"],
-        "baseline        50.00": ["compare", "run", "--jobs=1"],
+        "baseline          50.00": ["compare", "run", "--jobs=1"],
     }
     for text, command in commands.items():
         for others in ([file], [picture])[: 1 if command[0] == "evaluate" else 2]:

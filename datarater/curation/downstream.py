@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
            'MethodInput', 'keep_by', 'trusted', 'outer_loss_of', 'quality_of', 'untrained_model', 'train_model',
-           'ComparisonPlan', 'config_of', 'prepare', 'methods_for', 'judge_method', 'compare_once', 'check_runs',
-           'in_repeats', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
+           'ComparisonPlan', 'config_of', 'attacks_for', 'prepare', 'methods_for', 'judge_method', 'compare_once',
+           'check_runs', 'in_repeats', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
 
 # %% ../../nbs/07_downstream.ipynb #ddc41652
 import importlib.util
@@ -30,8 +30,8 @@ from .contents import Samples
 from datarater.curation.hardening import (
     AttackChoice,
     Attacks,
-    attacked_in_training,
     attacks_of,
+    robust_columns,
     robustness_of,
 )
 from datarater.curation.ratings import (
@@ -45,8 +45,7 @@ from .repeats import RowFolder, about_rows, side_by_side, with_threads
 from .score_files import config_of_run
 from .statistics import as_records, holm, paired_difference
 from ..data import first_samples, make_loaders, seeded_generator
-from ..evaluation import ATTACKS
-from ..method import LOSSES, PGDSettings, resolve_loss_type
+from ..method import LOSSES, attacked_in_training, resolve_loss_type
 from ..models import logits_of
 from ..runs import DataRaterConfig, dataset_of, fit_batch, load_rater, mixed_samples
 from datarater.support import (
@@ -59,7 +58,6 @@ from datarater.support import (
     DataRaterError,
     Progress,
     Rule,
-    check_settings,
     lookup,
     setting,
     torch_defaults,
@@ -223,19 +221,20 @@ def train_model(
     plan: TrainingPlan,
     seed: int,  # of initialisation, batches and attacks
     watch_every: int | None = None,  # steps between looks at the outer loss
-    attack: PGDSettings | None = None,  # to train against
+    attacks: Attacks = Attacks(),  # to train against
 ) -> tuple[nn.Module, list[tuple[int, float]]]:  # the trained model; (step, outer loss) pairs
     "Train a model on a stream of batches; raises `DataRaterError` for a loss that is not finite."
     model = untrained_model(task, plan, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=plan.lr)
     batches = stream(plan.batch_size, seeded_generator(seed, "downstream batches"))
-    harden = attacked_in_training(model, attack, seed)
+    starts = seeded_generator(seed, "attack")
+    harden = attacks.training and attacked_in_training(model, starts, **attacks.of_batches)
     pool_x, pool_y = torch.cat([task.x, task.outer_x]), torch.cat([task.y, task.outer_y])
     curve = []
     for step in range(1, plan.num_steps + 1):
         rows = next(batches).to(task.x.device)
-        y = pool_y[rows]
-        x = harden(pool_x[rows], y, step / plan.num_steps)
+        x, y = pool_x[rows], pool_y[rows]
+        x = harden(x, y, step / plan.num_steps) if harden else x
         loss = LOSSES[task.loss_type](model(x), y).mean()
         if not loss.isfinite():
             raise DataRaterError(
@@ -249,19 +248,14 @@ def train_model(
             curve.append((step, outer_loss_of(model, task)))
     return model, curve
 
+# %% ../../nbs/07_downstream.ipynb #20a00010
+DEFAULT_METHODS = tuple(
+    name for name in METHODS if name not in ("filtered_by_class", "filtered_batch", "cleanlab")
+)
+
 # %% ../../nbs/07_downstream.ipynb #dbbaa5e3
-DEFAULT_METHODS = (
-    "baseline",
-    "filtered",
-    "weighted",
-    "random_drop",
-    "trusted_only",
-    "trusted_kept",
-    "oracle",
-    "small_loss",
-    "el2n",
-    "outer_loss",
-    "knn_shapley",
+_RUNS = Rule(
+    lambda runs: 0 < len(set(runs)) == len(runs), "a tuple of folders, at least one, each once"
 )
 
 
@@ -269,7 +263,7 @@ DEFAULT_METHODS = (
 class ComparisonPlan(AttackChoice):
     "What is compared, and how. Checked when made."
 
-    runs: tuple[str, ...] = setting(MISSING, Rule(bool, "a tuple of folders, at least one"))
+    runs: tuple[str, ...] = setting(MISSING, _RUNS)
     "folders of runs; with several, repeats take their raters in turn"
     methods: tuple[str, ...] | None = setting(
         None,
@@ -305,11 +299,7 @@ class ComparisonPlan(AttackChoice):
     "device to train on"
 
     def __post_init__(self):
-        if isinstance(self.attack, str):  # a single name counts as one, and so does a single size
-            object.__setattr__(self, "attack", (self.attack,))
-        if isinstance(self.attack_eps, (int, float)):
-            object.__setattr__(self, "attack_eps", (self.attack_eps,))
-        check_settings(self)
+        super().__post_init__()
         for name in self.methods or ():
             lookup(name, METHODS, "method", importable=False)
         if self.num_seeds < len(self.runs):
@@ -334,6 +324,15 @@ def config_of(plan: ComparisonPlan, run: str) -> DataRaterConfig:
         corruption=damage,
     )
 
+# %% ../../nbs/07_downstream.ipynb #20a00011
+def attacks_for(plan: ComparisonPlan, config: DataRaterConfig, task: Task) -> Attacks:
+    "A plan's attacks; raises `DataRaterError` for bad sizes, and for what cannot be attacked."
+    attacks = attacks_of(plan, config.attack_norm, config.attack_eps, task.value_range)
+    is_image_task = task.loss_type == "cross_entropy" and task.x.ndim == 4
+    if (attacks.training or attacks.judging) and not is_image_task:
+        raise DataRaterError("attacks need images (C, H, W) and class labels: leave them out")
+    return attacks
+
 # %% ../../nbs/07_downstream.ipynb #fd0408f7
 def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
     "The task of one repeat, rated by the rater of its run, and how models are trained."
@@ -351,9 +350,7 @@ def prepare(plan: ComparisonPlan, seed: int) -> MethodInput:
     batches = map(Samples, task.x.split(10_000), task.y.split(10_000))
     ratings = np.concatenate([rate_samples(rater, batch) for batch in batches])
     keep = 1 - plan.discard_frac
-    attacks = attacks_of(plan, config.attack_norm, config.attack_eps, task.value_range)
-    if attacks[:2] != (None, ()) and (task.loss_type != "cross_entropy" or task.x.ndim != 4):
-        raise DataRaterError("attacks need images (C, H, W) and class labels: leave them out")
+    attacks = attacks_for(plan, config, task)
     return MethodInput(task, ratings, keep, seed, training, config.softmax_temperature, attacks)
 
 # %% ../../nbs/07_downstream.ipynb #b9c8e653
@@ -380,7 +377,7 @@ def judge_method(method: str, given: MethodInput) -> dict[str, Any]:
     "A row: what a model is worth that was trained on what the method keeps."
     task, training, seed = given.task, given.training, given.seed
     stream = METHODS[method](given)
-    model, _ = train_model(task, stream, training, seed, attack=given.attacks.training)
+    model, _ = train_model(task, stream, training, seed, attacks=given.attacks)
     return {
         "seed": seed,
         "method": method,
@@ -455,7 +452,7 @@ class Comparison:
     @property
     def robust_metrics(self) -> list[str]:
         "Columns of robust accuracy."
-        return [name for name in self.rows if name.partition(" ")[0] in ATTACKS]
+        return robust_columns(self.rows)
 
     @property
     def num_raters(self) -> int:
@@ -564,7 +561,10 @@ def compare_downstream(
     input, before anything is trained.
     """
     check_runs(plan)
-    plan = replace(plan, methods=methods_for(plan, load_task(config_of(plan, plan.runs[0]))))
+    config = config_of(plan, plan.runs[0])
+    task = load_task(config)
+    attacks_for(plan, config, task)  # raises
+    plan = replace(plan, methods=methods_for(plan, task))
     counted, num_done = ("repeats", plan.num_seeds), None
     if kept is not None:
         kept = RowFolder(kept, about_rows(asdict(plan), plan.runs))
@@ -593,8 +593,8 @@ def plot_comparison(
     ax.hlines(rows, table["ci_low"], table["ci_high"], color="black")
     ax.axvline(0, color="0.6", linewidth=1, zorder=0)
     what = "loss less baseline" if is_loss else "accuracy less baseline, percentage points"
-    ax.set(yticks=rows, yticklabels=table.index, xlabel=f"test {what}")
-    if metric:
-        ax.set(xlabel=f"robust {what} ({metric})")
+    is_robust = metric in comparison.robust_metrics
+    what = f"robust {what} ({metric})" if is_robust else f"test {what}"
+    ax.set(yticks=rows, yticklabels=table.index, xlabel=what)
     ax.invert_yaxis()
     return ax

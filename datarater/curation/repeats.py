@@ -92,7 +92,7 @@ def side_by_side(
 
 # %% ../../nbs/curation/repeats.ipynb #20c00014
 # settings that may change when a stopped comparison goes on, for each row stands for itself
-_FREE = ("num_seeds", "methods", "runs", "data_dir", "device")
+_FREE = ("num_seeds", "methods", "runs")  # the raters of the runs count, not their places
 
 
 def about_rows(
@@ -116,15 +116,17 @@ class RowFolder:
     def open(self) -> None:
         "Make the folder, or see that it belongs to this work."
         file = self.folder / "about.json"
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
+        if len(self) == 0:  # nothing was finished
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json.dumps(self.about, indent=1) + "\n")
             return
         how = f"give them as they were, give another --output, or remove {self.folder}"
         try:
-            before = json.loads(read_text(file))
-        except (DataRaterError, OSError, ValueError) as error:
-            raise DataRaterError(f"{self.folder} holds no rows of a comparison: {how}") from error
+            before = dict(json.loads(read_text(file)))
+        except (DataRaterError, OSError, TypeError, ValueError) as error:
+            raise DataRaterError(
+                f"{self.folder} does not say of which comparison its rows are: {how}"
+            ) from error
         names = [name for name in self.about if before.get(name) != self.about[name]]
         if names:
             raise DataRaterError(

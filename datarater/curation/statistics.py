@@ -51,7 +51,10 @@ def equivalence(
     reference: np.ndarray,  # (R,): of the same repeats
     margin: float,  # the difference that would not matter, in their unit
 ) -> float:  # p-value; NaN where the differences don't vary
-    "Two one-sided t-tests for pairs: small if the mean difference is inside ± margin."
+    """Two one-sided t-tests for pairs: small if the mean difference is inside ± margin.
+
+    Raises `DataRaterError` for a margin that is not above 0.
+    """
     from scipy.stats import ttest_rel  # here, because its import takes seconds
 
     check_value("margin", margin, float, POSITIVE)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         PGDSettings as PGDSettings,
         adversarial_loss as adversarial_loss,
         adversarial_view as adversarial_view,
+        attacked_in_training as attacked_in_training,
         check_reach as check_reach,
         fgsm as fgsm,
         member_starts as member_starts,
@@ -69,8 +70,8 @@ else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
         attacks="""
-            NORMS PGDSettings adversarial_loss adversarial_view check_reach fgsm member_starts pgd
-            pgd_poison random_start
+            NORMS PGDSettings adversarial_loss adversarial_view attacked_in_training check_reach
+            fgsm member_starts pgd pgd_poison random_start
         """,
         engines="""
             ESTIMATORS EXECUTIONS Compiled Recorded alternatives exact_kernels first_that_works

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'Perturb', 'Norm', 'random_start', 'member_starts', 'PGDSettings', 'check_reach', 'pgd', 'fgsm',
-           'adversarial_loss', 'adversarial_view', 'pgd_poison']
+           'adversarial_loss', 'adversarial_view', 'attacked_in_training', 'pgd_poison']
 
 # %% ../../nbs/method/attacks.ipynb #204fd62f
 import math
@@ -270,6 +270,30 @@ def adversarial_view(
 ) -> Callable[..., Batch]:  # (params, x, y, start) -> adversarial x, and y
     "Show inner models adversarial samples instead of their batch (Madry et al. 2018)."
     return lambda params, x, y, start: (perturb(loss_fn, params, x, y, start), y)
+
+# %% ../../nbs/method/attacks.ipynb #20f00002
+def attacked_in_training(
+    model: nn.Module,  # (B, ...) -> logits (B, classes); may change between calls
+    generator: torch.Generator,  # on the CPU; draws the random starts
+    *,
+    eps: float,
+    step_size: float,
+    # num_steps, norm and value_range: of `PGDSettings`, as are the two above
+    **settings: Any,
+    # (x, y, share of the training that is done, above 0) -> adversarial x
+) -> Callable[[Tensor, Tensor, float], Tensor]:
+    "What is done to each batch before a training step: PGD, which has grown to its size by 1/3."
+    loss_fn = lean_loss(model_loss(model, "cross_entropy"))
+    ball = {name: settings[name] for name in ("norm", "value_range") if name in settings}
+
+    def harden(x, y, done):
+        grown = min(1.0, 3 * done)
+        start = random_start(x, eps=grown * eps, generator=generator, **ball)
+        params = detached(dict(model.named_parameters()))
+        size = {"eps": grown * eps, "step_size": grown * step_size, "keep_best": False}
+        return pgd(loss_fn, params, x, y, start, **size, **settings)
+
+    return harden
 
 # %% ../../nbs/method/attacks.ipynb #20b00012
 def _poison(model, size, samples, targets, fractions, keys, context):
