@@ -10,7 +10,6 @@ __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in
 
 # %% ../../nbs/07_downstream.ipynb #ddc41652
 import importlib.util
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, replace
@@ -387,7 +386,7 @@ def judge_method(method: str, given: MethodInput) -> dict[str, Any]:
         "num_test": len(task.test_y),
     }
 
-
+# %% ../../nbs/07_downstream.ipynb #20a00013
 def compare_once(
     plan: ComparisonPlan,
     given: MethodInput,

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from ..evaluation import ATTACKS, AttackPlan, check_evaluation, measure_robustness
