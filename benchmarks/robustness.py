@@ -64,7 +64,7 @@ class Study(NamedTuple):
     plan: dict[str, Any]  # of the comparison
     steps: int  # of training
     trusted: int = 1_000  # of MNIST's 60,000 training images
-    by_autoattack: tuple[str, ...] = ("baseline", "trusted_only", "filtered", "filtered_by_class")
+    by_autoattack: tuple[str, ...] = ("baseline", "trusted_only", "filtered")
     other_keep: float | None = None  # a second share to keep, for the ratings' own methods
 
 
@@ -171,6 +171,11 @@ def one_seed(job: tuple[str, int, str | None]) -> list[dict[str, Any]]:
     return rows
 
 
+def settings_in(study: Study) -> dict[str, Any]:
+    "What decides its rows."
+    return {name: value for name, value in study._asdict().items() if value is not None}
+
+
 def known_rows(name: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
     "The rows of a study that was begun with these settings."
     path = ROOT / "results" / f"robust_{name}.json"
@@ -193,7 +198,8 @@ def main() -> None:
     name = arguments.study
     parts = STUDIES[name]
     study = next(iter(parts.values()))
-    rows = known_rows(name, settings := {part: own._asdict() for part, own in parts.items()})
+    settings = {part: settings_in(own) for part, own in parts.items()}
+    rows = known_rows(name, settings)
     left = sorted(set(arguments.seeds) - {row["seed"] for row in rows})
     first = next(iter(study.raters))
     content = {

@@ -515,9 +515,10 @@ def _table_lines(table, is_accuracy):
 def _about_units(comparison):
     "What means and intervals are taken over."
     num = comparison.rows["seed"].nunique()
+    repeats = f"{num} repeat{'s' * (num != 1)}"
     if comparison.num_raters > 1:
-        return f"over {comparison.num_raters} raters, {num} repeats"
-    return f"over {num} repeats with one rater, so nothing is said about other raters"
+        return f"over {comparison.num_raters} raters, {repeats}"
+    return f"over {repeats} with one rater, so nothing is said about other raters"
 
 
 def describe_comparison(

@@ -18,7 +18,11 @@ from ..evaluation import ATTACKS, AttackPlan, check_evaluation, measure_robustne
 from ..support import COUNT, DataRaterError, Rule, check_settings, one_of, setting
 
 # %% ../../nbs/curation/hardening.ipynb #20e00007
-_ATTACKS = Rule(lambda names: set(names) <= set(ATTACKS), f"some of {', '.join(ATTACKS)}")
+_ATTACKS = Rule(
+    lambda names: set(names) <= set(ATTACKS) and len(set(names)) == len(names),
+    f"some of {', '.join(ATTACKS)}, each once",
+)
+_SIZES = Rule(lambda sizes: 0 < len(set(sizes)) == len(sizes), "one or more sizes, each once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +37,10 @@ class AttackChoice:
     """attacks that measure robust accuracy on test samples, of fgsm, pgd, apgd, square, autoattack:
     pgd, or [pgd,autoattack]
     """
-    attack_eps: tuple[float, ...] | float | None = setting(None)
-    """largest changes by the attacks, one or more, pixels being in [0, 1]; none: that of the run"""
+    attack_eps: tuple[float, ...] | float | None = setting(None, _SIZES)
+    """largest changes by the attacks, one or more, pixels being in [0, 1]; none: the run's
+    attack_eps, 8/255 unless it was set
+    """
     attack_steps: int = setting(5, COUNT)
     "PGD steps of an attack in training"
     attack_eval_steps: int = setting(20, COUNT)

@@ -282,7 +282,7 @@ def attacked_in_training(
     **settings: Any,
     # (x, y, share of the training that is done, above 0) -> adversarial x
 ) -> Callable[[Tensor, Tensor, float], Tensor]:
-    "What is done to each batch before a training step: PGD, which has grown to its size by 1/3."
+    "Attack batches by PGD before training steps; it has its full size from a third on."
     loss_fn = lean_loss(model_loss(model, "cross_entropy"))
     ball = {name: settings[name] for name in ("norm", "value_range") if name in settings}
 
