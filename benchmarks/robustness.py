@@ -64,7 +64,7 @@ class Study(NamedTuple):
     plan: dict[str, Any]  # of the comparison
     steps: int  # of training
     trusted: int = 1_000  # of MNIST's 60,000 training images
-    by_autoattack: tuple[str, ...] = ("baseline", "trusted_only", "filtered")
+    by_autoattack: tuple[str, ...] = ("baseline", "trusted_only", "filtered", "filtered_by_class")
     other_keep: float | None = None  # a second share to keep, for the ratings' own methods
 
 
@@ -76,7 +76,11 @@ def of_labels(wrong: float = 0.4, raters: tuple[str, ...] = ("clean",), **change
     corruption = {**WRONG, "corruption_probability": wrong}
     plan = {**BY_PGD, "discard_frac": wrong}
     chosen = {name: settings[name] for name in raters}
-    return Study(chosen, methods, corruption, plan, **{"steps": 600, **changes})
+    by_autoattack = ("baseline", "trusted_only", "filtered")
+    if raters != ("clean",):
+        by_autoattack = ("filtered", "filtered_by_class")
+    changes = {"steps": 600, "by_autoattack": by_autoattack, **changes}
+    return Study(chosen, methods, corruption, plan, **changes)
 
 
 def of_poison(kind: str) -> Study:

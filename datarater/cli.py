@@ -479,9 +479,7 @@ def compare(
         print(describe_ledgers(ledgers), flush=True)
     found = {**comparison.as_dict(), **found}
     write_atomically(file, json.dumps(found, indent=1, allow_nan=False) + "\n", overwrite)
-    shown = next(iter(comparison.robust_metrics), None)  # of robustness where it was asked for
-    drawn = single_figure(partial(plot_comparison, comparison, metric=shown))
-    write_figure(drawn, figure, overwrite)
+    write_figure(single_figure(partial(plot_comparison, comparison)), figure, overwrite)
     shutil.rmtree(kept)
     return f"written: {file}, {figure.name}"
 

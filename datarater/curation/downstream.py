@@ -579,11 +579,12 @@ def compare_downstream(
 def plot_comparison(
     comparison: Comparison,  # as `compare_downstream` gives it
     ax: Axes,  # where to draw
-    metric: str | None = None,  # a column of robust accuracy; None: accuracy, or loss
+    metric: str
+    | None = None,  # a column of robust accuracy; None: the first, else accuracy or loss
 ) -> Axes:  # `ax`
     "Difference to the baseline with its 95 % interval, and each rater or repeat as a dot."
-    is_loss = (metric or comparison.metric) == "loss"
-    unit = 1 if is_loss else 100
+    metric = metric or next(iter(comparison.robust_metrics), comparison.metric)
+    is_loss, unit = metric == "loss", 1 if metric == "loss" else 100
     table = comparison.table(metric=metric).drop("baseline") * unit
     values = comparison.values(metric) * unit
     repeats = values[table.index].sub(values["baseline"], axis=0)
