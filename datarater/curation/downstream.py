@@ -579,8 +579,7 @@ def compare_downstream(
 def plot_comparison(
     comparison: Comparison,  # as `compare_downstream` gives it
     ax: Axes,  # where to draw
-    metric: str
-    | None = None,  # a column of robust accuracy; None: the first, else accuracy or loss
+    metric: str | None = None,  # None: a robust accuracy if there is one, else `comparison.metric`
 ) -> Axes:  # `ax`
     "Difference to the baseline with its 95 % interval, and each rater or repeat as a dot."
     metric = metric or next(iter(comparison.robust_metrics), comparison.metric)
