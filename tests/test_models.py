@@ -30,6 +30,7 @@ from datarater.runs import (
     get_dataset_loaders,
     load_inner_model,
     load_rater,
+    mixed_samples,
     resume_meta_training,
     run_meta_training,
 )
@@ -219,8 +220,8 @@ def test_run_with_shared_parameters(inner, rater, tmp_path):
     for state in states:
         assert torch.equal(state["first.weight"], state["second.weight"])
     model = load_inner_model(run.run_dir, "cpu")
-    batches = list(get_dataset_loaders(config)[2])
-    x, y = (torch.cat(parts)[:1_000] for parts in zip(*batches, strict=True))
+    watched = mixed_samples(get_dataset_loaders(config)[2], config)
+    x, y = (part[:1_000] for part in watched)
     loss = F.mse_loss(model(x).flatten().double(), y.flatten().double()).item()
     assert run.metrics["inner_loss"].iloc[-1] == pytest.approx(loss, rel=1e-5)
     assert loss < 0.9 * run.metrics["inner_loss"].iloc[0]  # and it has learnt

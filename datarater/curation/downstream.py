@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
-           'MethodInput', 'keep_by', 'trusted', 'outer_loss_of', 'quality_of', 'untrained_model', 'train_model',
+           'MethodInput', 'trusted', 'keep_by', 'outer_loss_of', 'quality_of', 'untrained_model', 'train_model',
            'ComparisonPlan', 'config_of', 'attacks_for', 'prepare', 'methods_for', 'judge_method', 'compare_once',
            'check_runs', 'in_repeats', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
 
@@ -149,15 +149,15 @@ class MethodInput(NamedTuple):
     temperature: float = 1.0  # of the softmax in the rater's meta-training
     attacks: Attacks = Attacks()  # that models train against, and that judge them
 
+# %% ../../nbs/07_downstream.ipynb #20a00014
+def trusted(given: MethodInput) -> Tensor:  # (M,)
+    "Indices of the outer samples, which a stream counts from where the training samples end."
+    return len(given.task.x) + torch.arange(len(given.task.outer_x))
+
 # %% ../../nbs/07_downstream.ipynb #8db0ee10
 def keep_by(ratings: np.ndarray, given: MethodInput) -> IndexStream:
     "The best-rated share, in epochs."
     return partial(in_epochs, keep_best(ratings, given.keep, given.seed))
-
-
-def trusted(given: MethodInput) -> Tensor:  # (M,)
-    "Indices of the outer samples, which a stream counts from where the training samples end."
-    return len(given.task.x) + torch.arange(len(given.task.outer_x))
 
 
 def _by_class(given):
