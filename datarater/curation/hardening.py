@@ -46,7 +46,7 @@ class AttackChoice:
     attack_eval_steps: int = setting(20, COUNT)
     "steps of the attacks that measure; autoattack takes five times as many"
     num_attacked: int = setting(500, COUNT)
-    "test samples to attack; a fifth of them by autoattack, which takes a hundred times as long"
+    "test samples to attack; a fifth of them by autoattack, which takes far longer"
 
     def __post_init__(self):
         if isinstance(self.attack, str):  # a single name counts as one, and so does a single size
