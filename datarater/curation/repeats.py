@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -148,7 +147,3 @@ class RowFolder:
 
     def __len__(self) -> int:
         return len(list(self.folder.glob("*_*.json")))
-
-    def remove(self) -> None:
-        "Delete the folder."
-        shutil.rmtree(self.folder, ignore_errors=True)
