@@ -5,6 +5,7 @@
     python benchmarks/robustness.py labels_many     with 5,000
     python benchmarks/robustness.py labels_light    with 20 % wrong labels
     python benchmarks/robustness.py labels_long     with 2,400 steps
+    python benchmarks/robustness.py noise           half of the images damaged, labels right
     python benchmarks/robustness.py labels_adversarial    with the outer loss attacked, too
     python benchmarks/robustness.py poison          plain training from a pool with poison in it
     python benchmarks/robustness.py poison_mlp      with poison made against another architecture
@@ -53,6 +54,7 @@ BY_PGD = {
 CONTROLS = ("baseline", "random_drop", "trusted_only")
 OWN = ("filtered", "trusted_kept")
 RATED = ("filtered", "oracle")
+FEW = ("baseline", "trusted_only", "filtered", "oracle", "outer_loss")
 
 
 class Study(NamedTuple):
@@ -68,10 +70,14 @@ class Study(NamedTuple):
     other_keep: float | None = None  # a second share to keep, for the ratings' own methods
 
 
-def of_labels(wrong: float = 0.4, raters: tuple[str, ...] = ("clean",), **changes: Any) -> Study:
+def of_labels(
+    wrong: float = 0.4,
+    raters: tuple[str, ...] = ("clean",),
+    arms: tuple[str, ...] = (*CONTROLS, *OWN, "oracle", "outer_loss"),
+    **changes: Any,
+) -> Study:
     "Adversarial training on labels of which a share is wrong."
-    methods = {"clean": (*CONTROLS, *OWN, "oracle", "outer_loss")}
-    methods["adversarial"] = ("filtered", "filtered_by_class")
+    methods = {"clean": arms, "adversarial": ("filtered", "filtered_by_class")}
     settings = {"clean": LABELS, "adversarial": {**LABELS, **HARD}}
     corruption = {**WRONG, "corruption_probability": wrong}
     plan = {**BY_PGD, "discard_frac": wrong}
@@ -81,6 +87,13 @@ def of_labels(wrong: float = 0.4, raters: tuple[str, ...] = ("clean",), **change
         by_autoattack = ("filtered", "filtered_by_class")
     changes = {"steps": 600, "by_autoattack": by_autoattack, **changes}
     return Study(chosen, methods, corruption, plan, **changes)
+
+
+def of_noise() -> Study:
+    "Adversarial training on images of which half are damaged."
+    corruption = {"kinds": ("pixel_noise",), "corruption_probability": 0.5, "fixed": True}
+    plan = {**BY_PGD, "discard_frac": 0.5}
+    return Study({"clean": OLD}, {"clean": FEW}, corruption, plan, steps=600, by_autoattack=())
 
 
 def of_poison(kind: str) -> Study:
@@ -113,10 +126,11 @@ SIZES = (100, 300, 1_000, 3_000, 12_000)
 STUDIES: dict[str, dict[str, Study]] = {  # name -> its parts
     "labels": {"": of_labels()},
     "labels_adversarial": {"": of_labels(raters=("adversarial",))},
-    "labels_few": {"": of_labels(trusted=300)},
-    "labels_many": {"": of_labels(trusted=5_000)},
-    "labels_light": {"": of_labels(wrong=0.2)},
-    "labels_long": {"": of_labels(steps=2_400)},
+    "labels_few": {"": of_labels(trusted=300, arms=FEW, by_autoattack=())},
+    "labels_many": {"": of_labels(trusted=5_000, arms=FEW, by_autoattack=())},
+    "labels_light": {"": of_labels(wrong=0.2, arms=FEW, by_autoattack=())},
+    "labels_long": {"": of_labels(steps=2_400, arms=FEW)},
+    "noise": {"": of_noise()},
     "poison": {"": of_poison("by_cnn")},
     "poison_mlp": {"": of_poison("by_mlp")},
     "trusted": {str(size): of_size(size) for size in SIZES},

@@ -12,6 +12,7 @@ __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in
 import importlib.util
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import MISSING, asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from datarater.curation.hardening import (
     AttackChoice,
     Attacks,
     attacks_of,
+    describe_attack,
     robust_columns,
     robustness_of,
 )
@@ -375,8 +377,7 @@ def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
 def judge_method(method: str, given: MethodInput) -> dict[str, Any]:
     "A row: what a model is worth that was trained on what the method keeps."
     task, training, seed = given.task, given.training, given.seed
-    stream = METHODS[method](given)
-    model, _ = train_model(task, stream, training, seed, attacks=given.attacks)
+    model, _ = train_model(task, METHODS[method](given), training, seed, attacks=given.attacks)
     return {
         "seed": seed,
         "method": method,
@@ -416,9 +417,8 @@ def check_runs(plan: ComparisonPlan) -> None:
 # %% ../../nbs/07_downstream.ipynb #707ca28c
 def _one_repeat(plan, work, seed):
     "Prepare a repeat and work on it; on a CPU with one thread, since sums depend on their number."
-    return with_threads(
-        1 if plan.device == "cpu" else None, lambda: work(plan, prepare(plan, seed))
-    )
+    num_threads = 1 if plan.device == "cpu" else None
+    return with_threads(num_threads, lambda: work(plan, prepare(plan, seed)))
 
 
 def in_repeats(
@@ -539,7 +539,7 @@ def describe_comparison(
     lines.append(f"test {'accuracy, %' if is_accuracy else 'loss'}")
     lines += _table_lines(comparison.table(), is_accuracy)
     for metric in comparison.robust_metrics:
-        lines.append(f"robust accuracy, %: {metric.replace(' ', ', eps ')}")
+        lines.append(f"robust accuracy, %: {describe_attack(metric, comparison.plan)}")
         lines += _table_lines(comparison.table(metric=metric), True)
     failed = rows[rows["failed_checks"] != ""] if comparison.robust_metrics else rows[:0]
     if len(failed):
@@ -568,10 +568,10 @@ def compare_downstream(
     counted, num_done = ("repeats", plan.num_seeds), None
     if kept is not None:
         kept = RowFolder(kept, about_rows(asdict(plan), plan.runs))
-        kept.open()
-        counted, num_done = ("models", plan.num_seeds * len(plan.methods)), kept.__len__
+        counted = "models", plan.num_seeds * len(plan.methods)
+        num_done = partial(kept.num_done, range(plan.num_seeds), plan.methods)
     work = partial(_one_repeat, plan, partial(compare_once, kept=kept))
-    with Progress(*counted, progress) as shown:
+    with kept.open() if kept else nullcontext(), Progress(*counted, progress) as shown:
         rows = side_by_side(work, range(plan.num_seeds), num_processes, shown, num_done)
     return Comparison(pd.DataFrame(rows), plan)
 

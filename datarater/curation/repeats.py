@@ -12,10 +12,10 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +25,7 @@ import torch
 
 from .. import __version__
 from ..disk import read_text, write_atomically
+from ..runs import locked
 from ..support import DataRaterError, Progress, as_path
 
 # %% ../../nbs/curation/repeats.ipynb #20c00007
@@ -112,11 +113,17 @@ class RowFolder:
     folder: Path
     about: Mapping[str, Any]  # what rows depend on, as JSON knows it
 
-    def open(self) -> None:
-        "Make the folder, or see that it belongs to this work."
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        "Make the folder, or see that it belongs to this work, and hold it for this process."
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder):
+            self._claim()
+            yield
+
+    def _claim(self):
         file = self.folder / "about.json"
-        if len(self) == 0:  # nothing was finished
-            self.folder.mkdir(parents=True, exist_ok=True)
+        if not any(self.folder.glob("*_*.json")):  # nothing was finished
             write_atomically(file, json.dumps(self.about, indent=1) + "\n")
             return
         how = f"give them as they were, give another --output, or remove {self.folder}"
@@ -145,5 +152,6 @@ class RowFolder:
         write_atomically(file, json.dumps(row) + "\n")
         return row
 
-    def __len__(self) -> int:
-        return len(list(self.folder.glob("*_*.json")))
+    def num_done(self, seeds: Iterable[int], methods: Iterable[str]) -> int:
+        "How many rows of these are finished."
+        return sum(self._file(*key).exists() for key in itertools.product(seeds, methods))
