@@ -24,8 +24,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..disk import read_text, write_atomically
-from ..runs import locked
+from ..disk import locked, read_text, write_atomically
 from ..support import DataRaterError, Progress, as_path
 
 # %% ../../nbs/curation/repeats.ipynb #20c00007

@@ -32,6 +32,7 @@ from ..data import absolute_if_path, is_path
 from datarater.disk import (
     ColumnsDigest,
     check_output,
+    locked,
     remove_leftovers,
     replacing,
     write_atomically,
@@ -45,7 +46,6 @@ from datarater.runs import (
     existing,
     get_dataset_loaders,
     load_rater,
-    locked,
 )
 from datarater.support import (
     COUNT,

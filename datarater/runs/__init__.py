@@ -10,7 +10,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         Stopped as Stopped,
         Termination as Termination,
         load_checkpoint as load_checkpoint,
-        locked as locked,
     )
     from .config import (
         OWN_DATA as OWN_DATA,
@@ -90,7 +89,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
 else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
-        checkpoints="Interruption Stopped Termination load_checkpoint locked",
+        checkpoints="Interruption Stopped Termination load_checkpoint",
         config="""
             OWN_DATA RECIPES SETTINGS_GROUPS AttackSettings DataRaterConfig config_from_yaml
             config_to_yaml default_device overlaid

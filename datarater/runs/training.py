@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from ..data import DATASETS, absolute_if_path, digest, is_path, seeded_globally
-from ..disk import write_atomically
+from ..disk import locked, remove_leftovers, write_atomically
 from ..method import Callback, Learner, meta_train
 from ..models import MODELS, state_with
 from datarater.runs.checkpoints import (
@@ -38,7 +38,6 @@ from datarater.runs.checkpoints import (
     Stopped,
     check_like,
     load_checkpoint,
-    locked,
     save_checkpoint,
 )
 from .config import DataRaterConfig, config_from_yaml
@@ -459,6 +458,7 @@ def _open_folder(config, form, resume_from, is_restarted, stack):
             resume_from = begun if (begun / "checkpoint.pt").exists() else None
     run_dir = make_run_dir(config, form) if resume_from is None else _folder_of(resume_from)
     stack.enter_context(locked(run_dir))
+    remove_leftovers(run_dir / "plots")
     if note:
         write_atomically(note, run_dir.name)
         # a run that failed may be started again

@@ -49,8 +49,8 @@ from datarater.curation import (
     schema_of,
 )
 from ..data import SampleForm
-from ..disk import check_output, new_folder, remove_leftovers, write_atomically
-from ..runs import load_rater, locked
+from ..disk import check_output, locked, new_folder, remove_leftovers, write_atomically
+from ..runs import load_rater
 from datarater.scale.shards import (
     ShardColumns,
     find_shards,
