@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import torch
