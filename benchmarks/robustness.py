@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from provenance import ROOT, command_line, parser_of, write_result
+from provenance import COMMIT, ROOT, command_line, parser_of, write_result
 from runs import configuration, groups_of, side_by_side
 
 from datarater.curation import ComparisonPlan, judge_method, prepare
@@ -184,7 +184,8 @@ def one_seed(job: tuple[str, int, str | None]) -> list[dict[str, Any]]:
     rows = []
     for part, study in STUDIES[name].items():
         for row in rows_of(study, seed, data_dir):
-            rows.append({"seed": seed, **({"part": part} if part else {}), **row})
+            of_part = {"part": part} if part else {}
+            rows.append({"seed": seed, "commit": COMMIT, **of_part, **row})
             print(rows[-1], flush=True)
     return rows
 
@@ -213,6 +214,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="at a time, a thread each")
     arguments = parser.parse_args()
 
+    torch.set_num_threads(1)  # as in the processes that do the work
     name = arguments.study
     parts = STUDIES[name]
     study = next(iter(parts.values()))
