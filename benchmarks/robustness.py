@@ -83,8 +83,6 @@ def of_labels(
     plan = {**BY_PGD, "discard_frac": wrong}
     chosen = {name: settings[name] for name in raters}
     by_autoattack = ("baseline", "trusted_only", "filtered")
-    if raters != ("clean",):
-        by_autoattack = ("filtered", "filtered_by_class")
     changes = {"steps": 600, "by_autoattack": by_autoattack, **changes}
     return Study(chosen, methods, corruption, plan, **changes)
 
@@ -125,7 +123,7 @@ def of_size(trusted: int) -> Study:
 SIZES = (100, 300, 1_000, 3_000, 12_000)
 STUDIES: dict[str, dict[str, Study]] = {  # name -> its parts
     "labels": {"": of_labels()},
-    "labels_adversarial": {"": of_labels(raters=("adversarial",))},
+    "labels_adversarial": {"": of_labels(raters=("adversarial",), by_autoattack=())},
     "labels_few": {"": of_labels(trusted=300, arms=FEW, by_autoattack=())},
     "labels_many": {"": of_labels(trusted=5_000, arms=FEW, by_autoattack=())},
     "labels_light": {"": of_labels(wrong=0.2, arms=FEW, by_autoattack=())},
