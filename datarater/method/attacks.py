@@ -311,7 +311,9 @@ def pgd_poison(
     num_steps: int = 10,
 ) -> Callable[..., tuple[Tensor, Tensor]]:  # a corruption, for `register_corruption`
     """A corruption that attacks samples by PGD, from the samples themselves, against the model as
-    it is now, in evaluation mode and on its device; raises `DataRaterError` for settings that are no attack.
+    it is now, in evaluation mode and on its device.
+
+    Raises `DataRaterError` for settings that are no attack.
     """
     check_value("num_steps", num_steps, int, COUNT)
     size = {"eps": eps, "step_size": 2.5 * (eps or 1.0) / num_steps, "num_steps": num_steps}
