@@ -422,7 +422,7 @@ def compare_parser() -> ArgumentParser:
         },
         ComparisonPlan,
         skip={"model_class"},
-        example="compare experiments/RUN --train_attack=pgd --attack=pgd --attack_eps=0.1",
+        example="compare RUN --train_attack=pgd --attack=pgd --attack_eps=0.1",
         runs={"nargs": "+"},
         discard_frac={"type": float | str},
         ledger=SWITCH,

@@ -145,9 +145,10 @@ def plot_comparison(
     ax.plot(table["difference"], rows, "D", color="black", markersize=5)
     ax.hlines(rows, table["ci_low"], table["ci_high"], color="black")
     ax.axvline(0, color="0.6", linewidth=1, zorder=0)
-    name = f"robust accuracy, {metric}" if metric in comparison.robust_metrics else f"test {metric}"
+    is_robust = metric in comparison.robust_metrics
+    name = f"robust accuracy ({metric})\n" if is_robust else f"test {metric} "
     less = "less baseline" if is_loss else "less baseline, percentage points"
-    ax.set(yticks=rows, yticklabels=table.index, xlabel=f"{name},\n{less}")
+    ax.set(yticks=rows, yticklabels=table.index, xlabel=name + less)
     ax.invert_yaxis()
     return ax
 
