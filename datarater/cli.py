@@ -445,7 +445,8 @@ def compare(
     "Compare methods and write what was found; raises `DataRaterError` for bad input, at once."
     is_auto = discard_frac == "auto"
     if isinstance(discard_frac, str) and not is_auto:
-        raise DataRaterError(f"discard_frac={discard_frac!r} is not allowed: give a share, or auto")
+        allowed = "a number of at least 0 and below 1, or auto"
+        raise DataRaterError(f"discard_frac={discard_frac!r} is not allowed: give {allowed}")
     plan = ComparisonPlan(
         runs=tuple(runs),
         methods=methods and tuple(name.strip() for name in methods.strip("[]").split(",")),
