@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import datarater
+from datarater.disk import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,6 +102,3 @@ def write_result(name: str, content: dict[str, Any], device: str = "cpu") -> Non
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps({**origin, **content}, indent=1) + "\n")
     print(f"written: {path.name}", flush=True)
-
-
-from datarater.disk import write_atomically

@@ -5,15 +5,19 @@
 writes results/reference.json. One model is trained plainly, the other adversarially.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from provenance import command_line, parser_of, write_result
-from runs import side_by_side, spread, train_against_attack, whole
+from runs import side_by_side, spread, whole
+from torch import Tensor, nn
 
 from datarater import get_dataset_loaders
-from datarater.data import BatchStream
+from datarater.data import BatchStream, seeded_generator
 from datarater.evaluation import AttackPlan, check_evaluation, measure_robustness
+from datarater.method import attacked_in_training, model_loss
+from datarater.models import construct_model
 from datarater.runs import DataRaterConfig
 
 EPS, BATCH_SIZE, NUM_SAMPLES = 0.3, 64, 250
@@ -32,6 +36,35 @@ PLANS = {
     "pgd40_large_steps": AttackPlan(eps=EPS, num_steps=40, step_size=EPS, num_restarts=10),
     "autoattack": AttackPlan(attack="autoattack", eps=EPS, num_steps=100),
 }
+
+
+def train_against_attack(
+    next_batch: Callable[[], tuple[Tensor, Tensor]],
+    seed: int,
+    eps: float,  # largest change of a pixel in [0, 1]
+    num_steps: int,
+    lr: float,  # the peak of a one-cycle schedule
+    attack_steps: int,  # PGD steps against each batch; 0: none, plain training
+    step_size: float,  # of PGD; no effect without an attack
+    ramp: int,  # training steps over which radius and step size grow to their full size
+) -> nn.Module:
+    "A ToyCNN trained by Adam on batches that PGD has attacked first (Madry et al. 2018)."
+    model = construct_model("ToyCNN", seed=seed)
+    size = {"eps": eps, "step_size": step_size or 1.0, "num_steps": attack_steps or 1}
+    harden = attacked_in_training(model, seeded_generator(seed, "attack"), **size)
+    loss_fn = model_loss(model, "cross_entropy")
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_steps)
+    for step in range(1, num_steps + 1):
+        x, y = next_batch()
+        if attack_steps:
+            x = harden(x, y, step / (3 * ramp))  # of full size from a third on
+        loss = loss_fn(dict(model.named_parameters()), x, y).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model
 
 
 def measure(job: tuple[str, int, str | None]) -> dict[str, Any]:

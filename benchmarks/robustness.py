@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from provenance import ROOT, command_line, parser_of, write_result
+from provenance import COMMIT, ROOT, command_line, parser_of, write_result
 from runs import configuration, groups_of, side_by_side
 
 from datarater.curation import ComparisonPlan, judge_method, prepare
@@ -83,8 +83,6 @@ def of_labels(
     plan = {**BY_PGD, "discard_frac": wrong}
     chosen = {name: settings[name] for name in raters}
     by_autoattack = ("baseline", "trusted_only", "filtered")
-    if raters != ("clean",):
-        by_autoattack = ("filtered", "filtered_by_class")
     changes = {"steps": 600, "by_autoattack": by_autoattack, **changes}
     return Study(chosen, methods, corruption, plan, **changes)
 
@@ -125,7 +123,7 @@ def of_size(trusted: int) -> Study:
 SIZES = (100, 300, 1_000, 3_000, 12_000)
 STUDIES: dict[str, dict[str, Study]] = {  # name -> its parts
     "labels": {"": of_labels()},
-    "labels_adversarial": {"": of_labels(raters=("adversarial",))},
+    "labels_adversarial": {"": of_labels(raters=("adversarial",), by_autoattack=())},
     "labels_few": {"": of_labels(trusted=300, arms=FEW, by_autoattack=())},
     "labels_many": {"": of_labels(trusted=5_000, arms=FEW, by_autoattack=())},
     "labels_light": {"": of_labels(wrong=0.2, arms=FEW, by_autoattack=())},
@@ -184,7 +182,8 @@ def one_seed(job: tuple[str, int, str | None]) -> list[dict[str, Any]]:
     rows = []
     for part, study in STUDIES[name].items():
         for row in rows_of(study, seed, data_dir):
-            rows.append({"seed": seed, **({"part": part} if part else {}), **row})
+            of_part = {"part": part} if part else {}
+            rows.append({"seed": seed, "commit": COMMIT, **of_part, **row})
             print(rows[-1], flush=True)
     return rows
 
@@ -213,6 +212,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="at a time, a thread each")
     arguments = parser.parse_args()
 
+    torch.set_num_threads(1)  # as in the processes that do the work
     name = arguments.study
     parts = STUDIES[name]
     study = next(iter(parts.values()))

@@ -11,11 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from datarater.data import seeded_generator
-from datarater.method import detached, model_loss, pgd, random_start
-from datarater.models import construct_model
 from datarater.runs import (
     DataRaterConfig,
     Interruption,
@@ -114,46 +111,6 @@ def batches(
         return x[chosen], y[chosen]
 
     return next_batch
-
-
-def train_against_attack(
-    next_batch: Callable[[], tuple[Tensor, Tensor]],
-    seed: int,
-    eps: float,  # largest change of a pixel in [0, 1]
-    num_steps: int,
-    lr: float,  # the peak of a one-cycle schedule
-    attack_steps: int,  # PGD steps against each batch; 0: none, plain training
-    step_size: float,  # of PGD
-    ramp: int,  # training steps over which radius and step size grow to their full size
-) -> nn.Module:
-    "A ToyCNN trained by Adam on batches that PGD has attacked first (Madry et al. 2018)."
-    model = construct_model("ToyCNN", seed=seed)
-    generator = seeded_generator(seed, "attack")
-    loss_fn = model_loss(model, "cross_entropy")
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=num_steps)
-    for step in range(1, num_steps + 1):
-        x, y = next_batch()
-        if attack_steps:
-            share = min(1, step / ramp)
-            start = random_start(x, eps=share * eps, generator=generator)
-            x = pgd(
-                loss_fn,
-                detached(dict(model.named_parameters())),
-                x,
-                y,
-                start,
-                eps=share * eps,
-                step_size=share * step_size,
-                num_steps=attack_steps,
-                keep_best=False,
-            )
-        loss = loss_fn(dict(model.named_parameters()), x, y).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return model
 
 
 def configuration(**settings: Any) -> dict[str, Any]:

@@ -217,7 +217,8 @@ if hasattr(os, "register_at_fork"):
 # %% ../nbs/reference/disk.ipynb #9e73d0ca
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for one process; raises `DataRaterError` if another one has it.
+    """Hold a folder, which must be there, for one process; raises `DataRaterError` if another one
+    has it.
 
     Clears up after a process that was killed while it wrote.
     """

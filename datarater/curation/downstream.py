@@ -44,7 +44,7 @@ from datarater.curation.ratings import (
 )
 from .repeats import RowFolder, about_rows, side_by_side, with_threads
 from .score_files import config_of_run
-from .statistics import as_records, holm, paired_difference
+from .statistics import as_records, holm, paired_difference, table_lines
 from ..data import first_samples, make_loaders, seeded_generator
 from ..method import LOSSES, attacked_in_training, resolve_loss_type
 from ..models import logits_of
@@ -90,7 +90,8 @@ def load_task(
     "A configuration's splits, corruption fixed; raises `DataRaterError` for data that don't fit."
     corruption = replace(config.corruption, fixed=True, seed=damage_seed)
     dataset = dataset_of(config)
-    size = fit_batch(config, dataset).batch_size
+    most = fit_batch(replace(config, batch_size=None), dataset).batch_size  # that the data can fill
+    size = min(config.batch_size or most, most)
     train, held_out, test_loader = make_loaders(dataset, size, config.train_split_ratio, corruption)
     outer = first_samples(held_out, _EVERYTHING, config.device)
     test = mixed_samples(test_loader, config, "reported", _EVERYTHING)  # runs saw the other half
@@ -98,7 +99,8 @@ def load_task(
     pool = getattr(train, "dataset", None)
     if hasattr(pool, "batch_with_truth"):
         x, y, _, truth = pool.batch_with_truth(torch.arange(len(pool)))
-        fractions = truth.cpu().numpy() if truth.any() else None
+        is_known = corruption.corruption_probability > 0 or truth.any()
+        fractions = truth.cpu().numpy() if is_known else None
     else:
         x, y = first_samples(train, _EVERYTHING, config.device)
     loss_type, span = resolve_loss_type(config.loss_type, outer[1]), dataset.value_range
@@ -328,7 +330,11 @@ def config_of(plan: ComparisonPlan, run: str) -> DataRaterConfig:
 # %% ../../nbs/07_downstream.ipynb #20a00011
 def attacks_for(plan: ComparisonPlan, config: DataRaterConfig, task: Task) -> Attacks:
     "A plan's attacks; raises `DataRaterError` for bad sizes, and for what cannot be attacked."
-    attacks = attacks_of(plan, config.attack_norm, config.attack_eps, task.value_range)
+    num_classes = None
+    if task.loss_type == "cross_entropy":
+        num_classes = 1 + max(int(y.max()) for y in (task.y, task.outer_y, task.test_y))
+    ball = config.attack_norm, config.attack_eps, task.value_range
+    attacks = attacks_of(plan, *ball, num_classes)
     is_image_task = task.loss_type == "cross_entropy" and task.x.ndim == 4
     if (attacks.training or attacks.judging) and not is_image_task:
         raise DataRaterError("attacks need images (C, H, W) and class labels: leave them out")
@@ -395,7 +401,7 @@ def compare_once(
 ) -> list[dict[str, Any]]:
     "One repeat: a row per method."
     rows = []
-    for method in methods_for(plan, given.task):
+    for method in plan.methods or methods_for(plan, given.task):
         make = partial(judge_method, method, given)
         row = make() if kept is None else kept.row(given.seed, method, make)
         rows.append({**row, "run": given.seed % len(plan.runs)})
@@ -494,24 +500,6 @@ class Comparison:
         }
 
 # %% ../../nbs/07_downstream.ipynb #89844995
-def _table_lines(table, is_accuracy):
-    "A line per method; accuracies in percent, their differences in percentage points."
-
-    def text(value, sign=""):
-        return f"{100 * value:{sign}.2f}" if is_accuracy else f"{value:{sign}.4f}"
-
-    for method, row in table.iterrows():
-        line = f"{method:17} {text(row['mean'])}"
-        if not math.isnan(row["std"]):
-            line += f" ± {text(row['std'])}"
-        if method != "baseline":
-            line += f"   {text(row['difference'], '+')}"
-            if not math.isnan(row["p_value"]):
-                interval = f"{text(row['ci_low'], '+')} to {text(row['ci_high'], '+')}"
-                line += f" ({interval}), p = {row['p_holm']:.2g}"
-        yield line
-
-
 def _about_units(comparison):
     "What means and intervals are taken over."
     num = comparison.rows["seed"].nunique()
@@ -537,10 +525,11 @@ def describe_comparison(
         "for itself, not simultaneous); p after Holm's correction"
     )
     lines.append(f"test {'accuracy, %' if is_accuracy else 'loss'}")
-    lines += _table_lines(comparison.table(), is_accuracy)
+    lines += table_lines(comparison.table(), is_accuracy)
     for metric in comparison.robust_metrics:
-        lines.append(f"robust accuracy, %: {describe_attack(metric, comparison.plan)}")
-        lines += _table_lines(comparison.table(metric=metric), True)
+        about = describe_attack(metric, comparison.plan, rows["num_test"].max())
+        lines.append(f"robust accuracy, %: {about}")
+        lines += table_lines(comparison.table(metric=metric), is_accuracy=True)
     failed = rows[rows["failed_checks"] != ""] if comparison.robust_metrics else rows[:0]
     if len(failed):
         names = sorted({name for text in failed["failed_checks"] for name in text.split("; ")})
@@ -567,12 +556,13 @@ def compare_downstream(
     plan = replace(plan, methods=methods_for(plan, task))
     counted, num_done = ("repeats", plan.num_seeds), None
     if kept is not None:
-        kept = RowFolder(kept, about_rows(asdict(plan), plan.runs))
+        kept = RowFolder(kept, about_rows(asdict(plan), plan.runs, task._asdict()))
         counted = "models", plan.num_seeds * len(plan.methods)
         num_done = partial(kept.num_done, range(plan.num_seeds), plan.methods)
     work = partial(_one_repeat, plan, partial(compare_once, kept=kept))
-    with kept.open() if kept else nullcontext(), Progress(*counted, progress) as shown:
-        rows = side_by_side(work, range(plan.num_seeds), num_processes, shown, num_done)
+    with kept.open() if kept else nullcontext():
+        with Progress(*counted, progress, done=num_done() if num_done else 0) as shown:
+            rows = side_by_side(work, range(plan.num_seeds), num_processes, shown, num_done)
     return Comparison(pd.DataFrame(rows), plan)
 
 # %% ../../nbs/07_downstream.ipynb #2f1fbd30

@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 from torch import Tensor, nn
 
-from ..evaluation import ATTACKS, AttackPlan, check_evaluation, measure_robustness
+from datarater.evaluation import (
+    ATTACKS,
+    AttackPlan,
+    check_autoattack,
+    check_evaluation,
+    measure_robustness,
+)
 from ..support import COUNT, DataRaterError, Rule, check_settings, one_of, setting
 
 # %% ../../nbs/curation/hardening.ipynb #20e00007
@@ -84,8 +90,13 @@ def attacks_of(
     norm: str,  # "linf" or "l2"
     default_eps: float,  # where the choice gives none
     value_range: tuple[float, float],  # of the samples
+    num_classes: int | None = None,  # None: not known
 ) -> Attacks:
-    "The attacks that a choice asks for; raises `DataRaterError` for sizes that are none."
+    """The attacks that a choice asks for; raises `DataRaterError` for sizes that are none, and for
+    AutoAttack on too few classes.
+    """
+    if "autoattack" in choice.attack and num_classes is not None:
+        check_autoattack(num_classes)
     radii = (default_eps,) if choice.attack_eps is None else choice.attack_eps
     training = None
     if choice.train_attack != "none":
@@ -101,25 +112,34 @@ def attacks_of(
 _NUM_CHECKED = 100  # samples; the checks cost some ten evaluations by PGD
 
 
+def _checked_plans(plans):
+    "The attacks that are checked: AutoAttack takes too long, so PGD with 20 steps stands for it."
+    cheap = [plan for plan in plans if plan.attack != "autoattack"]
+    return cheap or [replace(plans[0], attack="pgd", num_steps=20)]
+
+
 def robustness_of(
     model: nn.Module,
     x: Tensor,  # (N, C, H, W): test samples
     y: Tensor,  # (N,) int64
     attacks: Attacks,
 ) -> dict[str, float | str]:
-    "Robust accuracy by each attack, as `pgd 0.3`, and the names of the checks that failed."
+    """Robust accuracy by each attack, as `pgd 0.3`, or `pgd l2 2` in another norm, and the names of
+    the checks that failed.
+    """
     if not attacks.judging:
         return {}
-    measure = partial(measure_robustness, value_range=attacks.value_range)
-    strongest, _ = max(attacks.judging, key=lambda pair: pair[0].eps)
-    found = {
-        f"{plan.attack} {plan.eps:g}": measure(model, x[:num], y[:num], plan).robust_accuracy
-        for plan, num in attacks.judging
-    }
+    measure = partial(measure_robustness, model, value_range=attacks.value_range)
+    found, largest = {}, max(plan.eps for plan, _ in attacks.judging)
+    for plan, num in attacks.judging:
+        norm = "" if plan.norm == "linf" else f"{plan.norm} "
+        result = measure(x[:num], y[:num], plan)
+        found[f"{plan.attack} {norm}{plan.eps:g}"] = result.robust_accuracy
     few = x[:_NUM_CHECKED], y[:_NUM_CHECKED]
-    by_pgd = replace(strongest, attack="pgd", num_steps=20)
-    checks = check_evaluation(model, *few, measure(model, *few, by_pgd), attacks.value_range)
-    failed = [check.name for check in checks if not check.passed]
+    failed: dict[str, None] = {}  # in their order
+    for plan in _checked_plans([plan for plan, _ in attacks.judging if plan.eps == largest]):
+        checks = check_evaluation(model, *few, measure(*few, plan), attacks.value_range)
+        failed |= dict.fromkeys(check.name for check in checks if not check.passed)
     return {**found, "failed_checks": "; ".join(failed)}
 
 # %% ../../nbs/curation/hardening.ipynb #20e00030
@@ -131,8 +151,11 @@ def robust_columns(rows: pd.DataFrame) -> list[str]:
 def describe_attack(
     column: str,  # of a robust accuracy
     choice: AttackChoice | None,  # None: unknown, as for a table that was read from a file
+    num_test: int,  # samples that there are
 ) -> str:
     "An attack in words, and how many samples it was given."
-    attack, eps = column.split(" ")
-    number = f", on {choice.num_attacked_by(attack):,} of the samples" if choice else ""
-    return f"{attack}, eps {eps}{number}"
+    attack, *norm, eps = column.split(" ")
+    number = ""
+    if choice:
+        number = f", on {min(choice.num_attacked_by(attack), num_test):,} of the samples"
+    return f"{', '.join([attack, *norm])}, eps {eps}{number}"

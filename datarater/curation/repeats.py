@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import __version__
-from ..disk import locked, read_text, write_atomically
+from ..disk import ColumnsDigest, locked, read_text, write_atomically
 from ..support import DataRaterError, Progress, as_path
 
 # %% ../../nbs/curation/repeats.ipynb #20c00007
@@ -54,6 +55,28 @@ def with_threads(
         torch.set_num_threads(before)
 
 # %% ../../nbs/curation/repeats.ipynb #20c00010
+@contextmanager
+def _watched(shown, num_done):
+    "Ask every second, in a thread, how much is done, and show it."
+    if num_done is None:
+        yield
+        return
+    is_over = threading.Event()
+
+    def watch():
+        while not is_over.wait(1):
+            shown.update(num_done() - shown.done)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        shown.update(num_done() - shown.done)
+
+
 def side_by_side(
     work: Callable[[Any], list[Any]],  # can be pickled, for more than one process
     items: Iterable[Any],  # one for each repeat
@@ -65,9 +88,11 @@ def side_by_side(
     items = list(items)
     if num_processes <= 1 or len(items) <= 1:
         found = []
-        for number, item in enumerate(items, 1):
-            found += work(item)
-            shown.update((num_done() if num_done else number) - shown.done)
+        with _watched(shown, num_done):
+            for item in items:
+                found += work(item)
+                if num_done is None:
+                    shown.update()
         return found
     context = get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
@@ -97,12 +122,19 @@ _FREE = ("num_seeds", "methods", "runs")  # the raters of the runs count, not th
 def about_rows(
     settings: Mapping[str, Any],  # of a comparison
     runs: Iterable[str | os.PathLike],  # folders of its raters
+    data: Mapping[str, Any],  # of the first repeat; its tensors count
 ) -> dict[str, Any]:
-    "What the rows of a comparison depend on, as JSON knows it; of raters, hashes of their files."
-    files = [(as_path(run) / "data_rater.pt").read_bytes() for run in runs]
+    """What the rows of a comparison depend on, as JSON knows it; of raters, their settings and the
+    data, hashes.
+    """
     kept = {name: value for name, value in settings.items() if name not in _FREE}
-    about = {**kept, "raters": [hashlib.sha256(file).hexdigest() for file in files]}
-    return json.loads(json.dumps({**about, "version": __version__}))
+    folders = [as_path(run) for run in runs]
+    for kind, file in (("raters", "data_rater.pt"), ("settings", "config.yaml")):
+        contents = [(folder / file).read_bytes() for folder in folders]
+        kept[f"{kind} of the runs"] = [hashlib.sha256(one).hexdigest() for one in contents]
+    arrays = {n: one.numpy(force=True) for n, one in data.items() if isinstance(one, Tensor)}
+    kept["data"] = ColumnsDigest().update(**arrays).hexdigest()
+    return json.loads(json.dumps({**kept, "version": __version__}))
 
 # %% ../../nbs/curation/repeats.ipynb #20c00030
 @dataclass(frozen=True)

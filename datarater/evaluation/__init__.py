@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .robustness import (
         ATTACKS as ATTACKS,
         AttackPlan as AttackPlan,
+        check_autoattack as check_autoattack,
         check_evaluation as check_evaluation,
         evaluate_robustness as evaluate_robustness,
         measure_robustness as measure_robustness,
@@ -43,5 +44,8 @@ else:
             collapse_warning curves gradient_agreement plot_curve plot_dashboard
             plot_rating_against_corruption rating_autocorrelation rating_summary weight_entropy
         """,
-        robustness="ATTACKS AttackPlan check_evaluation evaluate_robustness measure_robustness",
+        robustness="""
+            ATTACKS AttackPlan check_autoattack check_evaluation evaluate_robustness
+            measure_robustness
+        """,
     )

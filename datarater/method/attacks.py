@@ -276,13 +276,14 @@ def attacked_in_training(
     model: nn.Module,  # (B, ...) -> logits (B, classes); may change between calls
     generator: torch.Generator,  # on the CPU; draws the random starts
     *,
-    eps: float,
-    step_size: float,
-    # num_steps, norm and value_range: of `PGDSettings`, as are the two above
-    **settings: Any,
+    eps: float,  # radius at full size, in pixels of [0, 1]
+    step_size: float,  # likewise
+    **settings: Any,  # num_steps, norm and value_range of `PGDSettings`
     # (x, y, share of the training that is done, above 0) -> adversarial x
 ) -> Callable[[Tensor, Tensor, float], Tensor]:
-    "Attack batches by PGD before training steps; it has its full size from a third on."
+    """Attack batches by PGD before training steps; it has its full size from a third on. Raises
+    `DataRaterError` for settings that are no attack.
+    """
     loss_fn = lean_loss(model_loss(model, "cross_entropy"))
     ball = {name: settings[name] for name in ("norm", "value_range") if name in settings}
 
@@ -306,11 +307,13 @@ def _poison(model, size, samples, targets, fractions, keys, context):
 
 def pgd_poison(
     model: nn.Module,  # a trained classifier: (B, C, H, W) -> logits (B, classes)
-    eps: float = 0.3,  # radius, in pixels of [0, 1]
+    eps: float = 0.3,  # radius under L∞, in pixels of [0, 1]
     num_steps: int = 10,
 ) -> Callable[..., tuple[Tensor, Tensor]]:  # a corruption, for `register_corruption`
     """A corruption that attacks samples by PGD, from the samples themselves, against the model as
-    it is now, in evaluation mode; raises `DataRaterError` for settings that are no attack.
+    it is now, in evaluation mode and on its device.
+
+    Raises `DataRaterError` for settings that are no attack.
     """
     check_value("num_steps", num_steps, int, COUNT)
     size = {"eps": eps, "step_size": 2.5 * (eps or 1.0) / num_steps, "num_steps": num_steps}
