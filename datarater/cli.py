@@ -38,10 +38,12 @@ from datarater.curation import (
     Ratings,
     ScoreSettings,
     as_records,
+    check_ledger,
     check_runs,
     choose_discard_frac,
     clean_dataset,
     compare_downstream,
+    comparison_figure,
     curate,
     describe_cleaning,
     describe_comparison,
@@ -50,7 +52,6 @@ from datarater.curation import (
     keep_ledger,
     open_rated,
     parts_folder,
-    plot_comparison,
     read_ratings,
     score_run,
     show_best_and_worst,
@@ -88,7 +89,6 @@ from datarater.runs import (
     print_warning,
     run_meta_training,
     settings_parser,
-    single_figure,
     with_current_names,
     with_files_read,
     write_figure,
@@ -422,7 +422,7 @@ def compare_parser() -> ArgumentParser:
         },
         ComparisonPlan,
         skip={"model_class"},
-        example="compare experiments/RUN --train_attack=pgd --attack=pgd --attack_eps=0.1",
+        example="compare RUN --train_attack=pgd --attack=pgd --attack_eps=0.1",
         runs={"nargs": "+"},
         discard_frac={"type": float | str},
         ledger=SWITCH,
@@ -457,17 +457,16 @@ def compare(
         jobs = os.cpu_count() or 1 if plan.device == "cpu" else 1
     check_value("jobs", jobs, int, COUNT)
     check_runs(plan)
+    if ledger:
+        check_ledger(plan)
     file = _checked(output or as_path(runs[0]) / "comparison.json", ".json", overwrite)
     figure = check_output(file.with_suffix(".png"), overwrite)
     found = {}
     if is_auto:
         swept = sweep_discard(plan, num_processes=jobs)
         plan = replace(plan, discard_frac=choose_discard_frac(swept, swept["model"][0]))
-        print(
-            f"discard_frac={plan.discard_frac:g} has the lowest outer loss when the rater "
-            "filters; the other methods drop as much",
-            flush=True,
-        )
+        least = "the lowest outer loss when the rater filters; the other methods drop as much"
+        print(f"discard_frac={plan.discard_frac:g} has {least}", flush=True)
         found["sweep"] = as_records(swept)
     kept = parts_folder(file)
     with interruptible(kept, "trained"):
@@ -479,7 +478,7 @@ def compare(
         print(describe_ledgers(ledgers), flush=True)
     found = {**comparison.as_dict(), **found}
     write_atomically(file, json.dumps(found, indent=1, allow_nan=False) + "\n", overwrite)
-    write_figure(single_figure(partial(plot_comparison, comparison)), figure, overwrite)
+    write_figure(comparison_figure(comparison), figure, overwrite)
     shutil.rmtree(kept)
     return f"written: {file}, {figure.name}"
 

@@ -13,6 +13,12 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         label_log_probability as label_log_probability,
         small_loss as small_loss,
     )
+    from .comparison import (
+        Comparison as Comparison,
+        comparison_figure as comparison_figure,
+        describe_comparison as describe_comparison,
+        plot_comparison as plot_comparison,
+    )
     from .contents import (
         Samples as Samples,
         contents_of as contents_of,
@@ -23,6 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         DISCARD_FRACTIONS as DISCARD_FRACTIONS,
         KEEPS as KEEPS,
         Ledger as Ledger,
+        check_ledger as check_ledger,
         choose_discard_frac as choose_discard_frac,
         describe_ledgers as describe_ledgers,
         keep_ledger as keep_ledger,
@@ -45,13 +52,10 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .downstream import (
         DEFAULT_METHODS as DEFAULT_METHODS,
         METHODS as METHODS,
-        Comparison as Comparison,
         ComparisonPlan as ComparisonPlan,
         check_runs as check_runs,
         compare_downstream as compare_downstream,
-        describe_comparison as describe_comparison,
         judge_method as judge_method,
-        plot_comparison as plot_comparison,
         prepare as prepare,
     )
     from .hardening import (
@@ -118,16 +122,16 @@ else:
         baselines="""
             BaselineData TrainingPlan cleanlab_quality knn_shapley label_log_probability small_loss
         """,
+        comparison="Comparison comparison_figure describe_comparison plot_comparison",
         contents="Samples contents_of digest_of read_samples",
         cost="""
-            DISCARD_FRACTIONS KEEPS Ledger choose_discard_frac describe_ledgers keep_ledger
-            plot_sweep sweep_discard
+            DISCARD_FRACTIONS KEEPS Ledger check_ledger choose_discard_frac describe_ledgers
+            keep_ledger plot_sweep sweep_discard
         """,
         curator="CleanSettings Curator agreement_of_seeds clean_dataset describe_cleaning",
         diagnosis="agreement damaged_copies describe_diagnosis detection_of_copies",
         downstream="""
-            DEFAULT_METHODS METHODS Comparison ComparisonPlan check_runs compare_downstream
-            describe_comparison judge_method plot_comparison prepare
+            DEFAULT_METHODS METHODS ComparisonPlan check_runs compare_downstream judge_method prepare
         """,
         hardening="AttackChoice Attacks attacks_of robustness_of",
         ratings="""

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DISCARD_FRACTIONS', 'KEEPS', 'sweep_once', 'sweep_discard', 'choose_discard_frac', 'plot_sweep', 'count_flops',
-           'training_step_flops', 'meta_training_flops', 'Ledger', 'first_to_reach', 'describe_ledgers', 'keep_ledger']
+           'training_step_flops', 'meta_training_flops', 'Ledger', 'first_to_reach', 'describe_ledgers', 'check_ledger',
+           'keep_ledger']
 
 # %% ../../nbs/curation/cost.ipynb #7a3227c1
 import math
@@ -60,7 +61,9 @@ def sweep_once(
         for number, end in enumerate(keeps):
             if number == 0 or discard_frac > 0:
                 stream = keep_by(KEEPS[end] * given.ratings, share)
-                model, _ = train_model(given.task, stream, training, given.seed)
+                model, _ = train_model(
+                    given.task, stream, training, given.seed, attacks=given.attacks
+                )
                 found = quality_of(model, given.task)
             row = {"seed": given.seed, "model": name, "discard_frac": discard_frac, **found}
             rows.append({**row, "keeps": end})
@@ -246,6 +249,15 @@ def describe_ledgers(ledgers: list[Ledger]) -> str:
         f"rating included (the baseline itself: {noise:.0%} less); {about_price} is {often}"
     )
 
+# %% ../../nbs/curation/cost.ipynb #1edce701
+def check_ledger(plan: ComparisonPlan) -> None:
+    "Raise `DataRaterError` for a plan whose training costs what the ledger does not count."
+    if plan.train_attack != "none":
+        raise DataRaterError(
+            f"the ledger counts plain training, not train_attack={plan.train_attack!r}: leave one "
+            "of them out"
+        )
+
 # %% ../../nbs/curation/cost.ipynb #d4af90c0
 def keep_ledger(
     # its methods are not used: the best of each batch are kept, as in the paper, and all that is
@@ -257,6 +269,7 @@ def keep_ledger(
 ) -> list[Ledger]:  # one for each repeat
     "The ledger of each repeat of a plan; raises `DataRaterError` for bad input."
     check_value("num_looks", num_looks, int, COUNT)
+    check_ledger(plan)
     meta_training = {run: meta_training_flops(plan, run) for run in plan.runs}
     work = partial(_ledger_once, num_looks, meta_training)
     return in_repeats(plan, work, num_processes, progress)

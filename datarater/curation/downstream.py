@@ -6,7 +6,7 @@
 __all__ = ['IndexStream', 'METHODS', 'DEFAULT_METHODS', 'Task', 'load_task', 'in_epochs', 'by_weight', 'best_of_batches',
            'MethodInput', 'trusted', 'keep_by', 'outer_loss_of', 'quality_of', 'untrained_model', 'train_model',
            'ComparisonPlan', 'config_of', 'attacks_for', 'prepare', 'methods_for', 'judge_method', 'compare_once',
-           'check_runs', 'in_repeats', 'Comparison', 'describe_comparison', 'compare_downstream', 'plot_comparison']
+           'check_runs', 'in_repeats', 'compare_downstream']
 
 # %% ../../nbs/07_downstream.ipynb #ddc41652
 import importlib.util
@@ -21,20 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from .. import __version__
 from .baselines import BASELINES, BaselineData, TrainingPlan, model_for
+from .comparison import Comparison
 from .contents import Samples
-from datarater.curation.hardening import (
-    AttackChoice,
-    Attacks,
-    attacks_of,
-    describe_attack,
-    robust_columns,
-    robustness_of,
-)
+from .hardening import AttackChoice, Attacks, attacks_of, robustness_of
 from datarater.curation.ratings import (
     BestOfBatchSampler,
     keep_best,
@@ -44,7 +36,6 @@ from datarater.curation.ratings import (
 )
 from .repeats import RowFolder, about_rows, side_by_side, with_threads
 from .score_files import config_of_run
-from .statistics import as_records, holm, paired_difference, table_lines
 from ..data import first_samples, make_loaders, seeded_generator
 from ..method import LOSSES, attacked_in_training, resolve_loss_type
 from ..models import logits_of
@@ -59,6 +50,7 @@ from datarater.support import (
     DataRaterError,
     Progress,
     Rule,
+    as_path,
     lookup,
     setting,
     torch_defaults,
@@ -439,106 +431,6 @@ def in_repeats(
     with Progress("repeats", len(repeats), progress) as shown:
         return side_by_side(partial(_one_repeat, plan, work), repeats, num_processes, shown)
 
-# %% ../../nbs/07_downstream.ipynb #53454e96
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    "What a comparison found."
-
-    # seed, run (its place in the plan), method, accuracy, loss, outer_loss, robust accuracies (such
-    # as "pgd 0.3"), num_steps, num_test
-    rows: pd.DataFrame
-    plan: ComparisonPlan | None = None  # None for rows that were read from a file
-
-    @property
-    def metric(self) -> str:
-        "What methods are compared by: accuracy, or for real targets the loss."
-        return "loss" if self.rows["accuracy"].isna().all() else "accuracy"
-
-    @property
-    def robust_metrics(self) -> list[str]:
-        "Columns of robust accuracy."
-        return robust_columns(self.rows)
-
-    @property
-    def num_raters(self) -> int:
-        "How many raters the repeats take in turn; of one, nothing is learnt about others."
-        return self.rows["run"].nunique() if "run" in self.rows else 1
-
-    def values(self, metric: str | None = None) -> pd.DataFrame:
-        """A metric: a column per method, in the order of comparison, and a row per rater, its
-        repeats averaged; with one rater, a row per repeat.
-        """
-        unit = "run" if self.num_raters > 1 else "seed"
-        values = self.rows.pivot_table(metric or self.metric, unit, "method", dropna=False)
-        return values[self.rows["method"].unique()]
-
-    def table(self, reference: str = "baseline", metric: str | None = None) -> pd.DataFrame:
-        """A row per method: mean, std, difference to the reference with 95 % interval, p-value, and
-        that after Holm's correction.
-        """
-        values = self.values(metric)
-        goal = values[reference].to_numpy()
-        found = {name: paired_difference(own.to_numpy(), goal) for name, own in values.items()}
-        table = pd.DataFrame({"mean": values.mean(), "std": values.std()})
-        table = table.join(pd.DataFrame(found).T)
-        table.loc[reference, "difference"] = math.nan  # to itself
-        return table.assign(p_holm=holm(table["p_value"]))
-
-    def as_dict(self) -> dict[str, Any]:
-        "Everything, as JSON knows it."
-        return {
-            "datarater_version": __version__,
-            "plan": asdict(self.plan) if self.plan else None,
-            "metric": self.metric,
-            "num_raters": self.num_raters,
-            "table": as_records(self.table().reset_index()),
-            "robust_tables": {
-                metric: as_records(self.table(metric=metric).reset_index())
-                for metric in self.robust_metrics
-            },
-            "rows": as_records(self.rows),
-        }
-
-# %% ../../nbs/07_downstream.ipynb #89844995
-def _about_units(comparison):
-    "What means and intervals are taken over."
-    num = comparison.rows["seed"].nunique()
-    repeats = f"{num} repeat{'s' * (num != 1)}"
-    if comparison.num_raters > 1:
-        return f"over {comparison.num_raters} raters, {repeats}"
-    return f"over {repeats} with one rater, so nothing is said about other raters"
-
-
-def describe_comparison(
-    comparison: Comparison,  # as `compare_downstream` gives it
-) -> str:  # several lines
-    "A table for each metric as text; differences of accuracy in percentage points."
-    rows, lines = comparison.rows, []
-    is_accuracy = comparison.metric == "accuracy"
-    if "num_steps" in rows:
-        lines.append(
-            f"{rows['num_steps'].max():,} training steps each, tested on "
-            f"{rows['num_test'].max():,} samples that no run has looked at"
-        )
-    lines.append(
-        f"mean ± std {_about_units(comparison)}; difference to baseline with 95 % interval (each "
-        "for itself, not simultaneous); p after Holm's correction"
-    )
-    lines.append(f"test {'accuracy, %' if is_accuracy else 'loss'}")
-    lines += table_lines(comparison.table(), is_accuracy)
-    for metric in comparison.robust_metrics:
-        about = describe_attack(metric, comparison.plan, rows["num_test"].max())
-        lines.append(f"robust accuracy, %: {about}")
-        lines += table_lines(comparison.table(metric=metric), is_accuracy=True)
-    failed = rows[rows["failed_checks"] != ""] if comparison.robust_metrics else rows[:0]
-    if len(failed):
-        names = sorted({name for text in failed["failed_checks"] for name in text.split("; ")})
-        lines.append(
-            f"for {len(failed)} of {len(rows)} models a check of the attack failed, so their "
-            f"robust accuracy is not to be trusted: {', '.join(names)}"
-        )
-    return "\n".join(lines)
-
 # %% ../../nbs/07_downstream.ipynb #481a28c0
 def compare_downstream(
     plan: ComparisonPlan,  # what is compared
@@ -556,7 +448,7 @@ def compare_downstream(
     plan = replace(plan, methods=methods_for(plan, task))
     counted, num_done = ("repeats", plan.num_seeds), None
     if kept is not None:
-        kept = RowFolder(kept, about_rows(asdict(plan), plan.runs, task._asdict()))
+        kept = RowFolder(as_path(kept), about_rows(asdict(plan), plan.runs, task._asdict()))
         counted = "models", plan.num_seeds * len(plan.methods)
         num_done = partial(kept.num_done, range(plan.num_seeds), plan.methods)
     work = partial(_one_repeat, plan, partial(compare_once, kept=kept))
@@ -564,27 +456,3 @@ def compare_downstream(
         with Progress(*counted, progress, done=num_done() if num_done else 0) as shown:
             rows = side_by_side(work, range(plan.num_seeds), num_processes, shown, num_done)
     return Comparison(pd.DataFrame(rows), plan)
-
-# %% ../../nbs/07_downstream.ipynb #2f1fbd30
-def plot_comparison(
-    comparison: Comparison,  # as `compare_downstream` gives it
-    ax: Axes,  # where to draw
-    metric: str | None = None,  # None: a robust accuracy if there is one, else `comparison.metric`
-) -> Axes:  # `ax`
-    "Difference to the baseline with its 95 % interval, and each rater or repeat as a dot."
-    metric = metric or next(iter(comparison.robust_metrics), comparison.metric)
-    is_loss, unit = metric == "loss", 1 if metric == "loss" else 100
-    table = comparison.table(metric=metric).drop("baseline") * unit
-    values = comparison.values(metric) * unit
-    repeats = values[table.index].sub(values["baseline"], axis=0)
-    rows = np.arange(len(table))
-    ax.plot(repeats.T, rows, "o", color="0.7", markersize=3)
-    ax.plot(table["difference"], rows, "D", color="black", markersize=5)
-    ax.hlines(rows, table["ci_low"], table["ci_high"], color="black")
-    ax.axvline(0, color="0.6", linewidth=1, zorder=0)
-    what = "loss less baseline" if is_loss else "accuracy less baseline, percentage points"
-    is_robust = metric in comparison.robust_metrics
-    what = f"robust {what} ({metric})" if is_robust else f"test {what}"
-    ax.set(yticks=rows, yticklabels=table.index, xlabel=what)
-    ax.invert_yaxis()
-    return ax

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from datarater.evaluation import (
     ATTACKS,
+    MIN_SAMPLES,
     AttackPlan,
     check_autoattack,
     check_evaluation,
@@ -26,9 +27,12 @@ from ..support import COUNT, DataRaterError, Rule, check_settings, one_of, setti
 # %% ../../nbs/curation/hardening.ipynb #20e00007
 _ATTACKS = Rule(
     lambda names: set(names) <= set(ATTACKS) and len(set(names)) == len(names),
-    f"some of {', '.join(ATTACKS)}, each once",
+    f"some of {', '.join(ATTACKS)}, each once: pgd, or [pgd,autoattack]",
 )
-_SIZES = Rule(lambda sizes: 0 < len(set(sizes)) == len(sizes), "one or more sizes, each once")
+_SIZES = Rule(
+    lambda sizes: 0 < len({f"{eps:g}" for eps in sizes}) == len(sizes),
+    "one or more numbers that differ in six digits: 0.1, or [0.1,0.3]",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +52,15 @@ class AttackChoice:
     attack_eps, 8/255 unless it was set
     """
     attack_steps: int = setting(5, COUNT)
-    "PGD steps of an attack in training"
+    "PGD steps of an attack in training (no effect without train_attack)"
     attack_eval_steps: int = setting(20, COUNT)
-    "steps of the attacks that measure; autoattack takes five times as many"
+    """steps of the attacks that measure (no effect without attack); autoattack takes five times as
+    many
+    """
     num_attacked: int = setting(500, COUNT)
-    "test samples to attack; a fifth of them by autoattack, which takes far longer"
+    """test samples to attack (no effect without attack); a fifth of them by autoattack, which takes
+    far longer
+    """
 
     def __post_init__(self):
         if isinstance(self.attack, str):  # a single name counts as one, and so does a single size
@@ -137,9 +145,11 @@ def robustness_of(
         found[f"{plan.attack} {norm}{plan.eps:g}"] = result.robust_accuracy
     few = x[:_NUM_CHECKED], y[:_NUM_CHECKED]
     failed: dict[str, None] = {}  # in their order
+    if min(len(y), *(num for _, num in attacks.judging)) < MIN_SAMPLES:
+        failed[f"at least {MIN_SAMPLES} samples"] = None
     for plan in _checked_plans([plan for plan, _ in attacks.judging if plan.eps == largest]):
         checks = check_evaluation(model, *few, measure(*few, plan), attacks.value_range)
-        failed |= dict.fromkeys(check.name for check in checks if not check.passed)
+        failed |= dict.fromkeys(check.name for check in checks[1:] if not check.passed)
     return {**found, "failed_checks": "; ".join(failed)}
 
 # %% ../../nbs/curation/hardening.ipynb #20e00030
@@ -151,11 +161,11 @@ def robust_columns(rows: pd.DataFrame) -> list[str]:
 def describe_attack(
     column: str,  # of a robust accuracy
     choice: AttackChoice | None,  # None: unknown, as for a table that was read from a file
-    num_test: int,  # samples that there are
+    num_test: int | None,  # samples that there are; None: unknown, likewise
 ) -> str:
     "An attack in words, and how many samples it was given."
     attack, *norm, eps = column.split(" ")
     number = ""
-    if choice:
+    if choice and num_test:
         number = f", on {min(choice.num_attacked_by(attack), num_test):,} of the samples"
     return f"{', '.join([attack, *norm])}, eps {eps}{number}"

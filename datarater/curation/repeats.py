@@ -116,7 +116,7 @@ def side_by_side(
 
 # %% ../../nbs/curation/repeats.ipynb #20c00014
 # settings that may change when a stopped comparison goes on, for each row stands for itself
-_FREE = ("num_seeds", "methods", "runs")  # the raters of the runs count, not their places
+_FREE = ("num_seeds", "methods", "runs")  # the raters of the runs and their order count
 
 
 def about_rows(
@@ -150,11 +150,19 @@ class RowFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder):
             self._claim()
-            yield
+            try:
+                yield
+            finally:
+                if not self._has_rows():  # nothing is left behind
+                    (self.folder / "about.json").unlink(missing_ok=True)
+                    self.folder.rmdir()
+
+    def _has_rows(self):
+        return any(self.folder.glob("*_*.json"))
 
     def _claim(self):
         file = self.folder / "about.json"
-        if not any(self.folder.glob("*_*.json")):  # nothing was finished
+        if not self._has_rows():  # nothing was finished
             write_atomically(file, json.dumps(self.about, indent=1) + "\n")
             return
         how = f"give them as they were, give another --output, or remove {self.folder}"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     )
     from .robustness import (
         ATTACKS as ATTACKS,
+        MIN_SAMPLES as MIN_SAMPLES,
         AttackPlan as AttackPlan,
         check_autoattack as check_autoattack,
         check_evaluation as check_evaluation,
@@ -45,7 +46,7 @@ else:
             plot_rating_against_corruption rating_autocorrelation rating_summary weight_entropy
         """,
         robustness="""
-            ATTACKS AttackPlan check_autoattack check_evaluation evaluate_robustness
+            ATTACKS MIN_SAMPLES AttackPlan check_autoattack check_evaluation evaluate_robustness
             measure_robustness
         """,
     )

@@ -70,6 +70,8 @@ class UnitRange(nn.Module):
                 "the attack made samples that are not finite, as the model's gradients are not: "
                 "give attack='square', which needs none"
             )
+        if x.requires_grad:  # torchattacks looks at gradients as rows
+            x.register_hook(Tensor.contiguous)
         logits = self.model((self.low + x * (self.high - self.low)).to(self.dtype))
         shape = tuple(getattr(logits, "shape", ()))
         if len(shape) != 2 or shape[0] != len(x):
@@ -264,12 +266,18 @@ def _attack_batch(model, x, y, plan, num_classes, first_seed):
         try:
             adversarial[standing] = attack(x[standing], y[standing]).detach()
         except RuntimeError as error:
-            if "does not require grad" not in str(error):
-                raise
-            raise DataRaterError(
-                "the model gives no gradient towards its samples (a step in it, or no_grad?): "
-                "give attack='square', which needs none"
-            ) from error
+            if "does not require grad" in str(error):
+                raise DataRaterError(
+                    "the model gives no gradient towards its samples (a step in it, or no_grad?): "
+                    "give attack='square', which needs none"
+                ) from error
+            if plan.norm == "l2" and plan.attack in ("square", "autoattack"):
+                size = "×".join(map(str, x.shape[2:]))
+                raise DataRaterError(
+                    f"torchattacks' Square fails under l2 on images of {size} pixels "
+                    f"({one_line(error, 80)}): give attack='apgd'"
+                ) from error
+            raise
         is_robust[standing] = model.answers(adversarial[standing]) == y[standing]
         distances = torch.maximum(distances, NORMS[plan.norm].measure(adversarial - x))
     return is_right, is_robust, adversarial, distances
