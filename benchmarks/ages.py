@@ -1,9 +1,8 @@
 """What inner models of different ages say about damage.
 
     python benchmarks/ages.py [--data_dir FOLDER]       writes results/ages.json
-    python benchmarks/ages.py --attack_eps 0.15 [...]   writes results/ages_adversarial.json
 
-The second command takes the outer loss on adversarial samples. No rater is trained. With all
+No rater is trained. With all
 weights equal, the derivative of the outer loss with respect to a sample's weight (minus its batch's
 mean, sign reversed) says how the sample's rating would move. It is averaged over many samples of
 each corruption fraction and divided by its standard deviation among clean samples: signal over
@@ -26,19 +25,10 @@ FRACTION_EDGES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 NUM_BINS = len(FRACTION_EDGES) - 1
 AGE_EDGES = (0, 2, 5, 10, 20, 40, 70)  # in meta-steps of T = 2
 INNER_LRS = (3e-4, 1e-3)
-ATTACK_STEPS = 7
 
 
-def settings_of(inner_lr: float, attack_eps: float | None, data_dir: str | None) -> dict[str, Any]:
+def settings_of(inner_lr: float, data_dir: str | None) -> dict[str, Any]:
     "Of the run whose inner models grow older."
-    attack = {}
-    if attack_eps is not None:
-        attack = {
-            "attack": True,
-            "attack_eps": attack_eps,
-            "attack_steps": ATTACK_STEPS,
-            "attack_step_size": 2.5 * attack_eps / ATTACK_STEPS,
-        }
     # half of the samples damaged, evenly: all bins are well filled
     corruption = {"corruption_probability": 0.5, "corruption_fraction_range": (0.0, 1.0)}
     return dict(
@@ -48,15 +38,12 @@ def settings_of(inner_lr: float, attack_eps: float | None, data_dir: str | None)
         num_inner_models=8,
         corruption=corruption,
         data_dir=data_dir,
-        **attack,
     )
 
 
-def rows_of(
-    inner_lr: float, attack_eps: float | None, data_dir: str | None
-) -> list[dict[str, Any]]:
+def rows_of(inner_lr: float, data_dir: str | None) -> list[dict[str, Any]]:
     "A row for each band of ages."
-    config = DataRaterConfig(**settings_of(inner_lr, attack_eps, data_dir))
+    config = DataRaterConfig(**settings_of(inner_lr, data_dir))
     shape = (config.num_inner_models, config.inner_steps, config.batch_size)  # (P, T, B)
     with seeded_globally(config.seed):
         data, learner = set_up(config)
@@ -112,19 +99,17 @@ def rows_of(
 
 def main() -> None:
     parser = parser_of(__doc__, shared=False)
-    parser.add_argument("--attack_eps", type=float, default=None)
     parser.add_argument("--data_dir", default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    options = (arguments.attack_eps, arguments.data_dir)
-    rows = {str(inner_lr): rows_of(inner_lr, *options) for inner_lr in INNER_LRS}
+    rows = {str(inner_lr): rows_of(inner_lr, arguments.data_dir) for inner_lr in INNER_LRS}
     content = {
         "command": command_line(),
-        "configuration": configuration(**settings_of(INNER_LRS[0], *options)),
+        "configuration": configuration(**settings_of(INNER_LRS[0], arguments.data_dir)),
         "fraction_edges": FRACTION_EDGES,
         "by_inner_lr": rows,
     }
-    write_result("ages" if arguments.attack_eps is None else "ages_adversarial", content)
+    write_result("ages", content)
 
 
 if __name__ == "__main__":
