@@ -79,7 +79,7 @@ class Comparison:
             "rows": as_records(self.rows),
         }
 
-# %% ../../nbs/curation/comparison.ipynb #89844995
+# %% ../../nbs/curation/comparison.ipynb #20e1000b
 def _about_units(comparison):
     "What means and intervals are taken over."
     num = comparison.rows["seed"].nunique()
@@ -88,14 +88,14 @@ def _about_units(comparison):
         return f"over {comparison.num_raters} raters, {repeats}"
     return f"over {repeats} with one rater, so nothing is said about other raters"
 
-
+# %% ../../nbs/curation/comparison.ipynb #20e1000c
 def _about_training(plan):
     "Whether models trained against an attack."
     if plan is None or plan.train_attack == "none":
         return ""
     return f" against {plan.train_attack} ({plan.attack_steps} steps, the largest eps)"
 
-
+# %% ../../nbs/curation/comparison.ipynb #89844995
 def describe_comparison(
     comparison: Comparison,  # as `compare_downstream` gives it
 ) -> str:  # several lines
