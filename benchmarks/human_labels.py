@@ -25,8 +25,10 @@ from provenance import command_line, parser_of, write_result
 from runs import configuration, records, side_by_side, spread
 from torch import Tensor
 
-from datarater.curation import BASELINES, BaselineData, TrainingPlan, keep_best
+from datarater.curation import BaselineData, TrainingPlan
+from datarater.curation.baselines import BASELINES
 from datarater.curation.downstream import in_epochs, load_task, quality_of, train_model
+from datarater.curation.ratings import keep_best
 from datarater.data import IndexedDataset, ParquetDataRaterDataset, seeded_generator
 from datarater.data.own_data import data_folder
 from datarater.evaluation import detection_quality

@@ -130,14 +130,8 @@ class CorruptedSubset(BatchDataset):
         batch = corrupt(fetch, rows, len(self), plan, self.corruptions, self.context)
         for part, made in zip(batch, self.made):
             part[known] = made[places[known]]
-        self.name_faults(rows, batch.codes, batch.fractions)
+        _name_faults(self, rows, batch.codes, batch.fractions)
         return batch
-
-    def name_faults(self, rows: Tensor, codes: Tensor, fractions: Tensor) -> None:  # (B,) each
-        "Write the last code and fraction 1 for those who came with a wrong target."
-        if self.faults is not None:
-            own = self.faults[rows] & (codes == 0)
-            codes[own], fractions[own] = len(self.kinds) - 1, 1.0
 
     def ground_truth(self, indices: Indices | None = None) -> GroundTruth:
         """Kind and fraction of samples (default: all), which are facts only if `config.fixed` or
@@ -149,6 +143,13 @@ class CorruptedSubset(BatchDataset):
 def _known_faults(dataset):
     "Which samples of a dataset came with a wrong target, if it knows."
     return dataset.known_faults() if isinstance(dataset, IndexedDataset) else None
+
+
+def _name_faults(dataset, rows, codes, fractions):
+    "Write the last code and fraction 1 for those who came with a wrong target; (B,) each."
+    if dataset.faults is not None:
+        own = dataset.faults[rows] & (codes == 0)
+        codes[own], fractions[own] = len(dataset.kinds) - 1, 1.0
 
 
 def _names_of_codes(corruption_fn, config, faults):
@@ -192,7 +193,7 @@ def _ground_truth(dataset, indices):
     if len(rows):  # those of kinds without degrees may, by chance, have been left as they were
         compared = dataset.batch_with_truth(indices[rows])
         codes[rows], fractions[rows] = compared.codes, compared.fractions
-    dataset.name_faults(indices, codes, fractions)
+    _name_faults(dataset, indices, codes, fractions)
     return GroundTruth([dataset.kinds[code] for code in codes.tolist()], fractions)
 
 # %% ../../nbs/01_datasets.ipynb #00137260

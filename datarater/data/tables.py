@@ -42,11 +42,8 @@ def read_tables(
     return pd.concat([table.to_pandas() for table in tables], ignore_index=True)
 
 # %% ../../nbs/data/tables.ipynb #5b130012
-def _labels_in(frames, label_column, truth_column):
-    """The labels of each part as numbers, those of train also as they are right, where that is
-    known; and their names, if they have any.
-    """
-    held = {part: list(frame.columns) for part, frame in frames.items()}
+def _label_columns(held, label_column, truth_column):
+    "The column of labels of each part, and that of the right ones of train; `held` are all columns."
     label = column_of(held["train"], "label", label_column)
     if label is None:
         raise DataRaterError(
@@ -56,7 +53,7 @@ def _labels_in(frames, label_column, truth_column):
     chosen = {"train": label}
     if truth_column is not None:
         chosen["truth"] = column_of(held["train"], "label", truth_column)
-    for part in frames.keys() - {"train"}:
+    for part in held.keys() - {"train"}:
         names = [name for name in (truth_column, label) if name is not None]
         chosen[part] = next((name for name in names if name in held[part]), None)
         if chosen[part] is None:
@@ -64,19 +61,35 @@ def _labels_in(frames, label_column, truth_column):
                 f"the {part} data have no column {' or '.join(names)}, only "
                 f"{', '.join(held[part])}: give them one"
             )
+    return chosen
+
+# %% ../../nbs/data/tables.ipynb #5b13001e
+def _labels_in(frames, columns):
+    """The labels of each part as numbers, those of train also as they are right, where that is
+    known; and their names, if they have any.
+    """
     values = {
         part: frames["train" if part == "truth" else part][name].to_numpy(copy=True)
-        for part, name in chosen.items()
+        for part, name in columns.items()
     }
     known = [values[part] for part in ("train", "truth") if part in values]
     _, classes = labels_of(np.concatenate(known))
     numbers = {part: labels_of(column, classes)[0] for part, column in values.items()}
     if "truth" in numbers and any(column.is_floating_point() for column in numbers.values()):
         raise DataRaterError(
-            f"truth_column={truth_column!r}: the labels are real numbers, and of these nobody can "
-            "say which are wrong: leave it out"
+            f"truth_column={columns['truth']!r}: the labels are real numbers, and of these nobody "
+            "can say which are wrong: leave it out"
         )
-    return numbers, chosen, classes
+    return numbers, classes
+
+# %% ../../nbs/data/tables.ipynb #5b13001f
+def _size_and_colour(frame, sample_column, size, colour):
+    "Of pictures: what was asked for, or what suits them all."
+    sample = column_of(list(frame.columns), "sample", sample_column)
+    if sample is not None and not pd.api.types.is_numeric_dtype(frame[sample]):
+        usual_size, channels = look_at([content_of(value) for value in frame[sample]])
+        size, colour = size or usual_size, channels == 3 if colour is None else colour
+    return {"image_size": size, "colour": colour}
 
 # %% ../../nbs/data/tables.ipynb #5b130013
 class ParquetDataRaterDataset(SplitDataRaterDataset):
@@ -113,12 +126,16 @@ class ParquetDataRaterDataset(SplitDataRaterDataset):
         if not files:
             raise DataRaterError(f"{self.path} is no Parquet file: give one, or a folder of some")
         frames = {part: read_tables(paths) for part, paths in files.items()}
-        numbers, columns, classes = _labels_in(frames, self.label_column, self.truth_column)
+        held = {part: list(frame.columns) for part, frame in frames.items()}
+        columns = _label_columns(held, self.label_column, self.truth_column)
+        numbers, classes = _labels_in(frames, columns)
         is_real = numbers["train"].is_floating_point()
         count = None if is_real else 1 + max(int(own.max()) for own in numbers.values())
         label, truth = columns["train"], columns.get("truth")
         reading = {"sample_column": self.sample_column, "label_column": label}
-        reading |= self._size_and_colour(frames["train"])
+        reading |= _size_and_colour(
+            frames["train"], self.sample_column, self.image_size, self.colour
+        )
         pools = {}
         for part, frame in frames.items():
             own = frame.drop(columns=[name for name in frame if name == truth != label])
@@ -128,15 +145,6 @@ class ParquetDataRaterDataset(SplitDataRaterDataset):
         if truth is not None:
             pools["train"] = WithTruth(pools["train"], numbers["train"], numbers["truth"])
         return pools
-
-    def _size_and_colour(self, frame):
-        "Of pictures: what was asked for, or what suits them all."
-        size, colour = self.image_size, self.colour
-        sample = column_of(list(frame.columns), "sample", self.sample_column)
-        if sample is not None and not pd.api.types.is_numeric_dtype(frame[sample]):
-            usual_size, channels = look_at([content_of(value) for value in frame[sample]])
-            size, colour = size or usual_size, channels == 3 if colour is None else colour
-        return {"image_size": size, "colour": colour}
 
     @property
     def classes(self) -> tuple[str, ...] | None:
