@@ -131,7 +131,8 @@ else:
         curator="CleanSettings Curator agreement_of_seeds clean_dataset describe_cleaning",
         diagnosis="agreement damaged_copies describe_diagnosis detection_of_copies",
         downstream="""
-            DEFAULT_METHODS METHODS ComparisonPlan check_runs compare_downstream judge_method prepare
+            DEFAULT_METHODS METHODS ComparisonPlan check_runs compare_downstream judge_method
+            prepare
         """,
         hardening="AttackChoice Attacks attacks_of robustness_of",
         ratings="""
