@@ -43,7 +43,7 @@ def read_tables(
 
 # %% ../../nbs/data/tables.ipynb #5b130012
 def _label_columns(held, label_column, truth_column):
-    "The column of labels of each part, and that of the right ones of train; `held` are all columns."
+    "The column of labels of each part, and that of the right ones of train, among those held."
     label = column_of(held["train"], "label", label_column)
     if label is None:
         raise DataRaterError(
