@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         BoundedFile as BoundedFile,
         check_name as check_name,
         data_files as data_files,
+        find_tables as find_tables,
         is_hidden as is_hidden,
         open_array as open_array,
         without_copies as without_copies,
@@ -86,7 +87,9 @@ else:
             SplitDataRaterDataset TensorDataRaterDataset absolute_if_path construct_dataset is_path
             make_loaders register_dataset
         """,
-        files="BoundedFile check_name data_files is_hidden open_array without_copies",
+        files="""
+            BoundedFile check_name data_files find_tables is_hidden open_array without_copies
+        """,
         loading="""
             BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs as_plain
             checked_batch digest fetch_batch first_samples original_indices scale_bytes

@@ -59,7 +59,7 @@ def _label_columns(held, label_column, truth_column):
         if chosen[part] is None:
             raise DataRaterError(
                 f"the {part} data have no column {' or '.join(names)}, only "
-                f"{', '.join(held[part])}: give them one"
+                f"{', '.join(held[part])}: give them one, or move the files away"
             )
     return chosen
 
