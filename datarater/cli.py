@@ -383,7 +383,7 @@ def clean_parser() -> ArgumentParser:
     return settings_parser(
         "Find out which samples of a dataset are worth training on: train a rater, rate, keep, and "
         "write a report. A job that was stopped goes on when the command is repeated.",
-        {"path": "folder of class folders (in val, those that you trust), or an .npz file"},
+        {"path": "folder of class folders (in val, those that you trust), Parquet, or .npz file"},
         CleanSettings,
         example="clean photos --keep=0.8 --output=kept.csv",
     )

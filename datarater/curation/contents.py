@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from datarater.data import (
+    WRONG_TARGET,
     BatchDataset,
     CorruptedSubset,
+    IndexedDataset,
     as_plain,
     digest,
     fetch_batch,
@@ -43,6 +45,15 @@ def _alone(item):
     return item if isinstance(item, Tensor) else None
 
 # %% ../../nbs/curation/contents.ipynb #317950b9
+def _known_faults(dataset, indices):
+    "Kinds and fractions of samples, where it is known which came with a wrong target."
+    faults = dataset.known_faults() if isinstance(dataset, IndexedDataset) else None
+    if faults is None:
+        return None, None
+    wrong = faults[indices].cpu().numpy()
+    return np.where(wrong, WRONG_TARGET, "clean"), wrong.astype(np.float32)
+
+
 def read_samples(
     # map-style: ours, or any other of (float tensor, target) or of float tensors alone
     dataset: Dataset,
@@ -66,7 +77,8 @@ def read_samples(
                     f"{type(dataset).__name__} gives targets that are no numbers "
                     f"({type(y).__name__}): give class labels as whole numbers, or real targets"
                 )
-            return Samples(x.float() if x.dtype == torch.float64 else x, y)
+            x = x.float() if x.dtype == torch.float64 else x
+            return Samples(x, y, *_known_faults(dataset, indices))
         return Samples(as_plain(default_collate([_alone(dataset[i]) for i in indices.tolist()])))
     except DataRaterError:
         raise

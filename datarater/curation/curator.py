@@ -32,6 +32,7 @@ from datarater.data import (
     Reading,
     as_pool,
     construct_dataset,
+    find_tables,
     form_of,
     seeded_generator,
     stratified_order,
@@ -341,6 +342,10 @@ class CleanSettings:
     "height and width in pixels (default: the images' own, at most 64)"
     colour: bool | None = setting(None)
     "read images in colour (default: if one of them has some)"
+    sample_column: str | None = setting(None, NAME)
+    "column of tables with the samples (default: the first of the usual names, or all numbers)"
+    label_column: str | None = setting(None, NAME)
+    "column of tables with the labels (default: the first of the usual names)"
     meta_steps: int | None = setting(None, COUNT)
     "number of meta-steps (default: the recipe's)"
     seed: int = setting(0, SEED)
@@ -357,8 +362,10 @@ class CleanSettings:
 
     def curator(self, progress: bool, **changes: Any) -> Curator:
         "The curator that these settings ask for; its run stays beside the list."
-        names = ("inner_model", "recipe", "image_size", "colour", "meta_steps", "seed", "device")
-        given = {name: getattr(self, name) for name in names}
+        names = """
+            inner_model recipe image_size colour sample_column label_column meta_steps seed device
+        """
+        given = {name: getattr(self, name) for name in names.split()}
         output_dir = str(Path(self.output).with_suffix(".run"))
         given |= {"output_dir": output_dir, **changes}
         said = {name: value for name, value in given.items() if value is not None}
@@ -400,14 +407,16 @@ def _check_there(**places):
     for role, place in places.items():
         name = str(place)
         is_known = place is None or name in DATASETS or ":" in name
-        if not is_known and not os.path.exists(os.path.expanduser(name)):
+        place = os.path.expanduser(name)
+        if not (is_known or os.path.exists(place) or find_tables(place)):
             raise DataRaterError(
-                f"{role} {name!r} does not exist: give a folder of class folders, or an .npz file"
+                f"{role} {name!r} does not exist: give a folder of class folders, Parquet files, "
+                "or an .npz file"
             )
 
 # %% ../../nbs/curation/curator.ipynb #3be1cf73
 def clean_dataset(
-    path: str | os.PathLike,  # a folder of class folders, or an .npz file
+    path: str | os.PathLike,  # a folder of class folders, Parquet files, or an .npz file
     progress: bool = True,  # show progress bars
     **settings: Any,  # of `CleanSettings`
 ) -> tuple[Ratings, Kept, Path, list[str]]:  # ratings of all; what is kept; report; findings

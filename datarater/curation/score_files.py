@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from .. import __version__
 from .contents import digest_of, fingerprint, show_samples
 from .ratings import COLUMNS, Kept, Ratings, as_rater, check_ratings, rate_batches
-from ..data import absolute_if_path, is_path
+from ..data import READING, absolute_if_path, is_path
 from datarater.disk import (
     ColumnsDigest,
     check_output,
@@ -490,7 +490,7 @@ def dataset_to_rate(
 
 # %% ../../nbs/curation/score_files.ipynb #5afd73a7
 _REMEMBERED = (
-    *("dataset_name", "data_dir", "image_size", "colour"),
+    *("dataset_name", "data_dir", *READING),
     *("seed", "train_split_ratio", "batch_size"),
 )
 

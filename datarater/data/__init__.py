@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     )
     from .datasets import (
         DATASETS as DATASETS,
+        READING as READING,
+        WRONG_TARGET as WRONG_TARGET,
         CorruptedSubset as CorruptedSubset,
         DataRaterDataset as DataRaterDataset,
         DigitsDataRaterDataset as DigitsDataRaterDataset,
@@ -28,12 +30,12 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         is_path as is_path,
         make_loaders as make_loaders,
         register_dataset as register_dataset,
-        stratified_order as stratified_order,
     )
     from .files import (
         BoundedFile as BoundedFile,
         check_name as check_name,
         data_files as data_files,
+        find_tables as find_tables,
         is_hidden as is_hidden,
         open_array as open_array,
         without_copies as without_copies,
@@ -71,6 +73,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         is_own_data as is_own_data,
         read_image as read_image,
     )
+    from .splits import stratified_order as stratified_order
+    from .tables import ParquetDataRaterDataset as ParquetDataRaterDataset
 else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
@@ -79,11 +83,13 @@ else:
             register_corruption seeded_generator show_images
         """,
         datasets="""
-            DATASETS CorruptedSubset DataRaterDataset DigitsDataRaterDataset SplitDataRaterDataset
-            TensorDataRaterDataset absolute_if_path construct_dataset is_path make_loaders
-            register_dataset stratified_order
+            DATASETS READING WRONG_TARGET CorruptedSubset DataRaterDataset DigitsDataRaterDataset
+            SplitDataRaterDataset TensorDataRaterDataset absolute_if_path construct_dataset is_path
+            make_loaders register_dataset
         """,
-        files="BoundedFile check_name data_files is_hidden open_array without_copies",
+        files="""
+            BoundedFile check_name data_files find_tables is_hidden open_array without_copies
+        """,
         loading="""
             BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs as_plain
             checked_batch digest fetch_batch first_samples original_indices scale_bytes
@@ -94,4 +100,6 @@ else:
             ImageFolderDataRaterDataset MNISTDataRaterDataset NpzDataRaterDataset data_folder
             find_mnist is_own_data read_image
         """,
+        splits="stratified_order",
+        tables="ParquetDataRaterDataset",
     )

@@ -86,6 +86,14 @@ class IndexedDataset(BatchDataset):
         "Targets in order, where they are known without reading a sample; else None."
         return None
 
+    def known_faults(self) -> Tensor | None:  # (N,) bool
+        "Which targets are wrong, where that is known; else None."
+        return None
+
+    def corrected(self) -> "IndexedDataset":
+        "The same samples with the right targets, where these are known."
+        return self
+
 # %% ../../nbs/data/loading.ipynb #2d767aab
 def scale_bytes(images: Tensor, value_range: ValueRange) -> Tensor:
     "uint8 values as floats in the value range."

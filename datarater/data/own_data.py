@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'IMAGE_ENDINGS', 'MAX_IMAGE_SIZE', 'MNIST_FILES', 'channels_first', 'to_samples', 'to_targets', 'read_pairs',
-           'NpzDataRaterDataset', 'find_parts', 'ClassFolders', 'find_images', 'read_image', 'FolderImages',
-           'ImageFolderDataRaterDataset', 'is_own_data', 'data_folder', 'read_idx', 'find_mnist',
+           'checked_path', 'NpzDataRaterDataset', 'find_parts', 'ClassFolders', 'find_images', 'read_image', 'look_at',
+           'FolderImages', 'ImageFolderDataRaterDataset', 'is_own_data', 'data_folder', 'read_idx', 'find_mnist',
            'MNISTDataRaterDataset', 'CIFAR10DataRaterDataset']
 
 # %% ../../nbs/data/own_data.ipynb #01550dbd
@@ -134,8 +134,12 @@ def read_pairs(
     return pairs
 
 # %% ../../nbs/data/own_data.ipynb #609fcc78
-def _checked_path(owner, path, name):
-    "The path, if one was given to the constructor or in the class."
+def checked_path(
+    owner: Any,  # a dataset
+    path: AnyPath | None,
+    name: str,  # of the parameter
+) -> Path:
+    "The path, if one was given to the constructor or in the class; else raises `DataRaterError`."
     if path is None:
         kind = type(owner).__name__
         raise DataRaterError(
@@ -159,7 +163,7 @@ class NpzDataRaterDataset(SplitDataRaterDataset):
         seed: int = 0,  # of the split, the orders and the corruption on the fly
         device: Device = "cpu",  # where the data live
     ):
-        self.path = _checked_path(self, path or self.path, "path")
+        self.path = checked_path(self, path or self.path, "path")
         self.seed = seed
         self.device = device
 
@@ -292,14 +296,17 @@ MAX_IMAGE_SIZE = 64  # for which small models are fast, if nobody asks for more
 _LOOKED_AT = 200  # images, chosen at random
 
 
-def _look_at(paths):
-    "Size and channels that suit the images of a folder."
+def look_at(
+    pictures: list[Any],  # files, or their contents
+) -> tuple[int, int]:
+    "Size and channels that suit pictures: the shortest side, at most 64, and colour if one has it."
     from PIL import Image
 
     sides, modes = [], set()
-    for path in random.Random(0).sample(paths, min(len(paths), _LOOKED_AT)):
+    for picture in random.Random(0).sample(pictures, min(len(pictures), _LOOKED_AT)):
         try:
-            with Image.open(path) as image:
+            source = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+            with Image.open(source) as image:
                 sides.append(min(image.size))
                 modes.add(image.mode)
         except Exception:  # as decoders do in many ways; it is named when it is read
@@ -333,7 +340,7 @@ class FolderImages(ItemDataset):
         self.num_classes = len(self.classes)
         self.labels = torch.tensor([label for _, label in self.folder.samples])
         if image_size is None or in_channels is None:
-            size, channels = _look_at(self.paths)
+            size, channels = look_at(self.paths)
             image_size, in_channels = image_size or size, in_channels or channels
         self.image_size, self.in_channels = image_size, in_channels
 
@@ -366,7 +373,7 @@ class ImageFolderDataRaterDataset(SplitDataRaterDataset):
         image_size: int | None = None,  # height and width in pixels; None: what the class says
         colour: bool | None = None,  # in colour, or in grey; None: what the class says
     ):
-        self.root = _checked_path(self, root or self.root, "root")
+        self.root = checked_path(self, root or self.root, "root")
         self.seed = seed
         self.image_size = image_size or self.image_size
         if colour is not None:

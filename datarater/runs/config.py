@@ -55,18 +55,28 @@ class TaskSettings:
     "The data, the two kinds of model, and the loss."
 
     dataset_name: str = setting("digits", NAME)
-    """dataset: a registered name, package.module:Name, or a path: an .npz file or a folder of class
-    folders
+    """dataset: a registered name, package.module:Name, or a path: an .npz file, Parquet files such
+    as 'data/train-*.parquet', or a folder of class folders
     """
     data_dir: str | None = setting(None, PATH)
     "folder with the data; none: the variable DATARATER_DATA, else a folder in the user's cache"
     image_size: int | None = setting(None, COUNT)
-    """height and width in pixels of a folder of images (no effect on others); none: of the shortest
-    side, at most 64
+    """height and width in pixels of a folder or table of images (no effect on others); none: of the
+    shortest side, at most 64
     """
     colour: bool | None = setting(None)
-    """read a folder of images in colour, or in grey (no effect on others); none: in colour if one
-    of them has some
+    """read a folder or table of images in colour, or in grey (no effect on others); none: in colour
+    if one of them has some
+    """
+    sample_column: str | None = setting(None, NAME)
+    """column of a table with the samples (no effect on others); none: the first of the usual names,
+    or all columns of numbers
+    """
+    label_column: str | None = setting(None, NAME)
+    "column of a table with the labels (no effect on others); none: the first of the usual names"
+    truth_column: str | None = setting(None, NAME)
+    """column of a table with the right labels (no effect on others), for trusted and test samples,
+    and to tell which labels of the others are wrong; none: nobody knows
     """
     train_split_ratio: float = setting(0.9, OPEN_UNIT_INTERVAL)
     "share of the training data that trains inner models; the rest is the outer (validation) data"

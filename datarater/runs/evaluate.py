@@ -11,7 +11,7 @@ __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES'
 import math
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from datarater.data import (
+    WRONG_TARGET,
     BatchLoader,
     DataRaterDataset,
     IndexedDataset,
@@ -51,13 +52,16 @@ from ..support import DataRaterError, check_value, one_of
 # %% ../../nbs/runs/evaluate.ipynb #8c376cf0
 @dataclass(frozen=True)
 class EvaluationSet:
-    "Test samples, clean and corrupted."
+    "Samples without damage and with it, and test samples."
 
     clean: Batch  # (N, ...) samples, (N, ...) targets
-    corrupted: Batch  # the same samples, each with its fraction of corruption
-    # (N,): drawn from U(0, 1); 1 for kinds without degrees, 0 where nothing changed
+    corrupted: Batch  # (M, ...): the same, each with its fraction of corruption; or others
+    # (M,): drawn from U(0, 1); 1 for kinds without degrees, 0 where nothing changed
     fractions: np.ndarray
-    kinds: np.ndarray  # (N,): names of the corruptions, "clean" where nothing changed
+    kinds: np.ndarray  # (M,): names of the corruptions, "clean" where nothing changed
+    test: Batch  # clean test samples, by which inner models are judged
+    share: float  # of damaged samples in the training data
+    about: str  # what is compared with what
 
 # %% ../../nbs/runs/evaluate.ipynb #6ff8d26d
 MAX_EVALUATION_SAMPLES = 10_000  # for ratings
@@ -127,18 +131,47 @@ def make_evaluation_set(
             "with fraction 0: give both 0 for a sample that is left as it was"
         )
     return EvaluationSet(
-        (x, y),
+        (clean := (x, y)),
         (corrupted.samples, corrupted.targets),
         corrupted.fractions.cpu().numpy(),
         names[corrupted.codes.cpu().numpy()],
+        clean,
+        config.corruption.corruption_probability,
+        f"test samples against copies damaged by {' or '.join(names[1:])}",
     )
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1006
+def _own_faults(samples, source, config):
+    "An evaluation set of training samples, where it is known which came with a wrong target."
+    faults = source.known_faults() if isinstance(source, IndexedDataset) else None
+    if faults is None or faults.all() or not faults.any():
+        return samples
+    generator = seeded_generator(config.seed, "own faults")
+    order = stratified_order(len(source), faults.long(), generator)[:MAX_EVALUATION_SAMPLES]
+    rows = order[~faults[order]], order[faults[order]]
+    right, wrong = (
+        tuple(part.to(config.device) for part in source.batch(chosen)) for chosen in rows
+    )
+    num_wrong = len(wrong[1])
+    return replace(
+        samples,
+        clean=right,
+        corrupted=wrong,
+        fractions=np.ones(num_wrong),
+        kinds=np.full(num_wrong, WRONG_TARGET),
+        share=faults.double().mean().item(),
+        about=f"{len(right[1]):,} training samples with a right label against {num_wrong:,} with a "
+        "wrong one",
+    )
+
+
 def evaluation_set_of(data: RunData) -> EvaluationSet:
-    "The test data of a run; raises `DataRaterError` for data that the run can't use."
+    "What a run's rater is judged by; raises `DataRaterError` for data that the run can't use."
     samples = make_evaluation_set(data.dataset, data.test_loader, data.config)
+    pool = getattr(getattr(data.inner_stream, "loader", None), "dataset", None)
+    samples = _own_faults(samples, getattr(pool, "original_subset", None), data.config)
     check_attackable(data.adversary, samples.clean[0], data.loss_type)
-    for _, targets in (samples.clean, samples.corrupted):
+    for _, targets in (samples.clean, samples.corrupted, samples.test):
         check_targets(targets, data.num_outputs, data.loss_type)
     return samples
 
@@ -162,15 +195,15 @@ def rate_together(
     return gather(ranks, own.double(), len(batch[0])).cpu().numpy()
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1012
-def _quality(corruption, fractions, clean, corrupted):
+def _quality(fraction_range, samples, clean, corrupted):
     "How well ratings follow corruption, overall and in the range of the training data."
-    trained_on = is_trained_on(fractions, corruption.corruption_fraction_range)
+    fractions = samples.fractions
+    trained_on = is_trained_on(fractions, fraction_range)
     in_range = rating_quality(clean, corrupted[trained_on], fractions[trained_on])
-    damaged, share = corrupted[fractions > 0], corruption.corruption_probability
     return {
         **rating_quality(clean, corrupted, fractions),
         "auroc_in_range": in_range["auroc"],
-        **precision_at_known_rate(clean, damaged, share),
+        **precision_at_known_rate(clean, corrupted[fractions > 0], samples.share),
     }
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1014
@@ -228,8 +261,8 @@ def evaluate_run(data: RunData, samples: EvaluationSet, steps: CheckedSteps, log
         raise steps.rater_breakdown()
     row = {
         "meta_step": learner.num_steps,
-        **_quality(config.corruption, samples.fractions, clean, corrupted),
-        **inner_quality(data, samples.clean, learner.population),
+        **_quality(config.corruption.corruption_fraction_range, samples, clean, corrupted),
+        **inner_quality(data, samples.test, learner.population),
         **log.recent(),
         **rating_summary(ratings),
         "rating_autocorrelation": rating_autocorrelation(log.ratings, ratings),
@@ -300,11 +333,12 @@ MIN_GAIN = 0.01  # of AUROC, below which a rater is called no better than anothe
 
 def findings_of_run(
     data: RunData,
+    samples: EvaluationSet,
     compared: pd.DataFrame,  # of `compare_raters`
 ) -> tuple[str, ...]:  # a sentence each
     "What a run may say of itself: what its figure is about, and what training has added."
-    corruption, dataset = data.config.corruption, data.dataset
-    if corruption.corruption_probability == 0:
+    dataset = data.dataset
+    if samples.share == 0:
         return (
             "nothing was damaged on purpose, so nothing is known of how much bad data it finds",
         )
@@ -318,9 +352,10 @@ def findings_of_run(
         for name, label in _MEASURES.items()
         if not math.isnan(trained[name])  # of a kind without degrees
     ]
-    kinds = " or ".join(dataset.corruption_names(corruption.kinds))
-    said = [f"test samples against copies damaged by {kinds}: {', '.join(scores)}"]
-    if isinstance(dataset, SplitDataRaterDataset) and "test" not in dataset.sources:
+    said = [f"{samples.about}: {', '.join(scores)}"]
+    is_of_test = samples.clean is samples.test
+    is_held_out = isinstance(dataset, SplitDataRaterDataset) and "test" not in dataset.sources
+    if is_of_test and is_held_out:
         said.append(
             "the test samples are a fifth held out of the training data, as clean or dirty as the "
             "rest; where they are dirty, these figures are too low"

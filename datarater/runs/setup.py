@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from datarater.data import (
+    READING,
     BatchLoader,
     BatchStream,
     DataRaterDataset,
@@ -85,7 +86,7 @@ from ..support import DataRaterError, Progress, foreign_code
 
 # %% ../../nbs/runs/setup.ipynb #0e1c1002
 def dataset_of(
-    # its `dataset_name`, `data_dir`, `seed` and `device`; `image_size` and `colour` of a folder
+    # its `dataset_name`, `data_dir`, `seed` and `device`, and how its images and tables are read
     config: DataRaterConfig,
 ) -> DataRaterDataset:
     "The dataset that a configuration names."
@@ -94,8 +95,7 @@ def dataset_of(
         config.data_dir,
         config.seed,
         config.device,
-        image_size=config.image_size,
-        colour=config.colour,
+        **{name: getattr(config, name) for name in READING},
     )
 
 # %% ../../nbs/runs/setup.ipynb #b49403ce

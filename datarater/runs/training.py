@@ -511,7 +511,7 @@ def run_meta_training(
     log, rater = run.log, run.learner.averaged.module.eval()
     tables = log.history, log.metrics, log.by_kind, log.by_strength
     compared = compare_raters(data, rater, samples, log.metrics)
-    findings = findings_of_run(data, compared)
+    findings = findings_of_run(data, samples, compared)
     return MetaTrainingResult(rater, run.folder, *tables, config, untrained, compared, findings)
 
 # %% ../../nbs/runs/training.ipynb #425fae96
