@@ -87,8 +87,7 @@ class CorruptedSubset(BatchDataset):
         self.original_subset = original_subset
         self.config = config
         self.generator = generator
-        # (N,) bool, of those who came with a wrong target; None: nobody knows
-        self.faults = _known_faults(original_subset)
+        self.faults = _known_faults(original_subset)  # (N,) bool; None: nobody knows
         self.kinds = _names_of_codes(corruption_fn, config, self.faults)
         self.corruptions = find_corruptions(config.kinds, corruption_fn)
         self.value_range = value_range or getattr(original_subset, "value_range", (-1.0, 1.0))
@@ -139,19 +138,19 @@ class CorruptedSubset(BatchDataset):
         """
         return _ground_truth(self, range(len(self)) if indices is None else indices)
 
-# %% ../../nbs/01_datasets.ipynb #2f3b28c5
+# %% ../../nbs/01_datasets.ipynb #2f3b28c3
 def _known_faults(dataset):
     "Which samples of a dataset came with a wrong target, if it knows."
     return dataset.known_faults() if isinstance(dataset, IndexedDataset) else None
 
-
+# %% ../../nbs/01_datasets.ipynb #2f3b28c4
 def _name_faults(dataset, rows, codes, fractions):
     "Write the last code and fraction 1 for those who came with a wrong target; (B,) each."
     if dataset.faults is not None:
         own = dataset.faults[rows] & (codes == 0)
         codes[own], fractions[own] = len(dataset.kinds) - 1, 1.0
 
-
+# %% ../../nbs/01_datasets.ipynb #2f3b28c5
 def _names_of_codes(corruption_fn, config, faults):
     "Names by code, starting with clean."
     if not isinstance(config, DataCorruptionConfig):
