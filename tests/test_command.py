@@ -896,7 +896,7 @@ def test_a_comparison_that_was_stopped_goes_on(own_run, judged, here, tmp_path):
     whole, file = tmp_path / "whole.json", tmp_path / "found.json"
     run = here(*comparing(own_run, f"--output={whole}"))
     assert run.returncode == 0, run.stderr
-    assert "robust accuracy, %: pgd, eps 0.1\nbaseline " in run.stdout
+    assert "robust accuracy, %: pgd, eps 0.1, on 10 of the samples\nbaseline " in run.stdout
     everything = [(seed, name) for seed in (0, 1) for name in ("baseline", "filtered")]
     assert judged.models == everything
     found = json.loads(whole.read_text())
@@ -918,6 +918,11 @@ def test_a_comparison_that_was_stopped_goes_on(own_run, judged, here, tmp_path):
     ):
         said = one_line_error(here(*comparing(own_run, change, f"--output={file}")))
         assert f"differs in {name}: give them as they were" in said
+    image = min((own_run.parents[1] / "photos").rglob("*.png"))
+    image.rename(tmp_path / "elsewhere.png")
+    said = one_line_error(here(*comparing(own_run, f"--output={file}")))
+    assert "differs in data: give them as they were" in said
+    (tmp_path / "elsewhere.png").rename(image)
     judged.models.clear()
     run = here(*comparing(own_run, f"--output={file}"))
     assert (run.returncode, judged.models) == (0, everything[1:]), run.stderr
