@@ -23,6 +23,7 @@ from datarater.data import (
     as_plain,
     digest,
     fetch_batch,
+    known_faults_of,
     original_indices,
 )
 from ..disk import ColumnsDigest
@@ -45,12 +46,13 @@ def _alone(item):
     return item if isinstance(item, Tensor) else None
 
 # %% ../../nbs/curation/contents.ipynb #317950b9
-def _known_faults(dataset, indices):
-    "Kinds and fractions of samples, where it is known which came with a wrong target."
-    faults = dataset.known_faults() if isinstance(dataset, IndexedDataset) else None
+def _kinds_and_fractions(dataset, indices):
+    "Of samples, where it is known which came with a wrong target."
+    some = dataset.subset(indices) if isinstance(dataset, IndexedDataset) else dataset
+    faults = known_faults_of(some)
     if faults is None:
         return None, None
-    wrong = faults[indices].cpu().numpy()
+    wrong = faults.cpu().numpy()
     return np.where(wrong, WRONG_TARGET, "clean"), wrong.astype(np.float32)
 
 
@@ -78,7 +80,7 @@ def read_samples(
                     f"({type(y).__name__}): give class labels as whole numbers, or real targets"
                 )
             x = x.float() if x.dtype == torch.float64 else x
-            return Samples(x, y, *_known_faults(dataset, indices))
+            return Samples(x, y, *_kinds_and_fractions(dataset, indices))
         return Samples(as_plain(default_collate([_alone(dataset[i]) for i in indices.tolist()])))
     except DataRaterError:
         raise

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         absolute_if_path as absolute_if_path,
         construct_dataset as construct_dataset,
         is_path as is_path,
+        known_faults_of as known_faults_of,
         make_loaders as make_loaders,
         register_dataset as register_dataset,
     )
@@ -85,7 +86,7 @@ else:
         datasets="""
             DATASETS READING WRONG_TARGET CorruptedSubset DataRaterDataset DigitsDataRaterDataset
             SplitDataRaterDataset TensorDataRaterDataset absolute_if_path construct_dataset is_path
-            make_loaders register_dataset
+            known_faults_of make_loaders register_dataset
         """,
         files="""
             BoundedFile check_name data_files find_tables is_hidden open_array without_copies

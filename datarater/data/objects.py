@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .corruptions import Pair
-from .datasets import SplitDataRaterDataset, construct_dataset
+from .datasets import SplitDataRaterDataset, construct_dataset, known_faults_of
 from datarater.data.loading import (
     BatchDataset,
     IndexedDataset,
@@ -215,7 +215,7 @@ class InForm(IndexedDataset):
         return None if targets is None else self._recoded(targets[self.indices])
 
     def known_faults(self) -> Tensor | None:
-        faults = self.pool.known_faults() if isinstance(self.pool, IndexedDataset) else None
+        faults = known_faults_of(self.pool)
         return None if faults is None else faults[self.indices]
 
     def corrected(self) -> "InForm":
@@ -284,7 +284,7 @@ class WithTruth(IndexedDataset):
         return self.given[self.indices]
 
     def known_faults(self) -> Tensor:
-        return (self.given != self.truth)[self.indices]
+        return self.given[self.indices] != self.truth[self.indices]
 
     def corrected(self) -> "WithTruth":
         part = copy(self)

@@ -25,6 +25,7 @@ from datarater.data import (
     IndexedDataset,
     SplitDataRaterDataset,
     first_samples,
+    known_faults_of,
     seeded_generator,
     stratified_order,
 )
@@ -143,7 +144,7 @@ def make_evaluation_set(
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1006
 def _own_faults(samples, source, config):
     "An evaluation set of training samples, where it is known which came with a wrong target."
-    faults = source.known_faults() if isinstance(source, IndexedDataset) else None
+    faults = known_faults_of(source)
     if faults is None or faults.all() or not faults.any():
         return samples
     generator = seeded_generator(config.seed, "own faults")
