@@ -68,10 +68,15 @@ def _labels_in(frames, columns):
     """The labels of each part as numbers, those of train also as they are right, where that is
     known; and their names, if they have any.
     """
-    values = {
-        part: frames["train" if part == "truth" else part][name].to_numpy(copy=True)
-        for part, name in columns.items()
-    }
+    values = {}
+    for part, name in columns.items():
+        column = frames["train" if part == "truth" else part][name]
+        if (is_missing := column.isna()).any():
+            raise DataRaterError(
+                f"column {name!r} has {is_missing.sum():,} missing values, the first in row "
+                f"{is_missing.argmax():,}: fill them in, or leave these rows out"
+            )
+        values[part] = column.to_numpy(copy=True)
     known = [values[part] for part in ("train", "truth") if part in values]
     _, classes = labels_of(np.concatenate(known))
     numbers = {part: labels_of(column, classes)[0] for part, column in values.items()}
