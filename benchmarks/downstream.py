@@ -14,10 +14,10 @@ each write results/downstream_NAME.json:
     sweep      50 % damaged: ρ chosen on ToyCNN, used for ResNetMnist; both ends of the ratings
     ledger     50 % damaged: FLOPs spent and saved, also for ResNetMnist
 
-Two raters, with different seeds, are meta-trained first, and the repeats alternate between them;
-`--runs FOLDER` stores them there and reuses those it finds. Each repeat has its own damage,
-initialisation and batches. Models train for one epoch of the whole training set, 375 steps,
-whatever is kept.
+A rater for each repeat is meta-trained first; `--raters 2` makes two, and the repeats alternate
+between them. `--runs FOLDER` stores them there and reuses those it finds. Each repeat has its own
+damage, initialisation and batches. Models train for one epoch of the whole training set, 375
+steps, whatever is kept.
 """
 
 import math
@@ -44,9 +44,8 @@ from datarater.curation import (
 )
 from datarater.runs import DataRaterConfig, config_from_yaml, run_meta_training
 
-RATER_SEEDS = (0, 1)
 HALF = {"recipe": "mnist", "corruption": {"corruption_probability": 0.5}}
-CONTROLS = ("random_drop", "oracle")
+CONTROLS = ("random_drop", "trusted_only", "oracle")
 BASELINES = ("small_loss", "el2n", "outer_loss", "knn_shapley")
 # name -> settings of the raters' runs, and of the plan
 EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -55,7 +54,7 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {
             "num_seeds": 20,
             "discard_frac": 0.1,
-            "methods": ("baseline", "filtered", "filtered_batch", "random_drop", "oracle"),
+            "methods": ("baseline", "filtered", "filtered_batch", *CONTROLS),
         },
     ),
     "half": (
@@ -142,6 +141,7 @@ def main() -> None:
     parser = parser_of(__doc__, shared=False)
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--num_seeds", type=int, default=None)
+    parser.add_argument("--raters", type=int, default=None, help="default: one for each repeat")
     parser.add_argument("--meta_steps", type=int, default=None, help="default: the recipe's")
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--runs", default=None, help="folder that keeps the raters' runs")
@@ -154,9 +154,10 @@ def main() -> None:
         settings["meta_steps"] = arguments.meta_steps
     if arguments.num_seeds:
         of_plan = {**of_plan, "num_seeds": arguments.num_seeds}
+    rater_seeds = list(range(arguments.raters or of_plan["num_seeds"]))
     with tempfile.TemporaryDirectory() as folder:
         where = {"output_dir": arguments.runs or folder, "data_dir": arguments.data_dir}
-        jobs = [{**settings, **where, "seed": seed} for seed in RATER_SEEDS]
+        jobs = [{**settings, **where, "seed": seed} for seed in rater_seeds]
         runs = tuple(side_by_side(train, jobs, arguments.jobs))
         plan = ComparisonPlan(runs=runs, data_dir=arguments.data_dir, **of_plan)
         if arguments.experiment == "sweep":
@@ -170,7 +171,7 @@ def main() -> None:
     content = {
         "command": command_line(),
         "configuration": configuration(**settings),
-        "rater_seeds": RATER_SEEDS,
+        "rater_seeds": rater_seeds,
         "num_seeds": plan.num_seeds,
         "discard_frac": plan.discard_frac,
         "epochs": plan.epochs,
