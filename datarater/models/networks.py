@@ -27,6 +27,7 @@ from ..support import DataRaterError, foreign_code, lookup, one_line, torch_defa
 MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its address
     # have chapters of their own
     "ReferenceDataRater": "datarater.models.label_evidence:ReferenceDataRater",
+    "FeatureEvidenceDataRater": "datarater.models.evidence:FeatureEvidenceDataRater",
     "EvidenceDataRater": "datarater.models.image_evidence:EvidenceDataRater",
 }
 
