@@ -1,28 +1,31 @@
 """Labels that people got wrong: who finds them, and is training without them any better?
 
     pip install -e ".[rivals]"
-    python benchmarks/human_labels.py [--seeds 0 1 2] [--data_dir FOLDER]
+    python benchmarks/human_labels.py [--trusted 1000] [--seeds 0 1 2] [--data_dir FOLDER]
 
-writes results/human_labels.json. FOLDER holds cifar10n/train-*.parquet and test.parquet: CIFAR-10
-with the labels of one annotator, of which 17 % are wrong (Wei et al. 2022, arXiv 2110.12088; for
-research only). For each seed 20,000 images are the pool, with the annotator's labels, and 5,000,
-1,000 or 250 others are trusted, with the right ones.
+writes results/human_labels.json, and leaves there the cases that it holds already. FOLDER holds
+cifar10n/train-*.parquet and test.parquet: CIFAR-10 with the labels of one annotator, of which 17 %
+are wrong (Wei et al. 2022, arXiv 2110.12088; for research only). For each seed 20,000 images are
+the pool, with the annotator's labels, and 5,000, 1,000 or 250 others are trusted, with the right
+ones.
 
-The rater is that of the recipe `images_and_labels`. The methods beside it are `datarater`'s
-baselines with a ToyCNN, the agreement of neighbours in the rater's own features, and the evidence
-that the rater begins with. Then a ToyCNN is trained on what each of them keeps, the share of
-wrong labels being known.
+The rater is that of the recipe `photo_labels`. Beside it are the evidence that it begins with,
+`datarater`'s baselines with a ToyCNN, the agreement of neighbours in features that need no labels,
+and cleanlab with the rater's own kind of network, which makes no use of trusted images. With 1,000
+trusted images a ToyCNN is then trained on what each keeps, the share of wrong labels being known.
 """
 
+import json
 import tempfile
+import time
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from provenance import command_line, parser_of, write_result
-from runs import configuration, records, side_by_side, spread
+from provenance import COMMIT, ROOT, command_line, parser_of, write_result
+from runs import configuration, records, side_by_side
 from torch import Tensor
 
 from datarater.curation import BaselineData, TrainingPlan
@@ -33,12 +36,16 @@ from datarater.data import IndexedDataset, ParquetDataRaterDataset, seeded_gener
 from datarater.data.own_data import data_folder
 from datarater.evaluation import detection_quality
 from datarater.method import rate_many
+from datarater.models.evidence import NUM_FOLDS, fold_of, label_margin
+from datarater.models.image_evidence import PatchFeatures
+from datarater.models.network_evidence import CrossFittedNetwork
 from datarater.runs import DataRaterConfig, run_meta_training
 
 POOL, TRUSTED = 20_000, (5_000, 1_000, 250)
 COLUMNS = ("auroc", "average_precision", "precision")
-RIVALS = ("small_loss", "el2n", "outer_loss", "cleanlab")
-JUDGED = ("everything", "random", "rater", "cleanlab", "outer_loss", "evidence", "oracle")
+WITHOUT_TRUSTED = ("small_loss", "el2n", "cleanlab")
+JUDGED = ("everything", "random", "rater", "evidence", "cleanlab", "outer_loss", "oracle")
+JUDGED_WITH = 1_000  # trusted images
 EPOCHS = 6  # of the pool, for every model that is trained
 
 
@@ -73,7 +80,7 @@ DATASETS = {5_000: HumanLabels, 1_000: With1000, 250: With250}
 def settings_of(num_trusted: int, seed: int, data_dir: str | None) -> dict[str, Any]:
     "Of the rater's run."
     return {
-        "recipe": "images_and_labels",
+        "recipe": "photo_labels",
         "dataset_name": f"human_labels:{DATASETS[num_trusted].__name__}",
         "seed": seed,
         "data_dir": data_dir,
@@ -82,87 +89,116 @@ def settings_of(num_trusted: int, seed: int, data_dir: str | None) -> dict[str, 
     }
 
 
-def neighbours(features: Tensor, y: Tensor, num_neighbours: int = 50) -> Tensor:  # (N,)
-    "The share of each sample's nearest others, by the angle of features, that have its label."
+def neighbours(x: Tensor, y: Tensor, seed: int, num_neighbours: int = 50) -> Tensor:  # (N,)
+    "The share of each image's nearest others, by the angle of features, that have its label."
+    found = PatchFeatures(x.shape[1])
+    found.fit(x, seeded_generator(seed, "neighbours"))
+    features = torch.cat([found(part) for part in x.split(500)])
     features = F.normalize(features - features.mean(0))
     agree = []
     for rows in torch.arange(len(y)).split(500):
         near = features[rows] @ features.T  # (n, N)
         near[torch.arange(len(rows)), rows] = -2.0  # not itself
-        found = near.topk(num_neighbours).indices  # (n, K)
-        agree.append((y[found] == y[rows, None]).double().mean(1))
+        nearest = near.topk(num_neighbours).indices  # (n, K)
+        agree.append((y[nearest] == y[rows, None]).double().mean(1))
     return torch.cat(agree)
 
 
-@torch.no_grad()
-def ratings_of(result: Any, task: Any, seed: int) -> dict[str, np.ndarray]:
-    "Of each method: higher is better."
+def cleanlab_network(x: Tensor, y: Tensor, seed: int) -> Tensor:  # (N,)
+    "cleanlab's normalised margin, by the rater's kind of network, cross-fitted on the pool alone."
+    network = CrossFittedNetwork(x.shape[1], num_classes=10)
+    folds = fold_of(x, NUM_FOLDS)
+    network.fit(x, y, folds, torch.ones(len(x)), seeded_generator(seed, "cleanlab network"))
+    with torch.no_grad():
+        parts = zip(x.split(1_000), folds.split(1_000))
+        return label_margin(torch.cat([network(*part).softmax(1) for part in parts]), y)
+
+
+def rated_without_trusted(task: Any, seed: int) -> dict[str, Tensor]:
+    "The ratings of methods that look at the pool alone."
     x, y = task.x, task.y
-    batches = x.split(500), y.split(500)
-    features = torch.cat([result.rater.features(part) for part in batches[0]])
-    plan = TrainingPlan(num_steps=EPOCHS * POOL // 128)
-    data = BaselineData(x, y, task.outer_x, task.outer_y, plan)
-    found = {
-        "rater": rate_many(result.rater, x, y),
-        "evidence": rate_many(result.untrained, x, y),
-        "neighbours": neighbours(features, y),
+    data = BaselineData(x, y, x[:0], y[:0], TrainingPlan(num_steps=EPOCHS * POOL // 128))
+    return {
+        **{name: BASELINES[name](data, seed) for name in WITHOUT_TRUSTED},
+        "cleanlab_network": cleanlab_network(x, y, seed),
+        "neighbours": neighbours(x, y, seed),
     }
-    with torch.enable_grad():
-        found |= {name: BASELINES[name](data, seed) for name in RIVALS}
-    return {name: ratings.cpu().numpy() for name, ratings in found.items()}
 
 
-def one_case(job: tuple[int, int, str | None]) -> dict[str, Any]:
-    "For one number of trusted images and one seed, what each method finds, and is worth."
-    num_trusted, seed, data_dir = job
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = settings_of(num_trusted, seed, data_dir)
-        config = DataRaterConfig(**settings, output_dir=folder)
-        result = run_meta_training(config, progress=False)
-    task = load_task(config)
-    is_wrong = task.fractions > 0
-    ratings = ratings_of(result, task, seed)
-    found = {name: detection_quality(own, is_wrong) for name, own in ratings.items()}
-    quality = {
-        name: {column: round(own[column], 4) for column in COLUMNS} for name, own in found.items()
-    }
-    keep = 1 - is_wrong.mean()
-    ratings |= {"everything": None, "random": np.zeros(POOL), "oracle": -task.fractions}
-    plan = TrainingPlan(num_steps=EPOCHS * POOL // 128)
-    accuracy = {}
+def accuracy_of(kept_by: dict[str, Tensor], task: Any, keep: float, seed: int) -> dict[str, float]:
+    "Test accuracy of a ToyCNN on the best share by each method's ratings."
+    plan, found = TrainingPlan(num_steps=EPOCHS * POOL // 128), {}
     for name in JUDGED:
-        kept = np.arange(POOL) if name == "everything" else keep_best(ratings[name], keep, seed)
+        kept = np.arange(POOL)
+        if name != "everything":
+            kept = keep_best(kept_by[name].numpy(), keep, seed)
         model, _ = train_model(task, partial(in_epochs, kept), plan, seed)
-        accuracy[name] = round(quality_of(model, task)["accuracy"], 4)
-    case = {"trusted": num_trusted, "seed": seed, "quality": quality, "accuracy": accuracy}
-    print(case, flush=True)
-    columns = ["meta_step", *COLUMNS]
-    return {**case, "metrics": records(result.metrics[columns])}
+        found[name] = round(quality_of(model, task)["accuracy"], 4)
+    return found
+
+
+def cases_of(job: tuple[int, tuple[int, ...], str | None]) -> list[dict[str, Any]]:
+    "What each method finds, and is worth, for one seed and some numbers of trusted images."
+    seed, sizes, data_dir = job
+    torch.set_num_threads(1)
+    alone, cases = {}, []
+    for size in sizes:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            config = DataRaterConfig(**settings_of(size, seed, data_dir), output_dir=folder)
+            result = run_meta_training(config, progress=False)
+        minutes = (time.monotonic() - started) / 60
+        task = load_task(config)
+        is_wrong = task.fractions > 0
+        plan = TrainingPlan(num_steps=EPOCHS * POOL // 128)
+        data = BaselineData(task.x, task.y, task.outer_x, task.outer_y, plan)
+        alone = alone or rated_without_trusted(task, seed)
+        ratings = {
+            "rater": rate_many(result.rater, task.x, task.y),
+            "evidence": rate_many(result.untrained, task.x, task.y),
+            "outer_loss": BASELINES["outer_loss"](data, seed),
+            **alone,
+        }
+        ratings = {name: own.detach().double().cpu() for name, own in ratings.items()}
+        case = {"trusted": size, "seed": seed, "commit": COMMIT, "minutes": round(minutes, 1)}
+        case["quality"] = {
+            name: {column: round(value, 4) for column, value in found.items() if column in COLUMNS}
+            for name, own in ratings.items()
+            if (found := detection_quality(own.numpy(), is_wrong))
+        }
+        if size == JUDGED_WITH:
+            ratings |= {"random": torch.zeros(POOL), "oracle": -torch.from_numpy(task.fractions)}
+            case["accuracy"] = accuracy_of(ratings, task, 1 - is_wrong.mean(), seed)
+        print(case, flush=True)
+        found = [sentence for sentence in result.findings if "kept" in sentence]
+        metrics = records(result.metrics[["meta_step", *COLUMNS]])
+        cases.append({**case, "kept": found, "metrics": metrics})
+    return cases
+
+
+def known_cases() -> list[dict[str, Any]]:
+    "Those in the file of results."
+    path = ROOT / "results" / "human_labels.json"
+    return json.loads(path.read_text())["cases"] if path.exists() else []
 
 
 def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    jobs = [
-        (size, seed, arguments.data_dir) for seed in arguments.seeds for size in sorted(TRUSTED)
-    ]
-    cases = side_by_side(one_case, jobs, arguments.jobs)
-    tables = {}
-    for size in TRUSTED:
-        own = [case for case in cases if case["trusted"] == size]
-        tables[str(size)] = {
-            "quality": {
-                name: {c: spread([case["quality"][name][c] for case in own]) for c in COLUMNS}
-                for name in own[0]["quality"]
-            },
-            "accuracy": {name: spread([case["accuracy"][name] for case in own]) for name in JUDGED},
-        }
+    parser = parser_of(__doc__)
+    parser.add_argument("--trusted", type=int, nargs="+", choices=TRUSTED, default=TRUSTED)
+    arguments = parser.parse_args()
+    cases = known_cases()
+    known = {(case["trusted"], case["seed"]) for case in cases}
+    jobs = []
+    for seed in arguments.seeds:
+        sizes = tuple(size for size in arguments.trusted if (size, seed) not in known)
+        jobs += [(seed, sizes, arguments.data_dir)] * bool(sizes)
+    for found in side_by_side(cases_of, jobs, arguments.jobs):
+        cases += found
+    cases.sort(key=lambda case: (-case["trusted"], case["seed"]))
     content = {
         "command": command_line(),
         "configuration": configuration(**settings_of(1_000, 0, arguments.data_dir)),
-        "seeds": arguments.seeds,
         "pool": POOL,
-        "tables": tables,
         "cases": cases,
     }
     write_result("human_labels", content)

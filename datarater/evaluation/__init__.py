@@ -6,6 +6,7 @@ from ..support import lazy_names
 
 if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .detection import (
+        auroc_gain as auroc_gain,
         detection_by_kind as detection_by_kind,
         detection_by_strength as detection_by_strength,
         detection_quality as detection_quality,
@@ -38,7 +39,7 @@ else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
         detection="""
-            detection_by_kind detection_by_strength detection_quality is_trained_on
+            auroc_gain detection_by_kind detection_by_strength detection_quality is_trained_on
             plot_detection_by_strength precision_at_known_rate rating_quality
         """,
         diagnostics="""

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['rating_quality', 'detection_quality', 'detection_by_kind', 'detection_by_strength', 'plot_detection_by_strength',
-           'precision_at_known_rate', 'is_trained_on']
+           'precision_at_known_rate', 'auroc_gain', 'is_trained_on']
 
 # %% ../../nbs/evaluation/detection.ipynb #afa8c870
 import math
@@ -281,6 +281,33 @@ def precision_at_known_rate(
     is_corrupted = np.repeat([False, True], [num_clean, num_corrupted])
     quality = detection_quality(np.concatenate(chosen), is_corrupted)
     return {name: quality[name] for name in ("average_precision", "precision")}
+
+# %% ../../nbs/evaluation/detection.ipynb #de10a002
+def _placements(good, others):
+    "For each good sample the share of the others below it, ties half; for each other, of the good."
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([good, others]))
+    below = (ranks[: len(good)] - rankdata(good)) / len(others)
+    above = 1 - (ranks[len(good) :] - rankdata(others)) / len(good)
+    return below, above
+
+
+def auroc_gain(
+    new: tuple[ArrayLike, ArrayLike],  # ratings (M,) of good samples and (N,) of others
+    old: tuple[ArrayLike, ArrayLike],  # of the same samples, by another rater
+) -> tuple[float, float]:
+    "The new AUROC less the old one, and its standard error; each side has at least two samples."
+    names = ("good", "others")
+    checked = [
+        _same_samples(**{f"new {name}": a, f"old {name}": b})
+        for name, a, b in zip(names, new, old, strict=True)
+    ]
+    (new_good, old_good), (new_others, old_others) = checked
+    after, before = _placements(new_good, new_others), _placements(old_good, old_others)
+    differences = [a - b for a, b in zip(after, before, strict=True)]
+    variance = sum(part.var(ddof=1) / len(part) for part in differences)
+    return float(differences[0].mean()), math.sqrt(variance)
 
 # %% ../../nbs/evaluation/detection.ipynb #6fb5e4b2
 def is_trained_on(

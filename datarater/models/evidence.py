@@ -8,7 +8,6 @@ __all__ = ['NUM_FOLDS', 'RandomFeatures', 'fold_of', 'CrossFittedRidge', 'label_
 
 # %% ../../nbs/models/evidence.ipynb #e1d0a004
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -185,7 +184,6 @@ class RaterFromEvidence(nn.Module):
     """
 
     takes_labels = True
-    num_opinions = 1  # of classifiers, about each class
 
     def __init__(
         self,
@@ -201,11 +199,10 @@ class RaterFromEvidence(nn.Module):
         self.others = CrossFittedRidge(features.num_features, num_classes, penalties)
         self.outlier_score = OutlierScore(num_values)
         self.register_buffer("spread_of_margin", torch.ones(()))
-        num = self.num_opinions
-        self.start = nn.Linear(num + 1, 1, bias=False)
-        self.change = nn.Sequential(nn.Linear(2 * num + 1, 32), nn.GELU(), nn.Linear(32, 1))
+        self.start = nn.Linear(2, 1, bias=False)
+        self.change = nn.Sequential(nn.Linear(3, 32), nn.GELU(), nn.Linear(32, 1))
         with torch.no_grad():
-            self.start.weight.copy_(torch.tensor([[1.0] * num + [-1.0]]))
+            self.start.weight.copy_(torch.tensor([[1.0, -1.0]]))
             self.change[2].weight.zero_()
             self.change[2].bias.zero_()
 
@@ -259,28 +256,23 @@ class RaterFromEvidence(nn.Module):
         "What else is to be fitted; nothing here."
 
     def scores(self, x: Tensor, folds: Tensor) -> Tensor:
-        "(B, ...), (B,) -> (B, classes): near 1 for the class that other samples suggest."
+        "(B, ...), (B,) -> (B, classes): highest for the class that other samples suggest."
         return self.others(self.features(x), folds)
 
-    def opinions(self, x: Tensor, folds: Tensor) -> list[tuple[Tensor, Tensor]]:
-        "Of each classifier: what it says of every class, (B, classes), and how its margins spread."
-        return [(self.scores(x, folds), self.spread_of_margin)]
-
     def class_probabilities(self, x: Tensor) -> Tensor:
-        "(B, ...) -> (B, classes): the scores, cut at 0 and made to sum up to 1; their mean."
-        found = [scores.clamp_min(1e-6) for scores, _ in self.opinions(x, self.folds(x))]
-        return torch.stack([part / part.sum(1, keepdim=True) for part in found]).mean(0)
+        "(B, ...) -> (B, classes): the scores, cut at 0 and made to sum up to 1."
+        scores = self.scores(x, self.folds(x)).clamp_min(1e-6)
+        return scores / scores.sum(1, keepdim=True)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         "(B, ...), (B,) -> (B,): ratings."
         with torch.no_grad():
             folds = self.folds(x)
-            opinions = self.opinions(x, folds)
-            outlying = self.outlier_score(self.described(x), folds)[:, None]  # (B, 1)
-            margins = torch.stack([label_margin(s, y) / spread for s, spread in opinions], 1)
-            best = torch.stack([scores.amax(1) for scores, _ in opinions], 1)  # (B, opinions)
-            start = torch.cat([margins, (outlying - 2).relu()], 1)
-            evidence = torch.cat([margins, best, outlying / 4], 1)
+            scores = self.scores(x, folds)
+            outlying = self.outlier_score(self.described(x), folds)  # (B,)
+            margin = label_margin(scores, y) / self.spread_of_margin
+            start = torch.stack([margin, (outlying - 2).relu()], 1)  # (B, 2)
+            evidence = torch.stack([margin, scores.amax(1), outlying / 4], 1)  # (B, 3)
         return (self.start(start) + self.change(evidence)).squeeze(-1)  # (B, 1) -> (B,)
 
 # %% ../../nbs/models/evidence.ipynb #e1d0a030

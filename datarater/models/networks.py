@@ -29,6 +29,7 @@ MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its a
     "ReferenceDataRater": "datarater.models.label_evidence:ReferenceDataRater",
     "FeatureEvidenceDataRater": "datarater.models.evidence:FeatureEvidenceDataRater",
     "EvidenceDataRater": "datarater.models.image_evidence:EvidenceDataRater",
+    "NetworkEvidenceDataRater": "datarater.models.network_evidence:NetworkEvidenceDataRater",
 }
 
 # %% ../../nbs/02_models.ipynb #4b0e379f

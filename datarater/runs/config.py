@@ -144,6 +144,10 @@ class OuterSettings:
     """decoupled weight decay of the rater: each meta-step shrinks its parameters by the share
     outer_lr * outer_weight_decay
     """
+    keep_rater: str = setting("last", one_of("last", "best"))
+    """the rater a run ends with, one of last, best: of those evaluated, the untrained one included,
+    the one that ranks trusted samples highest among candidates, as far as can be told from chance
+    """
     ema_decay: float = setting(0.0, SHARE)
     """the rater given back is an exponential moving average with this decay per meta-step; 0: the
     rater of the last one
@@ -322,6 +326,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "images_and_labels": {
         **_OWN,
         "data_rater_model_class": "EvidenceDataRater",
+        "keep_rater": "best",
+        "meta_steps": 100,
+        "inner_lr": 1e-3,
+    },
+    "photo_labels": {
+        **_OWN,
+        "data_rater_model_class": "NetworkEvidenceDataRater",
+        "keep_rater": "best",
         "meta_steps": 100,
         "inner_lr": 1e-3,
     },

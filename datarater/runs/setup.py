@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_FITTED_BATCH', 'dataset_of', 'RunObjects', 'fit_batch', 'get_dataset_loaders', 'attempt', 'try_models',
            'fingerprint_of_data', 'check_same_data', 'Adversary', 'robust_accuracies', 'check_attackable', 'RunData',
-           'differentiate_with', 'choose_engine', 'set_up']
+           'differentiate_with', 'choose_engine', 'draw_samples', 'set_up']
 
 # %% ../../nbs/runs/setup.ipynb #e11e444d
 import os
@@ -472,29 +472,38 @@ def choose_engine(
     )
 
 # %% ../../nbs/runs/setup.ipynb #3d44690d
-_MAX_EVIDENCE = 10_000  # samples that evidence is fitted on
+def draw_samples(
+    loaders: Iterable, most: int, config: DataRaterConfig, purpose: str
+) -> tuple[Batch, ...]:  # of each loader, (N, ...) each
+    "At most so many samples of each loader: by chance where it is ours, else the first."
+    loaders = [
+        BatchLoader(one.dataset, one.batch_size, shuffle=True, drop_last=False)
+        if isinstance(one, BatchLoader)
+        else one
+        for one in loaders
+    ]
+    seed = int(torch.randint(2**31, (), generator=seeded_generator(config.seed, purpose)))
+    with seeded_globally(seed):
+        return tuple(first_samples(one, most, config.device) for one in loaders)
 
 
-def _whole(loader):
-    "A loader in random order that leaves out no last short batch, where it is ours."
-    if isinstance(loader, BatchLoader):
-        return BatchLoader(loader.dataset, loader.batch_size, shuffle=True, drop_last=False)
-    return loader
-
-
-def _fit_beforehand(rater, config, outer_stream, loaders, progress):
+def _fit_beforehand(rater, config, outer_stream, loaders, most, progress):
     "Fit what a rater fits before the first meta-step."
     name, num_steps = config.data_rater_model_class, config.reference_steps
     if hasattr(rater, "fit_reference"):
+        if config.keep_rater == "best":
+            raise DataRaterError(
+                f"keep_rater='best' is not allowed with {name}, which trusted samples, having "
+                "taught it, can't judge: give keep_rater='last'"
+            )
         with Progress("fitting the reference", num_steps, progress) as shown:
             draw, what = shown.counting(outer_stream.one), f"fitting the reference of rater {name}"
             attempt(what, lambda: rater.fit_reference(draw, num_steps))
     if hasattr(rater, "fit_evidence"):
-        generator = seeded_generator(config.seed, "evidence")
-        with seeded_globally(int(torch.randint(2**31, (), generator=generator))):
-            both = [first_samples(_whole(one), _MAX_EVIDENCE, config.device) for one in loaders]
+        both = draw_samples(loaders, most, config, "evidence")
         with exact_kernels(), Progress("fitting the evidence", 1, progress) as shown:
             what = f"fitting the evidence of rater {name}"
+            generator = seeded_generator(config.seed, "evidence")
             attempt(what, lambda: rater.fit_evidence(*both, generator))
             shown.update()
 
@@ -570,7 +579,8 @@ def set_up(
     differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
     if config.cuda_graph:
         differentiate = Recorded(differentiate)
-    _fit_beforehand(rater, config, streams[1], (train_loader, val_loader), progress)
+    most = min(50_000, 2**30 // batches[0][0][0].nbytes + 1)  # of large samples, a gibibyte
+    _fit_beforehand(rater, config, streams[1], (train_loader, val_loader), most, progress)
     make_model = partial(construct_model, of_inner, sizes=sizes)
     learner = _learner_of(config, ranks, rater, make_model, optimizer, differentiate)
     data = RunData(

@@ -54,10 +54,13 @@ from datarater.runs.distributed import (
 )
 from datarater.runs.evaluate import (
     EvaluationSet,
+    KeptRater,
     compare_raters,
     evaluate_run,
     evaluation_set_of,
     findings_of_run,
+    kept_or_better,
+    put_back,
 )
 from .folder import RunLog, make_run_dir, save_model, write_config
 from .setup import RunData, RunObjects, check_same_data, fingerprint_of_data, set_up
@@ -78,7 +81,7 @@ from datarater.support import (
 FREE_SETTINGS = {
     *("meta_steps", "eval_frequency", "checkpoint_frequency", "log", "autocast", "device"),
     *("save_data_rater_checkpoint", "attack_eval_steps", "meta_gradient", "execution", "compile"),
-    *("cuda_graph", "data_dir", "output_dir", "recipe", "tracker"),
+    *("keep_rater", "cuda_graph", "data_dir", "output_dir", "recipe", "tracker"),
 }
 
 # %% ../../nbs/runs/training.ipynb #7b576e1e
@@ -179,6 +182,7 @@ class Run:
     samples: EvaluationSet
     folder: Path
     interruption: Interruption
+    kept: KeptRater | None = None  # where trusted samples choose the rater
     saved: int = 0  # meta-steps in the last checkpoint
     saved_at: float = field(default_factory=time.monotonic)  # when, in seconds of a clock
 
@@ -203,6 +207,7 @@ class Run:
             "data": self.fingerprint,
             "learner": gather_state(self.ranks, self.learner),
             "last_good": self.steps.last_good,
+            "kept": None if self.kept is None else self.kept.state_dict(),
             "attack": data.adversary.generator.get_state(),
             "inner_stream": data.inner_stream.state_dict(),
             "outer_stream": data.outer_stream.state_dict(),
@@ -218,6 +223,8 @@ class Run:
             self.learner.load_state_dict(state["learner"])
             self.data.adversary.generator.set_state(state["attack"])
             self.steps.last_good = state["last_good"]
+            if self.samples.judges and state.get("kept"):
+                self.kept = KeptRater.from_state(state["kept"])
             before = reversed([step["skipped"] for step in self.log.steps])
             self.steps.skipped = len(list(takewhile(bool, before)))  # in a row
             self.data.inner_stream.load_state_dict(state["inner_stream"])
@@ -241,7 +248,8 @@ def save_models(
     rater_file = run.folder / "data_rater.pt"
     if only_again and not rater_file.exists():
         return
-    save_model(run.learner.averaged.module.state_dict(), rater_file)
+    kept = run.kept.state if run.kept else run.learner.averaged.module.state_dict()
+    save_model(kept, rater_file)
     if state is not None:
         population = state["population"]
         oldest = int(np.argmax(population["ages"]))
@@ -308,6 +316,8 @@ def restore(
 def finish(run: Run) -> None:
     "Write what a finished run leaves; raises `DataRaterError` where the disk refuses."
     state = run.state_dict()
+    if run.kept:
+        put_back(run.kept, run.learner.averaged.module, run.data, run.samples, run.log)
 
     def write():
         how = f"make room, then: {resume_command(run.config, run.folder)}"
@@ -361,6 +371,8 @@ class BetweenSteps(Callback):
         "Evaluate the rater as it is now."
         run = self.run
         evaluate_run(run.data, run.samples, run.steps, run.log)
+        if run.samples.judges:
+            run.kept = kept_or_better(run.kept, run.data, run.samples, run.learner)
         self.track("evaluation", run.log.evaluations[-1])
 
 # %% ../../nbs/runs/training.ipynb #cf9b4c91
@@ -509,9 +521,10 @@ def run_meta_training(
         message = f"the run is finished, in {run.folder}"
         raise Stopped(message, run.interruption.signal_number)
     log, rater = run.log, run.learner.averaged.module.eval()
+    kept_step = run.kept.meta_step if run.kept else learner.num_steps
     tables = log.history, log.metrics, log.by_kind, log.by_strength
-    compared = compare_raters(data, rater, samples, log.metrics)
-    findings = findings_of_run(data, samples, compared)
+    compared = compare_raters(data, rater, samples, log.metrics, kept_step)
+    findings = findings_of_run(data, samples, compared, kept_step)
     return MetaTrainingResult(rater, run.folder, *tables, config, untrained, compared, findings)
 
 # %% ../../nbs/runs/training.ipynb #425fae96
