@@ -19,13 +19,14 @@ import json
 import tempfile
 import time
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from provenance import COMMIT, ROOT, command_line, parser_of, write_result
-from runs import configuration, records, side_by_side
+from runs import configuration, groups_of, records, side_by_side
 from torch import Tensor
 
 from datarater.curation import BaselineData, TrainingPlan
@@ -192,16 +193,15 @@ def main() -> None:
     for seed in arguments.seeds:
         sizes = tuple(size for size in arguments.trusted if (size, seed) not in known)
         jobs += [(seed, sizes, arguments.data_dir)] * bool(sizes)
-    for found in side_by_side(cases_of, jobs, arguments.jobs):
-        cases += found
-    cases.sort(key=lambda case: (-case["trusted"], case["seed"]))
     content = {
         "command": command_line(),
         "configuration": configuration(**settings_of(1_000, 0, arguments.data_dir)),
         "pool": POOL,
-        "cases": cases,
     }
-    write_result("human_labels", content)
+    for group in groups_of(jobs, arguments.jobs):  # what is done is written at once
+        cases += chain(*side_by_side(cases_of, group, arguments.jobs))
+        cases.sort(key=lambda case: (-case["trusted"], case["seed"]))
+        write_result("human_labels", {**content, "cases": cases})
 
 
 if __name__ == "__main__":
