@@ -288,6 +288,8 @@ class FeatureEvidenceDataRater(RaterFromEvidence):
     ):
         penalties = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
         super().__init__(RandomFeatures(in_features), in_features, num_classes, penalties)
+        with torch.no_grad():
+            self.start.weight[0, 1] = -0.5
 
     def folds(self, x: Tensor) -> Tensor:
         "(B, ...) -> (B,) int64."

@@ -145,8 +145,9 @@ class OuterSettings:
     outer_lr * outer_weight_decay
     """
     keep_rater: str = setting("last", one_of("last", "best"))
-    """the rater a run ends with, one of last, best: of those evaluated, the untrained one included,
-    the one that ranks trusted samples highest among candidates, as far as can be told from chance
+    """the rater a run ends with, one of last, best: that of the first evaluation, unless a later
+    one ranks trusted samples higher among candidates by more than chance (no effect for raters that
+    do not start from evidence)
     """
     ema_decay: float = setting(0.0, SHARE)
     """the rater given back is an exponential moving average with this decay per meta-step; 0: the

@@ -491,11 +491,6 @@ def _fit_beforehand(rater, config, outer_stream, loaders, most, progress):
     "Fit what a rater fits before the first meta-step."
     name, num_steps = config.data_rater_model_class, config.reference_steps
     if hasattr(rater, "fit_reference"):
-        if config.keep_rater == "best":
-            raise DataRaterError(
-                f"keep_rater='best' is not allowed with {name}, which trusted samples, having "
-                "taught it, can't judge: give keep_rater='last'"
-            )
         with Progress("fitting the reference", num_steps, progress) as shown:
             draw, what = shown.counting(outer_stream.one), f"fitting the reference of rater {name}"
             attempt(what, lambda: rater.fit_reference(draw, num_steps))
@@ -579,6 +574,8 @@ def set_up(
     differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
     if config.cuda_graph:
         differentiate = Recorded(differentiate)
+    if not hasattr(rater, "fit_evidence"):
+        config = replace(config, keep_rater="last")
     most = min(50_000, 2**30 // batches[0][0][0].nbytes + 1)  # of large samples, a gibibyte
     _fit_beforehand(rater, config, streams[1], (train_loader, val_loader), most, progress)
     make_model = partial(construct_model, of_inner, sizes=sizes)
