@@ -3,7 +3,8 @@
     pip install -e ".[rivals]"
     python benchmarks/human_labels.py [--trusted 1000] [--seeds 0 1 2] [--data_dir FOLDER]
 
-writes results/human_labels.json, and leaves there the cases that it holds already. FOLDER holds
+writes results/human_labels.json, and leaves there the cases that it holds already; each case with
+1,000 trusted images also draws results/human_labels.png anew. FOLDER holds
 cifar10n/train-*.parquet and test.parquet: CIFAR-10 with the labels of one annotator, of which 17 %
 are wrong (Wei et al. 2022, arXiv 2110.12088; for research only). For each seed 20,000 images are
 the pool, with the annotator's labels, and 5,000, 1,000 or 250 others are trusted, with the right
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from provenance import COMMIT, ROOT, command_line, parser_of, write_result
 from runs import configuration, groups_of, records, side_by_side
 from torch import Tensor
@@ -40,9 +42,10 @@ from datarater.method import rate_many
 from datarater.models.evidence import NUM_FOLDS, fold_of, label_margin
 from datarater.models.image_evidence import PatchFeatures
 from datarater.models.network_evidence import CrossFittedNetwork
-from datarater.runs import DataRaterConfig, run_meta_training
+from datarater.runs import DataRaterConfig, run_meta_training, write_figure
 
 POOL, TRUSTED = 20_000, (5_000, 1_000, 250)
+CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 COLUMNS = ("auroc", "average_precision", "precision")
 WITHOUT_TRUSTED = ("small_loss", "el2n", "cleanlab")
 JUDGED = ("everything", "random", "rater", "evidence", "cleanlab", "outer_loss", "oracle")
@@ -126,6 +129,22 @@ def rated_without_trusted(task: Any, seed: int) -> dict[str, Tensor]:
     }
 
 
+def draw_lowest(task: Any, ratings: Tensor, rater: torch.nn.Module) -> None:
+    "Draw the images rated lowest, with their label, and what the rater expects instead."
+    chosen = ratings.argsort()[:24]
+    with torch.no_grad():
+        expected = rater.class_probabilities(task.x[chosen]).argmax(1)
+    low, high = task.x.min(), task.x.max()
+    fig = Figure(figsize=(9, 4.2), dpi=80, layout="constrained")
+    axes = fig.subplots(3, 8)
+    for ax, row, other in zip(axes.flat, chosen.tolist(), expected.tolist(), strict=True):
+        ax.imshow(((task.x[row] - low) / (high - low)).permute(1, 2, 0), interpolation="nearest")
+        given = CLASSES[task.y[row]]
+        ax.set_title(f"{given}?\n{CLASSES[other]}", fontsize=9)
+        ax.axis("off")
+    write_figure(fig, ROOT / "results" / "human_labels.png")
+
+
 def accuracy_of(kept_by: dict[str, Tensor], task: Any, keep: float, seed: int) -> dict[str, float]:
     "Test accuracy of a ToyCNN on the best share by each method's ratings."
     plan, found = TrainingPlan(num_steps=EPOCHS * POOL // 128), {}
@@ -169,6 +188,7 @@ def cases_of(job: tuple[int, tuple[int, ...], str | None]) -> list[dict[str, Any
         }
         if size == JUDGED_WITH:
             ratings |= {"random": torch.zeros(POOL), "oracle": -torch.from_numpy(task.fractions)}
+            draw_lowest(task, ratings["rater"], result.rater)
             case["accuracy"] = accuracy_of(ratings, task, 1 - is_wrong.mean(), seed)
         print(case, flush=True)
         found = [sentence for sentence in result.findings if "kept" in sentence]

@@ -574,8 +574,7 @@ def set_up(
     differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
     if config.cuda_graph:
         differentiate = Recorded(differentiate)
-    if not hasattr(rater, "fit_evidence"):
-        config = replace(config, keep_rater="last")
+    config = config if hasattr(rater, "fit_evidence") else replace(config, keep_rater="last")
     most = min(50_000, 2**30 // batches[0][0][0].nbytes + 1)  # of large samples, a gibibyte
     _fit_beforehand(rater, config, streams[1], (train_loader, val_loader), most, progress)
     make_model = partial(construct_model, of_inner, sizes=sizes)
