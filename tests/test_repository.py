@@ -270,14 +270,9 @@ def git(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-# made from a checkout with changes; whoever measures one again takes it from this list
-NOT_CLEAN = {"downstream_half", "downstream_ledger", "downstream_sweep"}
-
-
 def test_results_name_a_commit_of_this_history():
-    """Each file in results/, three older ones apart, was made by a clean commit that HEAD comes
-    from. A shallow clone, as of GitHub's checkout, can't know the history, and looks at the form
-    alone.
+    """Each file in results/ was made by a clean commit that HEAD comes from. A shallow clone, as of
+    GitHub's checkout, can't know the history, and looks at the form alone.
     """
     is_shallow = git("rev-parse", "--is-shallow-repository").stdout.strip() == "true"
     problems = []
@@ -287,11 +282,7 @@ def test_results_name_a_commit_of_this_history():
         if "commit" not in content:
             problems.append(f"results/{path.name} names no commit: {again}")
         for commit in sorted(set(commits_of(content))):
-            if (path.stem in NOT_CLEAN) != commit.endswith(" with changes"):
-                problems.append(f"results/{path.name}: {commit}: NOT_CLEAN in this test is wrong")
-            elif path.stem in NOT_CLEAN:
-                continue
-            elif not re.fullmatch("[0-9a-f]{40}", commit):
+            if not re.fullmatch("[0-9a-f]{40}", commit):
                 problems.append(f"results/{path.name}: {commit!r} is no commit: {again}")
             elif not is_shallow and git("merge-base", "--is-ancestor", commit, "HEAD").returncode:
                 problems.append(f"results/{path.name}: {commit} is not in this history: {again}")
