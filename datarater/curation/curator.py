@@ -187,7 +187,7 @@ class Curator(_Inspection):
         """
         config = self._config(train)
         dataset = _dataset_of(train, trusted, config, self._reading())
-        inner_model, rater = _models_for(dataset.pool(), self.inner_model, self.rater)
+        inner_model, rater = _models_for(dataset, self.inner_model, self.rater)
         rater = rater or config.data_rater_model_class
         names = {"inner_model_class": inner_model, "data_rater_model_class": rater}
         config = replace(config, **{name: model_name(model) for name, model in names.items()})
@@ -262,13 +262,16 @@ def _dataset_of(train, trusted, config, reading):
     return dataset
 
 # %% ../../nbs/curation/curator.ipynb #0da7f114
-def _models_for(pool, inner_model, rater):
+def _models_for(dataset, inner_model, rater):
     "The models that were asked for, or those that suit the samples."
+    pool, trusted = dataset.pool(), dataset.parts[1]
     if form_of(pool).is_image:
         return inner_model or "ToyCNN", rater
+    # evidence takes ten trusted samples, or a pool of which a part as large is set aside
+    has_enough = len(pool) >= 100 if trusted is None else len(trusted) >= 10
     has_classes = pool.num_classes is not None
-    own = "FeatureEvidenceDataRater" if has_classes else "LabelAwareRegressionDataRater"
-    return inner_model or "ToyMLP", rater or own
+    evidence = "FeatureEvidenceDataRater" if has_classes and has_enough else None
+    return inner_model or "ToyMLP", rater or evidence or "LabelAwareRegressionDataRater"
 
 # %% ../../nbs/curation/curator.ipynb #23cb392b
 @contextmanager

@@ -157,6 +157,7 @@ class OutlierScore(nn.Module):
         "Learn what trusted samples are like, once without each fold."
         for fold in range(NUM_FOLDS):
             others = values[folds != fold]
+            others = others if len(others) > 1 else values  # of copies, all are in one fold
             covariance = torch.cov(others.T).reshape(2 * values.shape[1:])
             # shrink correlations, the more the fewer samples there are
             share = max(0.1, len(covariance) / (len(covariance) + len(others)))
@@ -172,8 +173,9 @@ class OutlierScore(nn.Module):
         return ((self._log_distance(values, folds) - centre) / spread).clamp(-5, 8)
 
     def _log_distance(self, values, folds):
-        z = values - self.means[folds]
-        square = torch.einsum("bi,bij,bj->b", z, self.precisions[folds], z)
+        z = values[:, None] - self.means  # (B, folds, values)
+        every = torch.einsum("bki,kij,bkj->bk", z, self.precisions, z)
+        square = every.gather(1, folds[:, None]).squeeze(1)
         return (square + 1e-12).log() / 2
 
 # %% ../../nbs/models/evidence.ipynb #e1d0a028
@@ -184,6 +186,7 @@ class RaterFromEvidence(nn.Module):
     """
 
     takes_labels = True
+    instead = "a rater that needs no evidence"  # advice where there is too little for it
 
     def __init__(
         self,
@@ -237,9 +240,10 @@ class RaterFromEvidence(nn.Module):
         features = torch.cat([self.features(part) for part in x.split(250)])
         folds = self.folds(x)
         weight = torch.ones(len(x), device=x.device)
+        parts = list(zip(features.split(1_000), folds.split(1_000)))
         for _ in range(2):
             self.others.fit(features, y, folds, weight)
-            margin = label_margin(self.others(features, folds), y)
+            margin = label_margin(torch.cat([self.others(*part) for part in parts]), y)
             weight = torch.where(is_trusted, 1.0, torch.sigmoid(margin / 0.3))
         self.spread_of_margin.copy_(margin.std() + 1e-6)
         values = torch.cat([self.described(part) for part in trusted[0].split(1_000)])
@@ -276,10 +280,13 @@ class RaterFromEvidence(nn.Module):
         return (self.start(start) + self.change(evidence)).squeeze(-1)  # (B, 1) -> (B,)
 
 # %% ../../nbs/models/evidence.ipynb #e1d0a030
+_MOST_VALUES = 64  # that describe a sample
+
+
 class FeatureEvidenceDataRater(RaterFromEvidence):
     "Rates feature vectors with class labels, starting from what other samples say of them."
 
-    instead = "RegressionDataRater, a rater that needs no evidence"
+    instead = "LabelAwareRegressionDataRater, a rater that needs no evidence"
 
     def __init__(
         self,
@@ -287,7 +294,8 @@ class FeatureEvidenceDataRater(RaterFromEvidence):
         num_classes: int = 10,  # of the labels, at least 2
     ):
         penalties = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-        super().__init__(RandomFeatures(in_features), in_features, num_classes, penalties)
+        num_values = min(in_features, _MOST_VALUES)
+        super().__init__(RandomFeatures(in_features), num_values, num_classes, penalties)
         with torch.no_grad():
             self.start.weight[0, 1] = -0.5
 
@@ -296,5 +304,6 @@ class FeatureEvidenceDataRater(RaterFromEvidence):
         return fold_of(self.features.standardised(x), NUM_FOLDS)
 
     def described(self, x: Tensor) -> Tensor:
-        "(B, ...) -> (B, in_features): standardised."
-        return self.features.standardised(x)
+        "(B, ...) -> (B, at most 64): standardised; of more features, random projections."
+        z = self.features.standardised(x)
+        return z if z.shape[1] <= _MOST_VALUES else z @ self.features.directions[:, :_MOST_VALUES]

@@ -40,10 +40,11 @@ def _small_network(in_channels, num_classes, norm=_Affine):
 
 def _moved(x, generator):
     "Images mirrored by chance, each for itself, and shifted by up to three pixels, all alike."
+    height, width = x.shape[2:]
     is_mirrored = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
     x = torch.where(is_mirrored[:, None, None, None], x.flip(3), x)
-    down, right = torch.randint(-3, 4, (2,), generator=generator).tolist()
-    return x.roll((down, right), (2, 3))
+    down, right = torch.randint(7, (2,), generator=generator).tolist()
+    return F.pad(x, (3, 3, 3, 3), mode="reflect")[:, :, down:, right:][:, :, :height, :width]
 
 
 def _train(network, x, y, weight, num_steps, generator):
@@ -106,7 +107,7 @@ class CrossFittedNetwork(nn.Module):
         y: Tensor,  # (N,) int64: labels
         folds: Tensor,  # (N,) int64
         weight: Tensor,  # (N,), not negative
-        generator: torch.Generator,  # on the CPU; draws batches, and how images are moved
+        generator: torch.Generator,  # on the CPU; draws weights, batches, and how images move
     ) -> None:
         "Train each network on the samples that are not in its part."
         x = at_most_32(x)
@@ -116,8 +117,10 @@ class CrossFittedNetwork(nn.Module):
         for part, network in enumerate(self.networks):
             rows = (folds % len(self.networks) != part).nonzero().squeeze(1)
             num_steps = max(self.min_steps, self.num_epochs * len(rows) // 128)
-            trained = _small_network(*self.sizes, nn.BatchNorm2d).to(x.device)
-            trained.load_state_dict(network.state_dict(), strict=False)  # the same start
+            seed = int(torch.randint(2**31, (), generator=generator))
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)  # of the initial weights
+                trained = _small_network(*self.sizes, nn.BatchNorm2d).to(x.device)
             with torch.enable_grad():
                 _train(trained, x[rows], y[rows], weight[rows], num_steps, generator)
             with torch.no_grad():
@@ -126,7 +129,8 @@ class CrossFittedNetwork(nn.Module):
     def forward(self, x: Tensor, folds: Tensor) -> Tensor:
         "(B, C, H, W), (B,) -> (B, classes): logits of the network that has not seen the fold."
         x = self._scaled(at_most_32(x))
-        every = torch.stack([network(x) for network in self.networks], dim=1)  # (B, parts, classes)
+        both = x, x.flip(3)  # a mirrored image shows the same thing
+        every = torch.stack([sum(map(network, both)) / 2 for network in self.networks], dim=1)
         part = (folds % len(self.networks))[:, None, None].expand(-1, 1, every.shape[2])
         return every.gather(1, part).squeeze(1)
 
@@ -149,6 +153,8 @@ class NetworkEvidenceDataRater(EvidenceDataRater):
     ):
         super().__init__(in_channels, num_classes, image_size)
         self.network = CrossFittedNetwork(in_channels, num_classes)
+        with torch.no_grad():
+            self.start.weight[0, 1] = -0.5
 
     def fit_more(self, x: Tensor, y: Tensor, weight: Tensor, generator: torch.Generator) -> None:
         "Train the networks on candidates and trusted samples."
