@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 
 from datarater.curation import BaselineData
 from datarater.curation.baselines import shuffled_batches
-from datarater.data import seeded_generator
+from datarater.data import seeded_generator, seeded_globally
 from datarater.models import construct_model, data_sizes
 
 NUM_STEPS, BATCH_SIZE, LR = 500, 64, 0.1  # of the models that L2RW and Meta-Weight-Net train
@@ -148,10 +148,8 @@ def meta_weight_net(data: BaselineData, seed: int) -> Tensor:  # (N,)
     Meta-Weight-Net (Shu et al. 2019, arXiv 1902.07379): a rater of the loss alone.
     """
     run = _Trained(data, seed, "meta_weight_net")
-    generator_state = torch.random.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(1, 100), nn.ReLU(), nn.Linear(100, 1), nn.Sigmoid())
-    torch.random.set_rng_state(generator_state)
+    with seeded_globally(seed):
+        net = nn.Sequential(nn.Linear(1, 100), nn.ReLU(), nn.Linear(100, 1), nn.Sigmoid())
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
 
     def weights_of(losses: Tensor) -> Tensor:

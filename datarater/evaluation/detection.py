@@ -297,13 +297,21 @@ def auroc_gain(
     new: tuple[ArrayLike, ArrayLike],  # ratings (M,) of good samples and (N,) of others
     old: tuple[ArrayLike, ArrayLike],  # of the same samples, by another rater
 ) -> tuple[float, float]:
-    "The new AUROC less the old one, and its standard error; each side has at least two samples."
+    """The new AUROC less the old one, and its standard error (DeLong et al. 1988).
+
+    Raises `DataRaterError` for fewer than two samples on a side.
+    """
     names = ("good", "others")
     checked = [
         _same_samples(**{f"new {name}": a, f"old {name}": b})
         for name, a, b in zip(names, new, old, strict=True)
     ]
     (new_good, old_good), (new_others, old_others) = checked
+    if min(len(new_good), len(new_others)) < 2:
+        raise DataRaterError(
+            f"there are {len(new_good)} good samples and {len(new_others)} others: give at least "
+            "two of each, for a standard error"
+        )
     after, before = _placements(new_good, new_others), _placements(old_good, old_others)
     differences = [a - b for a, b in zip(after, before, strict=True)]
     variance = sum(part.var(ddof=1) / len(part) for part in differences)

@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['MAX_EVALUATION_SAMPLES', 'MAX_INNER_SAMPLES', 'MAX_ATTACKED_SAMPLES', 'MAX_JUDGING_SAMPLES', 'MIN_ERRORS', 'MIN_GAIN',
            'EvaluationSet', 'mixed_samples', 'make_evaluation_set', 'evaluation_set_of', 'rate_together',
-           'inner_quality', 'evaluate_run', 'KeptRater', 'kept_or_better', 'put_back', 'attack_plan', 'compare_raters',
-           'findings_of_run']
+           'inner_quality', 'evaluate_run', 'Judges', 'judges_of', 'KeptRater', 'present_rater', 'better_rater',
+           'put_back', 'attack_plan', 'compare_raters', 'findings_of_run']
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1004
 import math
 import warnings
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,6 @@ class EvaluationSet:
     test: Batch  # clean test samples, by which inner models are judged
     share: float  # of damaged samples in the training data
     about: str  # what is compared with what
-    judges: tuple[Batch, ...] = ()  # trusted samples and candidates, to choose a rater by
 
 # %% ../../nbs/runs/evaluate.ipynb #6ff8d26d
 MAX_EVALUATION_SAMPLES = 10_000  # for ratings
@@ -180,10 +180,6 @@ def evaluation_set_of(data: RunData) -> EvaluationSet:
     check_attackable(data.adversary, samples.clean[0], data.loss_type)
     for _, targets in (samples.clean, samples.corrupted, samples.test):
         check_targets(targets, data.num_outputs, data.loss_type)
-    if data.config.keep_rater == "best":
-        loaders = data.outer_stream.loader, data.inner_stream.loader
-        judges = draw_samples(loaders, MAX_JUDGING_SAMPLES, data.config, "judges")
-        samples = replace(samples, judges=judges)
     return samples
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1010
@@ -305,41 +301,74 @@ def evaluate_run(data: RunData, samples: EvaluationSet, steps: CheckedSteps, log
 MIN_ERRORS = 2.0  # standard errors that a gain must exceed
 
 
+class Judges(NamedTuple):
+    "The samples by which a run chooses its rater."
+
+    trusted: Batch  # (M, ...) each
+    candidates: Batch  # (N, ...) each
+    is_likely: np.ndarray  # (M,) bool: drawn by how likely the evidence makes a trusted label
+
+
+@torch.no_grad()
+def judges_of(
+    data: RunData,
+    rater: torch.nn.Module,  # the untrained one
+) -> Judges | None:  # None: nobody is to choose
+    "Trusted samples and candidates, the same whenever the run goes on."
+    config = data.config
+    if config.keep_rater == "last":
+        return None
+    loaders = data.outer_stream.loader, data.inner_stream.loader
+    trusted, candidates = draw_samples(loaders, MAX_JUDGING_SAMPLES, config, "judges")
+    likely = torch.ones(len(trusted[1]))
+    if hasattr(rater, "class_probabilities"):
+        parts = [rater.class_probabilities(part) for part in trusted[0].split(1_000)]
+        likely = torch.cat(parts).gather(1, trusted[1][:, None]).squeeze(1).cpu()
+    drawn = torch.rand(len(likely), generator=seeded_generator(config.seed, "likely"))
+    return Judges(trusted, candidates, (drawn < likely).numpy())
+
+
 @dataclass
 class KeptRater:
-    "The rater that a run would end with."
+    "A rater that a run may end with."
 
-    meta_step: int  # after which it was as it is
+    meta_step: int  # that it comes from
     state: dict[str, Tensor]  # its `state_dict`
-    ratings: tuple[np.ndarray, ...]  # of trusted samples and candidates, (M,) and (N,)
-
-    def state_dict(self) -> dict[str, Any]:
-        "All of it, as tensors and numbers."
-        ratings = [torch.tensor(part) for part in self.ratings]
-        return {"meta_step": self.meta_step, "state": self.state, "ratings": ratings}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "KeptRater":
-        "The rater of a `state_dict`."
-        ratings = tuple(part.numpy() for part in state["ratings"])
-        return cls(state["meta_step"], state["state"], ratings)
+    ratings: tuple[np.ndarray, ...] = ()  # of the judges, once they are known
 
 
-def kept_or_better(
-    kept: KeptRater | None,  # None: there is none yet
+def present_rater(learner: Learner) -> KeptRater:
+    "The learner's rater, as it is now."
+    state = learner.averaged.module.state_dict()
+    return KeptRater(
+        learner.num_steps, {name: value.detach().clone() for name, value in state.items()}
+    )
+
+
+def better_rater(
+    kept: KeptRater,
     data: RunData,
-    samples: EvaluationSet,  # with `judges`
-    learner: Learner,  # whose rater, as it is now, may be better
+    judges: Judges,
+    steps: CheckedSteps,  # whose learner's rater, as it is now, may be better
 ) -> KeptRater:
-    "The rater that is kept, unless the present one is better than can be put down to chance."
-    rater = learner.averaged.module
-    ratings = tuple(rate_together(data, rater, batch) for batch in samples.judges)
-    if kept is not None:
-        gain, error = auroc_gain(ratings, kept.ratings)
-        if gain <= MIN_ERRORS * error:
+    """The rater that is kept, unless the present one is better than can be put down to chance.
+
+    Raises `MetaTrainingError` for a rater that gives no numbers.
+    """
+    rater, now = steps.learner.averaged.module, present_rater(steps.learner)
+    before = deepcopy(rater)
+    before.load_state_dict(kept.state)
+    for one, its_rater in ((kept, before), (now, rater)):
+        if not one.ratings:
+            one.ratings = tuple(rate_together(data, its_rater, batch) for batch in judges[:2])
+    if not all(np.isfinite(part).all() for part in now.ratings):
+        raise steps.rater_breakdown()
+    for chosen in (slice(None), judges.is_likely):
+        pairs = [(one.ratings[0][chosen], one.ratings[1]) for one in (now, kept)]
+        gain, error = auroc_gain(*pairs) if len(pairs[0][0]) > 1 else (0.0, 0.0)
+        if not gain > MIN_ERRORS * error:
             return kept
-    state = {name: value.detach().clone() for name, value in rater.state_dict().items()}
-    return KeptRater(learner.num_steps, state, ratings)
+    return now
 
 
 def put_back(
@@ -402,9 +431,9 @@ def compare_raters(
 MIN_GAIN = 0.01  # of AUROC, below which a rater is called no better than another
 
 
-def _about_figures(data, samples, compared):
+def _about_figures(data, samples, compared, is_chosen):
     "What the figures of detection are about, and what training has added."
-    dataset, chosen_by_trusted = data.dataset, bool(samples.judges)
+    dataset = data.dataset
     if samples.share == 0:
         return (
             "nothing was damaged on purpose, so nothing is known of how much bad data it finds",
@@ -428,7 +457,7 @@ def _about_figures(data, samples, compared):
             "rest; where they are dirty, these figures are too low"
         )
     for other, row in others.iterrows():
-        if other == "untrained" and chosen_by_trusted:
+        if other == "untrained" and is_chosen:
             continue  # they say which of the two is better
         if trained["auroc"] < row["auroc"] + MIN_GAIN:
             known = "the untrained one" if other == "untrained" else f"the {other}"
@@ -436,18 +465,18 @@ def _about_figures(data, samples, compared):
     return tuple(said)
 
 
-def _about_kept(samples, kept_step):
+def _about_kept(kept_step):
     "Which rater was kept, where trusted samples have chosen."
-    if not samples.judges:
+    if kept_step is None:
         return ()
     if kept_step == 0:
         return (
-            "the untrained rater is kept: of those that were evaluated later, none ranks trusted "
-            "samples higher among candidates than chance may",
+            "the untrained rater is kept: no later one ranked trusted samples above more of the "
+            "candidates, beyond two standard errors",
         )
     return (
-        f"the rater kept is that of meta-step {kept_step}: it ranks trusted samples higher among "
-        "candidates than the untrained one, by more than chance",
+        f"the rater kept is that of meta-step {kept_step}: it ranks trusted samples above more of "
+        "the candidates than the untrained one does, beyond two standard errors",
     )
 
 
@@ -455,7 +484,8 @@ def findings_of_run(
     data: RunData,
     samples: EvaluationSet,
     compared: pd.DataFrame,  # of `compare_raters`
-    kept_step: int,  # the meta-step whose rater the run ends with
+    kept_step: int | None,  # the meta-step whose rater trusted samples chose; None: they did not
 ) -> tuple[str, ...]:  # a sentence each
     "What a run may say of itself: what its figure is about, and what training has added."
-    return (*_about_figures(data, samples, compared), *_about_kept(samples, kept_step))
+    figures = _about_figures(data, samples, compared, kept_step is not None)
+    return (*figures, *_about_kept(kept_step))

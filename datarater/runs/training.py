@@ -55,11 +55,13 @@ from datarater.runs.distributed import (
 from datarater.runs.evaluate import (
     EvaluationSet,
     KeptRater,
+    better_rater,
     compare_raters,
     evaluate_run,
     evaluation_set_of,
     findings_of_run,
-    kept_or_better,
+    judges_of,
+    present_rater,
     put_back,
 )
 from .folder import RunLog, make_run_dir, save_model, write_config
@@ -77,7 +79,8 @@ from datarater.support import (
 
 # %% ../../nbs/runs/training.ipynb #b1a6a344
 # may be changed when a run is resumed: they say how far, how fast, where, and what is written, not
-# what is computed; of data_dir, and of a dataset given by its path, the content is compared
+# what is computed (with keep_rater, which of the raters is kept); of data_dir, and of a dataset
+# given by its path, the content is compared
 FREE_SETTINGS = {
     *("meta_steps", "eval_frequency", "checkpoint_frequency", "log", "autocast", "device"),
     *("save_data_rater_checkpoint", "attack_eval_steps", "meta_gradient", "execution", "compile"),
@@ -146,6 +149,8 @@ def check_state(state: dict[str, Any], like: dict[str, Any]) -> None:
         )
     for name in ("learner", "last_good", "attack"):
         check_like(state[name], like[name], name)
+    if state.get("kept"):
+        check_like(state["kept"]["state"], dict(state["last_good"]), "kept")
     _check_counts(state)
 
 # %% ../../nbs/runs/training.ipynb #80fdddff
@@ -182,7 +187,6 @@ class Run:
     samples: EvaluationSet
     folder: Path
     interruption: Interruption
-    kept: KeptRater | None = None  # where trusted samples choose the rater
     saved: int = 0  # meta-steps in the last checkpoint
     saved_at: float = field(default_factory=time.monotonic)  # when, in seconds of a clock
 
@@ -195,6 +199,9 @@ class Run:
         batches = (*self.data.tried, self.samples.clean, self.samples.corrupted)
         self.fingerprint = fingerprint_of_data(self.data.dataset, *chain(*batches))
         self.checkpoint = self.folder / "checkpoint.pt"
+        # where trusted samples choose the rater: the untrained one, until there is a better one
+        self.judges = judges_of(self.data, self.learner.averaged.module)
+        self.kept = present_rater(self.learner) if self.judges else None
 
     def state_dict(self) -> dict[str, Any]:
         """All of a run that changes from step to step, and its settings, on rank 0; the others have
@@ -207,7 +214,7 @@ class Run:
             "data": self.fingerprint,
             "learner": gather_state(self.ranks, self.learner),
             "last_good": self.steps.last_good,
-            "kept": None if self.kept is None else self.kept.state_dict(),
+            "kept": self.kept and {"meta_step": self.kept.meta_step, "state": self.kept.state},
             "attack": data.adversary.generator.get_state(),
             "inner_stream": data.inner_stream.state_dict(),
             "outer_stream": data.outer_stream.state_dict(),
@@ -223,8 +230,8 @@ class Run:
             self.learner.load_state_dict(state["learner"])
             self.data.adversary.generator.set_state(state["attack"])
             self.steps.last_good = state["last_good"]
-            if self.samples.judges and state.get("kept"):
-                self.kept = KeptRater.from_state(state["kept"])
+            if self.kept and state.get("kept"):
+                self.kept = KeptRater(**state["kept"])
             before = reversed([step["skipped"] for step in self.log.steps])
             self.steps.skipped = len(list(takewhile(bool, before)))  # in a row
             self.data.inner_stream.load_state_dict(state["inner_stream"])
@@ -316,7 +323,8 @@ def restore(
 def finish(run: Run) -> None:
     "Write what a finished run leaves; raises `DataRaterError` where the disk refuses."
     state = run.state_dict()
-    if run.kept:
+    if run.kept:  # an end out of turn has its say too, but leaves no trace in the checkpoint
+        run.kept = better_rater(run.kept, run.data, run.judges, run.steps)
         put_back(run.kept, run.learner.averaged.module, run.data, run.samples, run.log)
 
     def write():
@@ -371,8 +379,8 @@ class BetweenSteps(Callback):
         "Evaluate the rater as it is now."
         run = self.run
         evaluate_run(run.data, run.samples, run.steps, run.log)
-        if run.samples.judges:
-            run.kept = kept_or_better(run.kept, run.data, run.samples, run.learner)
+        if run.kept and run.learner.num_steps % run.config.eval_frequency == 0:
+            run.kept = better_rater(run.kept, run.data, run.judges, run.steps)
         self.track("evaluation", run.log.evaluations[-1])
 
 # %% ../../nbs/runs/training.ipynb #cf9b4c91
@@ -398,16 +406,17 @@ def train_rater(run: Run, progress: bool = False) -> None:
 class MetaTrainingResult:
     "What a run gives back."
 
-    rater: nn.Module  # trained, in evaluation mode
+    rater: nn.Module  # the one that the run ends with, in evaluation mode
     run_dir: Path
     history: pd.DataFrame  # a row per meta-step, with STEP_COLUMNS
     metrics: pd.DataFrame  # a row per evaluation, with EVALUATION_COLUMNS
-    by_kind: pd.DataFrame  # detection of each kind of corruption at the last evaluation
-    by_strength: pd.DataFrame  # detection by fraction of corruption at the last evaluation
+    by_kind: pd.DataFrame  # detection of each kind of corruption, by that rater
+    by_strength: pd.DataFrame  # detection by fraction of corruption, by that rater
     config: DataRaterConfig  # with the size of batches that the data could fill
     untrained: nn.Module  # the rater as it was before the first meta-step
     compared: pd.DataFrame  # detection by the trained rater, the untrained one, and others
     findings: tuple[str, ...]  # what the run may say of itself, a sentence each
+    kept_step: int  # the meta-step that the rater comes from
 
 # %% ../../nbs/runs/training.ipynb #2fb70bb0
 def describe_result(result: MetaTrainingResult) -> str:
@@ -428,6 +437,7 @@ def describe_result(result: MetaTrainingResult) -> str:
 def _rescue(run, error):
     "Write what can still be written when a run ends early; raises the error that says where it is."
     is_breakdown = isinstance(error, MetaTrainingError)
+    run.kept = None  # what is saved is the last good rater
     with suppress(OSError):  # what comes now must not hide what went wrong
         if is_breakdown and run.ranks.is_first:
             # on several ranks the oldest model may be elsewhere
@@ -524,8 +534,9 @@ def run_meta_training(
     kept_step = run.kept.meta_step if run.kept else learner.num_steps
     tables = log.history, log.metrics, log.by_kind, log.by_strength
     compared = compare_raters(data, rater, samples, log.metrics, kept_step)
-    findings = findings_of_run(data, samples, compared, kept_step)
-    return MetaTrainingResult(rater, run.folder, *tables, config, untrained, compared, findings)
+    findings = findings_of_run(data, samples, compared, kept_step if run.kept else None)
+    about = config, untrained, compared, findings, kept_step
+    return MetaTrainingResult(rater, run.folder, *tables, *about)
 
 # %% ../../nbs/runs/training.ipynb #425fae96
 def _folder_of(run):
