@@ -14,9 +14,9 @@ each write results/downstream_NAME.json:
     sweep      50 % damaged: ρ chosen on ToyCNN, used for ResNetMnist; both ends of the ratings
     ledger     50 % damaged: FLOPs spent and saved, also for ResNetMnist
 
-A rater for each repeat is meta-trained first; `--raters 2` makes two, and the repeats alternate
-between them. `--runs FOLDER` stores them there and reuses those it finds. Each repeat has its own
-damage, initialisation and batches. Models train for one epoch of the whole training set, 375
+A rater for each repeat is meta-trained first; `original` and `labels` have two, with which the
+repeats take turns. `--runs FOLDER` stores them there and reuses those it finds. Each repeat has its
+own damage, initialisation and batches. Models train for one epoch of the whole training set, 375
 steps, whatever is kept.
 """
 
@@ -45,7 +45,8 @@ from datarater.curation import (
 from datarater.runs import DataRaterConfig, config_from_yaml, run_meta_training
 
 HALF = {"recipe": "mnist", "corruption": {"corruption_probability": 0.5}}
-CONTROLS = ("random_drop", "trusted_only", "oracle")
+NUM_RATERS = {"original": 2, "labels": 2}  # elsewhere one for each repeat
+CONTROLS = ("random_drop", "oracle")
 BASELINES = ("small_loss", "el2n", "outer_loss", "knn_shapley")
 # name -> settings of the raters' runs, and of the plan
 EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -68,6 +69,7 @@ EXPERIMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "filtered_batch",
                 "weighted",
                 *CONTROLS,
+                "trusted_only",
                 *BASELINES,
             ),
         },
@@ -141,7 +143,6 @@ def main() -> None:
     parser = parser_of(__doc__, shared=False)
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--num_seeds", type=int, default=None)
-    parser.add_argument("--raters", type=int, default=None, help="default: one for each repeat")
     parser.add_argument("--meta_steps", type=int, default=None, help="default: the recipe's")
     parser.add_argument("--data_dir", default=None)
     parser.add_argument("--runs", default=None, help="folder that keeps the raters' runs")
@@ -154,7 +155,7 @@ def main() -> None:
         settings["meta_steps"] = arguments.meta_steps
     if arguments.num_seeds:
         of_plan = {**of_plan, "num_seeds": arguments.num_seeds}
-    rater_seeds = list(range(arguments.raters or of_plan["num_seeds"]))
+    rater_seeds = list(range(NUM_RATERS.get(arguments.experiment, of_plan["num_seeds"])))
     with tempfile.TemporaryDirectory() as folder:
         where = {"output_dir": arguments.runs or folder, "data_dir": arguments.data_dir}
         jobs = [{**settings, **where, "seed": seed} for seed in rater_seeds]
