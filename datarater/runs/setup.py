@@ -473,7 +473,10 @@ def choose_engine(
 
 # %% ../../nbs/runs/setup.ipynb #3d44690d
 def draw_samples(
-    loaders: Iterable, most: int, config: DataRaterConfig, purpose: str
+    loaders: Iterable,  # of (x, y)
+    most: int,  # samples of each loader
+    config: DataRaterConfig,  # its `seed` and `device`
+    purpose: str,  # others get other samples
 ) -> tuple[Batch, ...]:  # of each loader, (N, ...) each
     "At most so many samples of each loader: by chance where it is ours, else the first."
     loaders = [
