@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .evidence import RaterFromEvidence
+from .evidence import RaterFromEvidence, check_enough
 
 # %% ../../nbs/models/image_evidence.ipynb #f8761b4e
 # in pixels: of a patch, between patches, and of a reduced image
 _PATCH, _STRIDE, _SIDE = 6, 2, 32
 
-
+# %% ../../nbs/models/image_evidence.ipynb #f8761b4f
 def at_most_32(x: Tensor) -> Tensor:
     "(B, C, H, W) -> (B, C, h, w): larger images reduced to 32×32, by means of blocks."
     return F.adaptive_avg_pool2d(x, _SIDE) if min(x.shape[-2:]) > _SIDE else x
 
-
+# %% ../../nbs/models/image_evidence.ipynb #f8761b50
 def _normalised(patches, floor):
     "(n, d) patches without brightness and contrast."
     patches = patches - patches.mean(1, keepdim=True)
@@ -119,11 +119,9 @@ class EvidenceDataRater(RaterFromEvidence):
         num_classes: int = 10,  # of the labels, at least 2
         image_size: int = 28,  # height and width in pixels, at least 8
     ):
-        num_values = 12 if in_channels > 1 else 6
-        super().__init__(
-            PatchFeatures(in_channels), num_values, num_classes, penalties=(0.1, 0.3, 1.0, 3.0)
-        )
-        self.check_enough("pixels of height and width", image_size, 8)
+        num_values, penalties = 12 if in_channels > 1 else 6, (0.1, 0.3, 1.0, 3.0)
+        super().__init__(PatchFeatures(in_channels), num_values, num_classes, penalties)
+        check_enough(self, "pixels of height and width", image_size, 8)
 
     def described(self, x: Tensor) -> Tensor:
         "(B, C, H, W) -> (B, 12) for colour, else (B, 6)."

@@ -27,7 +27,7 @@ class _Affine(nn.Module):
     def forward(self, x):
         return x * self.weight[:, None, None] + self.bias[:, None, None]
 
-
+# %% ../../nbs/models/network_evidence.ipynb #ce7a1001
 def _small_network(in_channels, num_classes, norm=_Affine):
     "(B, C, H, W) -> (B, classes)."
     blocks = []
@@ -37,7 +37,7 @@ def _small_network(in_channels, num_classes, norm=_Affine):
     quarters = nn.AdaptiveAvgPool2d(2), nn.Flatten()
     return nn.Sequential(*blocks, *quarters, nn.Linear(4 * 96, num_classes))
 
-
+# %% ../../nbs/models/network_evidence.ipynb #ce7a1002
 def _moved(x, generator):
     "Images mirrored by chance, each for itself, and shifted by up to three pixels, all alike."
     height, width = x.shape[2:]
@@ -46,7 +46,7 @@ def _moved(x, generator):
     down, right = torch.randint(7, (2,), generator=generator).tolist()
     return F.pad(x, (3, 3, 3, 3), mode="reflect")[:, :, down:, right:][:, :, :height, :width]
 
-
+# %% ../../nbs/models/network_evidence.ipynb #ce7a1003
 def _train(network, x, y, weight, num_steps, generator):
     "Train a network on weighted samples, in place."
     size = min(128, len(x))
@@ -69,7 +69,7 @@ def _train(network, x, y, weight, num_steps, generator):
         optimizer.step()
         schedule.step()
 
-
+# %% ../../nbs/models/network_evidence.ipynb #ce7a1004
 def _take_over(network, trained):
     "Copy weights; each batch normalisation becomes an affine layer."
     for own, other in zip(network, trained, strict=True):

@@ -292,6 +292,13 @@ _OWN = {
     "corruption": {"corruption_probability": 0.0},
     "eval_frequency": 20,
 }
+_FROM_EVIDENCE = {
+    **_OWN,
+    "data_rater_model_class": "EvidenceDataRater",
+    "keep_rater": "best",
+    "meta_steps": 100,
+    "inner_lr": 1e-3,
+}
 
 # %% ../../nbs/runs/config.ipynb #73706b8b
 RECIPES: dict[str, dict[str, Any]] = {
@@ -324,20 +331,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     # for data of your own: give dataset_name; nothing is damaged on purpose
     "images": {**_OWN},
     "labels": {**_OWN, "data_rater_model_class": "ReferenceDataRater", "meta_steps": 100},
-    "images_and_labels": {
-        **_OWN,
-        "data_rater_model_class": "EvidenceDataRater",
-        "keep_rater": "best",
-        "meta_steps": 100,
-        "inner_lr": 1e-3,
-    },
-    "photo_labels": {
-        **_OWN,
-        "data_rater_model_class": "NetworkEvidenceDataRater",
-        "keep_rater": "best",
-        "meta_steps": 100,
-        "inner_lr": 1e-3,
-    },
+    "images_and_labels": _FROM_EVIDENCE,
+    "photo_labels": {**_FROM_EVIDENCE, "data_rater_model_class": "NetworkEvidenceDataRater"},
     # likewise, for models that are to be robust: give attack_eps and attack_step_size as well
     "robust": {
         **_OWN,

@@ -297,10 +297,10 @@ def evaluate_run(data: RunData, samples: EvaluationSet, steps: CheckedSteps, log
         log.pictures[name] = partial(_picture, samples, corrupted, row)
     log.write()
 
-# %% ../../nbs/runs/evaluate.ipynb #ee910002
+# %% ../../nbs/runs/evaluate.ipynb #ee91a001
 MIN_ERRORS = 2.0  # standard errors that a gain must exceed
 
-
+# %% ../../nbs/runs/evaluate.ipynb #ee91a002
 class Judges(NamedTuple):
     "The samples by which a run chooses its rater."
 
@@ -308,7 +308,7 @@ class Judges(NamedTuple):
     candidates: Batch  # (N, ...) each
     is_likely: np.ndarray  # (M,) bool: drawn by how likely the evidence makes a trusted label
 
-
+# %% ../../nbs/runs/evaluate.ipynb #ee91a003
 @torch.no_grad()
 def judges_of(
     data: RunData,
@@ -327,7 +327,7 @@ def judges_of(
     drawn = torch.rand(len(likely), generator=seeded_generator(config.seed, "likely"))
     return Judges(trusted, candidates, (drawn < likely).numpy())
 
-
+# %% ../../nbs/runs/evaluate.ipynb #ee91a004
 @dataclass
 class KeptRater:
     "A rater that a run may end with."
@@ -336,7 +336,7 @@ class KeptRater:
     state: dict[str, Tensor]  # its `state_dict`
     ratings: tuple[np.ndarray, ...] = ()  # of the judges, once they are known
 
-
+# %% ../../nbs/runs/evaluate.ipynb #ee91a005
 def present_rater(learner: Learner) -> KeptRater:
     "The learner's rater, as it is now."
     state = learner.averaged.module.state_dict()
@@ -344,7 +344,7 @@ def present_rater(learner: Learner) -> KeptRater:
         learner.num_steps, {name: value.detach().clone() for name, value in state.items()}
     )
 
-
+# %% ../../nbs/runs/evaluate.ipynb #ee91a006
 def better_rater(
     kept: KeptRater,
     data: RunData,
@@ -370,7 +370,7 @@ def better_rater(
             return kept
     return now
 
-
+# %% ../../nbs/runs/evaluate.ipynb #ee91a007
 def put_back(
     kept: KeptRater, rater: torch.nn.Module, data: RunData, samples: EvaluationSet, log: RunLog
 ) -> None:
