@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from provenance import command_line, parser_of, write_result
-from runs import configuration, side_by_side, spread
+from runs import configuration, side_by_side
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression
 from valuers import VALUERS
@@ -41,7 +41,6 @@ TABLES = {
 }
 FAULTS = {"labels 10 %": 0.1, "labels 20 %": 0.2, "labels 30 %": 0.3, "features 20 %": 0.2}
 OWN = ("small_loss", "el2n", "outer_loss", "cleanlab", "knn_shapley")
-MEASURES = ("auroc", "average_precision", "f1", "removal", "addition", "kept")
 SETTINGS = {"recipe": "images_and_labels", "device": "cpu"}
 
 
@@ -149,21 +148,10 @@ def main() -> None:
         for seed in arguments.seeds
     ]
     cases = side_by_side(one_case, jobs, arguments.jobs)
-    tables: dict[str, Any] = {}
-    for trusted_is in ("clean", "as faulty"):
-        for name in TABLES:
-            for fault in FAULTS:
-                asked = {"table": name, "fault": fault, "trusted": trusted_is}
-                own = [case["methods"] for case in cases if asked.items() <= case.items()]
-                tables.setdefault(trusted_is, {}).setdefault(name, {})[fault] = {
-                    method: {m: spread([methods[method][m] for methods in own]) for m in MEASURES}
-                    for method in own[0]
-                }
     content = {
         "command": command_line(),
         "configuration": configuration(**SETTINGS),
         "seeds": arguments.seeds,
-        "tables": tables,
         "cases": cases,
     }
     write_result("valuation", content)
