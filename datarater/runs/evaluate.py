@@ -73,7 +73,7 @@ class EvaluationSet:
 MAX_EVALUATION_SAMPLES = 10_000  # for ratings
 MAX_INNER_SAMPLES = 1_000  # for the inner models, times P
 MAX_ATTACKED_SAMPLES = 200  # for their robust accuracy, times P times the attack's steps
-MAX_JUDGING_SAMPLES = 5_000  # trusted ones, and candidates
+MAX_JUDGING_SAMPLES = 5_000  # trusted ones, and candidates; of large ones, a gibibyte
 
 # %% ../../nbs/runs/evaluate.ipynb #5a1e0f27
 def _half(num_samples, targets, part):
@@ -319,9 +319,10 @@ def judges_of(
     if config.keep_rater == "last":
         return None
     loaders = data.outer_stream.loader, data.inner_stream.loader
-    trusted, candidates = draw_samples(loaders, MAX_JUDGING_SAMPLES, config, "judges")
+    most = min(MAX_JUDGING_SAMPLES, 2**30 // data.tried[0][0][0].nbytes + 1)
+    trusted, candidates = draw_samples(loaders, most, config, "judges")
     likely = torch.ones(len(trusted[1]))
-    if hasattr(rater, "class_probabilities"):
+    if hasattr(rater, "class_probabilities") and not trusted[1].is_floating_point():
         parts = [rater.class_probabilities(part) for part in trusted[0].split(1_000)]
         likely = torch.cat(parts).gather(1, trusted[1][:, None]).squeeze(1).cpu()
     drawn = torch.rand(len(likely), generator=seeded_generator(config.seed, "likely"))
@@ -356,11 +357,11 @@ def better_rater(
     Raises `MetaTrainingError` for a rater that gives no numbers.
     """
     rater, now = steps.learner.averaged.module, present_rater(steps.learner)
-    before = deepcopy(rater)
-    before.load_state_dict(kept.state)
-    for one, its_rater in ((kept, before), (now, rater)):
-        if not one.ratings:
-            one.ratings = tuple(rate_together(data, its_rater, batch) for batch in judges[:2])
+    now.ratings = tuple(rate_together(data, rater, batch) for batch in judges[:2])
+    if not kept.ratings:
+        before = deepcopy(rater)
+        before.load_state_dict(kept.state)
+        kept.ratings = tuple(rate_together(data, before, batch) for batch in judges[:2])
     if not all(np.isfinite(part).all() for part in now.ratings):
         raise steps.rater_breakdown()
     for chosen in (slice(None), judges.is_likely):

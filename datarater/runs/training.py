@@ -200,7 +200,8 @@ class Run:
         self.fingerprint = fingerprint_of_data(self.data.dataset, *chain(*batches))
         self.checkpoint = self.folder / "checkpoint.pt"
         # where trusted samples choose the rater: the untrained one, until there is a better one
-        self.judges = judges_of(self.data, self.learner.averaged.module)
+        rater = self.learner.averaged.module
+        self.judges = call_on_all(self.ranks, partial(judges_of, self.data, rater))
         self.kept = present_rater(self.learner) if self.judges else None
 
     def state_dict(self) -> dict[str, Any]:
