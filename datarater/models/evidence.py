@@ -265,10 +265,7 @@ class Evidence(nn.Module):
 
 # %% ../../nbs/models/evidence.ipynb #e1d0a028
 class RaterFromEvidence(Evidence):
-    """Rates pairs of sample and label, starting from the evidence.
-
-    Raises `DataRaterError` for one class, or fewer than ten trusted samples.
-    """
+    "Rates pairs of sample and label, starting from the evidence."
 
     takes_labels = True
 
@@ -304,7 +301,10 @@ _MOST_VALUES = 64  # that describe a sample
 
 # %% ../../nbs/models/evidence.ipynb #e1d0a030
 class FeatureEvidenceDataRater(RaterFromEvidence):
-    "Rates feature vectors with class labels, starting from what other samples say of them."
+    """Rates feature vectors with class labels, starting from what other samples say of them.
+
+    Raises `DataRaterError` for one class, or fewer than ten trusted samples.
+    """
 
     instead = "LabelAwareRegressionDataRater, a rater that needs no evidence"
 
