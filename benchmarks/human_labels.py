@@ -145,6 +145,12 @@ def draw_lowest(task: Any, ratings: Tensor, rater: torch.nn.Module) -> None:
     write_figure(fig, ROOT / "results" / "human_labels.png")
 
 
+def quality_in(ratings: dict[str, Tensor], is_wrong: np.ndarray) -> dict[str, dict[str, float]]:
+    "How well each method's ratings find wrong labels."
+    found = {name: detection_quality(own.numpy(), is_wrong) for name, own in ratings.items()}
+    return {name: {c: round(own[c], 4) for c in COLUMNS} for name, own in found.items()}
+
+
 def accuracy_of(kept_by: dict[str, Tensor], task: Any, keep: float, seed: int) -> dict[str, float]:
     "Test accuracy of a ToyCNN on the best share by each method's ratings."
     plan, found = TrainingPlan(num_steps=EPOCHS * POOL // 128), {}
@@ -181,11 +187,7 @@ def cases_of(job: tuple[int, tuple[int, ...], str | None]) -> list[dict[str, Any
         }
         ratings = {name: own.detach().double().cpu() for name, own in ratings.items()}
         case = {"trusted": size, "seed": seed, "commit": COMMIT, "minutes": round(minutes, 1)}
-        case["quality"] = {
-            name: {column: round(value, 4) for column, value in found.items() if column in COLUMNS}
-            for name, own in ratings.items()
-            if (found := detection_quality(own.numpy(), is_wrong))
-        }
+        case["quality"] = quality_in(ratings, is_wrong)
         if size == JUDGED_WITH:
             ratings |= {"random": torch.zeros(POOL), "oracle": -torch.from_numpy(task.fractions)}
             if seed == 0:

@@ -97,8 +97,8 @@ def data_oob(data: BaselineData, seed: int, num_trees: int = 300) -> Tensor:  # 
 class _Trained:
     "A ToyMLP that is trained by steps of SGD on weighted batches."
 
-    def __init__(self, data: BaselineData, seed: int, name: str):
-        generator = seeded_generator(seed, name)
+    def __init__(self, data: BaselineData, seed: int, method: str):
+        generator = seeded_generator(seed, method)
         num_classes = 1 + int(max(data.y.max(), data.outer_y.max()))
         sizes = data_sizes(data.x, num_classes)
         self.model = construct_model("ToyMLP", seed=seed, sizes=sizes)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .evidence import label_margin
+from .evidence import label_margin, outside
 from .image_evidence import EvidenceDataRater, at_most_32
 
 # %% ../../nbs/models/network_evidence.ipynb #ce7a0007
@@ -115,7 +115,7 @@ class CrossFittedNetwork(nn.Module):
         self.spread.copy_(x.std((0, 2, 3))[:, None, None] + 1e-6)
         x = self._scaled(x)
         for part, network in enumerate(self.networks):
-            rows = (folds % len(self.networks) != part).nonzero().squeeze(1)
+            rows = outside(folds % len(self.networks) == part).nonzero().squeeze(1)
             num_steps = max(self.min_steps, self.num_epochs * len(rows) // 128)
             seed = int(torch.randint(2**31, (), generator=generator))
             with torch.random.fork_rng(devices=[]):
@@ -145,6 +145,8 @@ class NetworkEvidenceDataRater(EvidenceDataRater):
     Raises `DataRaterError` as `EvidenceDataRater`.
     """
 
+    strangeness = 0.5
+
     def __init__(
         self,
         in_channels: int = 1,  # 1 for grey images, 3 for colour
@@ -153,8 +155,6 @@ class NetworkEvidenceDataRater(EvidenceDataRater):
     ):
         super().__init__(in_channels, num_classes, image_size)
         self.network = CrossFittedNetwork(in_channels, num_classes)
-        with torch.no_grad():
-            self.start.weight[0, 1] = -0.5
 
     def fit_more(self, x: Tensor, y: Tensor, weight: Tensor, generator: torch.Generator) -> None:
         "Train the networks on candidates and trusted samples."

@@ -357,12 +357,14 @@ def better_rater(
     Raises `MetaTrainingError` for a rater that gives no numbers.
     """
     rater, now = steps.learner.averaged.module, present_rater(steps.learner)
+    if now.meta_step == kept.meta_step:
+        return kept  # it is the same one
     now.ratings = tuple(rate_together(data, rater, batch) for batch in judges[:2])
     if not kept.ratings:
         before = deepcopy(rater)
         before.load_state_dict(kept.state)
         kept.ratings = tuple(rate_together(data, before, batch) for batch in judges[:2])
-    if not all(np.isfinite(part).all() for part in now.ratings):
+    if not all(np.isfinite(part).all() for part in (*now.ratings, *kept.ratings)):
         raise steps.rater_breakdown()
     for chosen in (slice(None), judges.is_likely):
         pairs = [(one.ratings[0][chosen], one.ratings[1]) for one in (now, kept)]
@@ -414,7 +416,7 @@ def compare_raters(
     metrics: pd.DataFrame,  # of the run, from meta-step 0 on
     kept_step: int,  # the meta-step whose rater the run ends with
 ) -> pd.DataFrame:  # by rater: auroc, spearman, r2
-    "What the trained rater finds, the untrained one, and the loss of its reference if it has one."
+    "What the run's rater finds, the untrained one, and the loss of its reference if it has one."
     rows = {
         "trained": metrics.query("meta_step == @kept_step").iloc[-1],
         "untrained": metrics.iloc[0],

@@ -324,8 +324,10 @@ def restore(
 def finish(run: Run) -> None:
     "Write what a finished run leaves; raises `DataRaterError` where the disk refuses."
     state = run.state_dict()
-    if run.kept:  # an end out of turn has its say too, but leaves no trace in the checkpoint
-        run.kept = better_rater(run.kept, run.data, run.judges, run.steps)
+    if run.kept:
+        if run.learner.num_steps % run.config.eval_frequency:
+            # an end out of turn has its say too, but leaves no trace in the checkpoint
+            run.kept = better_rater(run.kept, run.data, run.judges, run.steps)
         put_back(run.kept, run.learner.averaged.module, run.data, run.samples, run.log)
 
     def write():
