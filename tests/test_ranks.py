@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from datarater import DataRaterConfig, run_meta_training
 from datarater.runs import distributed
 
 SETTINGS = dict(
@@ -246,9 +245,8 @@ def test_a_killed_rank_is_started_again(place):
     run_dir = only_run(place / "killed")  # the second start went on in the folder of the first
     assert list((place / "killed").iterdir()) == [run_dir]  # and the note that said so is gone
     assert "exitcode: -9" in run.stderr and "Traceback" not in run.stderr, run.stderr[-3000:]
-    (alone,) = jobs(place / "alone", short=SHORT)
-    undisturbed = run_meta_training(DataRaterConfig(**alone), progress=False)
-    assert_same(run_dir, undisturbed.run_dir, "data_rater.pt")
+    run_groups(place, (1, jobs(place / "alone", short=SHORT)))  # as many threads to a process
+    assert_same(run_dir, only_run(place / "alone" / "short"), "data_rater.pt")
 
 
 def test_bad_input_is_one_line(place):
