@@ -2,6 +2,7 @@
 
     pip install -e ".[rivals]"
     python benchmarks/human_labels.py [--trusted 1000] [--seeds 0 1 2] [--data_dir FOLDER]
+        [--ratings_dir FOLDER]
 
 writes results/human_labels.json, and leaves there the cases that it holds already; seed 0 with
 1,000 trusted images also draws results/human_labels.png. FOLDER holds
@@ -21,6 +22,7 @@ import tempfile
 import time
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,9 +165,9 @@ def accuracy_of(kept_by: dict[str, Tensor], task: Any, keep: float, seed: int) -
     return found
 
 
-def cases_of(job: tuple[int, tuple[int, ...], str | None]) -> list[dict[str, Any]]:
+def cases_of(job: tuple[int, tuple[int, ...], str | None, str | None]) -> list[dict[str, Any]]:
     "What each method finds, and is worth, for one seed and some numbers of trusted images."
-    seed, sizes, data_dir = job
+    seed, sizes, data_dir, ratings_dir = job
     torch.set_num_threads(1)
     alone, cases = {}, []
     for size in sizes:
@@ -186,6 +188,8 @@ def cases_of(job: tuple[int, tuple[int, ...], str | None]) -> list[dict[str, Any
             **alone,
         }
         ratings = {name: own.detach().double().cpu() for name, own in ratings.items()}
+        if ratings_dir is not None:
+            torch.save(ratings, Path(ratings_dir, f"{size}_{seed}.pt"))
         case = {"trusted": size, "seed": seed, "commit": COMMIT, "minutes": round(minutes, 1)}
         case["quality"] = quality_in(ratings, is_wrong)
         if size == JUDGED_WITH:
@@ -208,13 +212,14 @@ def known_cases() -> list[dict[str, Any]]:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--trusted", type=int, nargs="+", choices=TRUSTED, default=TRUSTED)
+    parser.add_argument("--ratings_dir", default=None, help="a folder to keep all ratings in")
     arguments = parser.parse_args()
     cases = known_cases()
     known = {(case["trusted"], case["seed"]) for case in cases}
     jobs = []
     for seed in arguments.seeds:
         sizes = tuple(size for size in arguments.trusted if (size, seed) not in known)
-        jobs += [(seed, sizes, arguments.data_dir)] * bool(sizes)
+        jobs += [(seed, sizes, arguments.data_dir, arguments.ratings_dir)] * bool(sizes)
     content = {
         "command": command_line(),
         "configuration": configuration(**settings_of(1_000, 0, arguments.data_dir)),
