@@ -10,19 +10,22 @@ deviation among clean samples: signal over noise for a single sample.
 """
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from provenance import command_line, parser_of, write_result
 from robustness import AGAINST, OLD, POISON
 from runs import configuration
+from torch import Tensor
 
 from datarater.data import seeded_generator, seeded_globally
 from datarater.method import InnerTask, Member, exact_kernels, make_engine, model_loss
 from datarater.runs import DataRaterConfig, set_up
 
 KINDS = ("pixel_noise", "poison:by_cnn")
+KIND_CODES = (1, 2)
 OUTER = {"clean": {}, "adversarial": {**AGAINST, "attack_eps": 0.1, "attack_step_size": 0.05}}
 UNROLLS = (2, 10)
 AGE_EDGES = (0, 20, 60, 120, 200, 300)  # in inner steps
@@ -44,11 +47,18 @@ def settings_of(unroll: int, outer: str, data_dir: str | None) -> dict[str, Any]
     }
 
 
-def pushes(unroll: int, outer: str, data_dir: str | None) -> list[dict[str, Any]]:
-    "For each meta-step the mean push of each kind, member by member."
-    config = DataRaterConfig(**settings_of(unroll, outer, data_dir))
+class Pushes(NamedTuple):
+    "What one meta-gradient would do to the ratings of its samples, member by member."
+
+    age: int  # of the inner models, in inner steps
+    push: Tensor  # (P, T·B): up is better
+    codes: Tensor  # (P, T·B) int64: what is wrong with a sample, 0 for nothing
+    indices: Tensor  # (P, T·B) int64: the samples, among those of the pool
+
+
+def pushes(config: DataRaterConfig, last_age: int) -> Iterator[Pushes]:
+    "Of every meta-step, all weights being equal, while the inner models grow older."
     shape = (config.num_inner_models, config.inner_steps, config.batch_size)  # (P, T, B)
-    steps = []
     with seeded_globally(config.seed):
         data, learner = set_up(config)
         population = learner.population
@@ -58,7 +68,7 @@ def pushes(unroll: int, outer: str, data_dir: str | None) -> list[dict[str, Any]
         dataset = data.inner_stream.loader.dataset
         generator = seeded_generator(config.seed, "ages")
         weights = torch.full(shape, 1 / config.batch_size)
-        for number in range(AGE_EDGES[-1] // unroll):
+        for number in range(last_age // config.inner_steps):
             indices = torch.randint(len(dataset), (math.prod(shape),), generator=generator)
             x, y, codes, _ = dataset.batch_with_truth(indices)
             inner = x.unflatten(0, shape), y.unflatten(0, shape)
@@ -69,19 +79,18 @@ def pushes(unroll: int, outer: str, data_dir: str | None) -> list[dict[str, Any]
                 task, Member(population.params, population.state, *batches), weights
             )
             population.grow_older(step)
-            # (P, T, B): up is better
-            push = (step.weight_gradient.mean(-1, keepdim=True) - step.weight_gradient).double()
-            push, codes = push.flatten(1), codes.view(shape).flatten(1)
-            noise = push[codes == 0].std()
-            of_kind = [
-                [
-                    float((own[of == code].mean() - own[of == 0].mean()) / noise)
-                    for code in range(1, len(KINDS) + 1)
-                ]
-                for own, of in zip(push, codes, strict=True)
-            ]
-            steps.append({"age": number * unroll, "push": of_kind})
-    return steps
+            push = step.weight_gradient.mean(-1, keepdim=True) - step.weight_gradient
+            by_member = (part.view(shape).flatten(1) for part in (push.double(), codes, indices))
+            yield Pushes(number * config.inner_steps, *by_member)
+
+
+def of_kinds(step: Pushes) -> list[list[float]]:  # (P, kinds)
+    "The mean push of each kind less that of clean samples, over the deviation among these."
+    noise = step.push[step.codes == 0].std()
+    return [
+        [float((own[of == code].mean() - own[of == 0].mean()) / noise) for code in KIND_CODES]
+        for own, of in zip(step.push, step.codes, strict=True)
+    ]
 
 
 def main() -> None:
@@ -92,9 +101,10 @@ def main() -> None:
     rows = []
     for unroll in UNROLLS:
         for outer in OUTER:
-            steps = pushes(unroll, outer, arguments.data_dir)
+            config = DataRaterConfig(**settings_of(unroll, outer, arguments.data_dir))
+            steps = [(step.age, of_kinds(step)) for step in pushes(config, AGE_EDGES[-1])]
             for first, end in zip(AGE_EDGES[:-1], AGE_EDGES[1:], strict=True):
-                own = [step["push"] for step in steps if first <= step["age"] < end]
+                own = [push for age, push in steps if first <= age < end]
                 members = np.mean(own, axis=0)  # (P, kinds); members are independent
                 error = members.std(0, ddof=1) / len(members) ** 0.5
                 for i, kind in enumerate(KINDS):

@@ -14,16 +14,19 @@ ones.
 The rater is that of the recipe `photo_labels`. Beside it are the evidence that it begins with,
 `datarater`'s baselines with a ToyCNN, the agreement of neighbours in features that need no labels,
 and cleanlab with the rater's own kind of network, which makes no use of trusted images. With 1,000
-trusted images a ToyCNN is then trained on what each keeps, the share of wrong labels being known.
+trusted images a ToyCNN, and for three seeds a small residual network, are then trained on what each
+keeps, the share of wrong labels being known. With --ratings_dir all ratings are kept, and nothing
+is rated twice.
 """
 
 import json
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +34,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from provenance import COMMIT, ROOT, command_line, parser_of, write_result
 from runs import configuration, groups_of, records, side_by_side
-from torch import Tensor
+from torch import Tensor, nn
 
 from datarater.curation import BaselineData, TrainingPlan
 from datarater.curation.baselines import BASELINES
@@ -53,6 +56,41 @@ WITHOUT_TRUSTED = ("small_loss", "el2n", "cleanlab")
 JUDGED = ("everything", "random", "rater", "evidence", "cleanlab", "outer_loss", "oracle")
 JUDGED_WITH = 1_000  # trusted images
 EPOCHS = 6  # of the pool, for every model that is trained
+# judged by, and for how many seeds
+MODELS = {"ToyCNN": 5, "human_labels:SmallResNet": 3}
+
+
+class ResidualBlock(nn.Module):
+    "He et al. 2016, arXiv 1603.05027: normalise, activate, convolve, twice."
+
+    def __init__(self, num_in: int, num_out: int, stride: int):
+        super().__init__()
+        self.norms = nn.ModuleList([nn.GroupNorm(4, num_in), nn.GroupNorm(4, num_out)])
+        self.first = nn.Conv2d(num_in, num_out, 3, stride, padding=1, bias=False)
+        self.second = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(num_in, num_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        "(B, in, H, W) -> (B, out, H / stride, W / stride)."
+        active = self.norms[0](x).relu()
+        changed = self.second(self.norms[1](self.first(active)).relu())
+        return self.shortcut(active) + changed
+
+
+class SmallResNet(nn.Module):
+    "Three residual blocks; 78,000 parameters."
+
+    def __init__(self, in_channels: int = 3, num_classes: int = 10):
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, 16, 3, stride=2, padding=1, bias=False)
+        sizes = ((16, 16, 1), (16, 32, 2), (32, 64, 2))
+        self.blocks = nn.Sequential(*(ResidualBlock(*size) for size in sizes))
+        self.head = nn.Sequential(nn.GroupNorm(4, 64), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.logits = nn.Linear(64, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        "(B, C, H, W) -> (B, classes)."
+        return self.logits(self.head(self.blocks(self.stem(x))).flatten(1))
 
 
 class HumanLabels(ParquetDataRaterDataset):
@@ -153,53 +191,91 @@ def quality_in(ratings: dict[str, Tensor], is_wrong: np.ndarray) -> dict[str, di
     return {name: {c: round(own[c], 4) for c in COLUMNS} for name, own in found.items()}
 
 
-def accuracy_of(kept_by: dict[str, Tensor], task: Any, keep: float, seed: int) -> dict[str, float]:
-    "Test accuracy of a ToyCNN on the best share by each method's ratings."
-    plan, found = TrainingPlan(num_steps=EPOCHS * POOL // 128), {}
+def accuracy_of(
+    model_class: str, kept_by: dict[str, Tensor], task: Any, seed: int
+) -> dict[str, float]:
+    "Test accuracy of a model that is trained on the best share by each method's ratings."
+    plan = TrainingPlan(model_class=model_class, num_steps=EPOCHS * POOL // 128)
+    is_wrong = task.fractions > 0
+    kept_by = {**kept_by, "random": torch.zeros(POOL), "oracle": -torch.from_numpy(task.fractions)}
+    found = {}
     for name in JUDGED:
         kept = np.arange(POOL)
         if name != "everything":
-            kept = keep_best(kept_by[name].numpy(), keep, seed)
+            kept = keep_best(kept_by[name].numpy(), 1 - is_wrong.mean(), seed)
         model, _ = train_model(task, partial(in_epochs, kept), plan, seed)
         found[name] = round(quality_of(model, task)["accuracy"], 4)
     return found
 
 
-def cases_of(job: tuple[int, tuple[int, ...], str | None, str | None]) -> list[dict[str, Any]]:
+def rated(
+    config: DataRaterConfig, task: Any, alone: dict[str, Tensor], draw: bool
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    "What each method finds, and its ratings; those without trusted images are given."
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_meta_training(replace(config, output_dir=folder), progress=False)
+    minutes = (time.monotonic() - started) / 60
+    plan = TrainingPlan(num_steps=EPOCHS * POOL // 128)
+    data = BaselineData(task.x, task.y, task.outer_x, task.outer_y, plan)
+    ratings = {
+        "rater": rate_many(result.rater, task.x, task.y),
+        "evidence": rate_many(result.untrained, task.x, task.y),
+        "outer_loss": BASELINES["outer_loss"](data, config.seed),
+        **alone,
+    }
+    ratings = {name: own.detach().double().cpu() for name, own in ratings.items()}
+    if draw:
+        draw_lowest(task, ratings["rater"], result.rater)
+    found = {
+        "commit": COMMIT,
+        "minutes": round(minutes, 1),
+        "quality": quality_in(ratings, task.fractions > 0),
+        "kept_step": result.kept_step,
+        "metrics": records(result.metrics[["meta_step", *COLUMNS]]),
+    }
+    return found, ratings
+
+
+def missing_of(case: dict[str, Any]) -> list[str]:
+    "The models that are yet to be trained on what each method keeps."
+    if case["trusted"] != JUDGED_WITH:
+        return []
+    models = [name for name, num_seeds in MODELS.items() if case["seed"] < num_seeds]
+    return [name for name in models if name not in case.get("accuracy", {})]
+
+
+class Job(NamedTuple):
+    "The cases of one seed."
+
+    seed: int
+    cases: list[dict[str, Any]]  # to be completed; their `trusted` and `seed` at least
+    data_dir: str | None
+    ratings_dir: str | None
+
+
+def completed(job: Job) -> list[dict[str, Any]]:
     "What each method finds, and is worth, for one seed and some numbers of trusted images."
-    seed, sizes, data_dir, ratings_dir = job
     torch.set_num_threads(1)
     alone, cases = {}, []
-    for size in sizes:
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            config = DataRaterConfig(**settings_of(size, seed, data_dir), output_dir=folder)
-            result = run_meta_training(config, progress=False)
-        minutes = (time.monotonic() - started) / 60
+    for case in job.cases:
+        config = DataRaterConfig(**settings_of(case["trusted"], job.seed, job.data_dir))
         task = load_task(config)
-        is_wrong = task.fractions > 0
-        plan = TrainingPlan(num_steps=EPOCHS * POOL // 128)
-        data = BaselineData(task.x, task.y, task.outer_x, task.outer_y, plan)
-        alone = alone or rated_without_trusted(task, seed)
-        ratings = {
-            "rater": rate_many(result.rater, task.x, task.y),
-            "evidence": rate_many(result.untrained, task.x, task.y),
-            "outer_loss": BASELINES["outer_loss"](data, seed),
-            **alone,
-        }
-        ratings = {name: own.detach().double().cpu() for name, own in ratings.items()}
-        if ratings_dir is not None:
-            torch.save(ratings, Path(ratings_dir, f"{size}_{seed}.pt"))
-        case = {"trusted": size, "seed": seed, "commit": COMMIT, "minutes": round(minutes, 1)}
-        case["quality"] = quality_in(ratings, is_wrong)
-        if size == JUDGED_WITH:
-            ratings |= {"random": torch.zeros(POOL), "oracle": -torch.from_numpy(task.fractions)}
-            if seed == 0:
-                draw_lowest(task, ratings["rater"], result.rater)
-            case["accuracy"] = accuracy_of(ratings, task, 1 - is_wrong.mean(), seed)
-        print(case, flush=True)
-        metrics = records(result.metrics[["meta_step", *COLUMNS]])
-        cases.append({**case, "kept_step": result.kept_step, "metrics": metrics})
+        file = job.ratings_dir and Path(job.ratings_dir, f"{case['trusted']}_{job.seed}.pt")
+        if "quality" in case and file and file.exists():
+            ratings = torch.load(file, weights_only=True)
+        else:
+            alone = alone or rated_without_trusted(task, job.seed)
+            draw = job.seed == 0 and case["trusted"] == JUDGED_WITH
+            found, ratings = rated(config, task, alone, draw)
+            case = {**case, **found}
+            if file:
+                torch.save(ratings, file)
+        accuracy = dict(case.get("accuracy", {}))
+        for name in missing_of(case):
+            accuracy[name] = accuracy_of(name, ratings, task, job.seed)
+        cases.append({**case, "accuracy": accuracy} if accuracy else case)
+        print(cases[-1], flush=True)
     return cases
 
 
@@ -214,21 +290,22 @@ def main() -> None:
     parser.add_argument("--trusted", type=int, nargs="+", choices=TRUSTED, default=TRUSTED)
     parser.add_argument("--ratings_dir", default=None, help="a folder to keep all ratings in")
     arguments = parser.parse_args()
-    cases = known_cases()
-    known = {(case["trusted"], case["seed"]) for case in cases}
+    cases = {(case["trusted"], case["seed"]): case for case in known_cases()}
     jobs = []
     for seed in arguments.seeds:
-        sizes = tuple(size for size in arguments.trusted if (size, seed) not in known)
-        jobs += [(seed, sizes, arguments.data_dir, arguments.ratings_dir)] * bool(sizes)
+        own = [cases.get((n, seed), {"trusted": n, "seed": seed}) for n in arguments.trusted]
+        own = [case for case in own if "quality" not in case or missing_of(case)]
+        jobs += [Job(seed, own, arguments.data_dir, arguments.ratings_dir)] * bool(own)
     content = {
         "command": command_line(),
         "configuration": configuration(**settings_of(1_000, 0, arguments.data_dir)),
         "pool": POOL,
     }
     for group in groups_of(jobs, arguments.jobs):  # what is done is written at once
-        cases += chain(*side_by_side(cases_of, group, arguments.jobs))
-        cases.sort(key=lambda case: (-case["trusted"], case["seed"]))
-        write_result("human_labels", {**content, "cases": cases})
+        for case in chain(*side_by_side(completed, group, arguments.jobs)):
+            cases[case["trusted"], case["seed"]] = case
+        ordered = [cases[key] for key in sorted(cases, key=lambda key: (-key[0], key[1]))]
+        write_result("human_labels", {**content, "cases": ordered})
 
 
 if __name__ == "__main__":

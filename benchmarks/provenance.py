@@ -56,7 +56,7 @@ COMMIT = commit()  # when the script was started: what is checked out later did 
 
 def command_line() -> str:
     "How this script was called, less what says where it happens."
-    here = ("--data_dir", "--jobs", "--runs")
+    here = ("--data_dir", "--jobs", "--ratings_dir", "--runs")
     arguments = sys.argv[1:]
     kept = [
         part
