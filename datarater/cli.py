@@ -252,7 +252,7 @@ def describe_ratings(ratings: Ratings) -> str:
     if not is_damaged.any():
         return text
     auroc = detection_quality(rating, is_damaged)["auroc"]
-    return f"{text}; {is_damaged.mean():.1%} are known to be corrupted, AUROC {auroc:.3f}"
+    return f"{text}; {is_damaged.mean():.1%} have a known fault, AUROC {auroc:.3f}"
 
 # %% ../nbs/08_cli.ipynb #b97528b3
 def _checked(path, ending, overwrite):
@@ -339,7 +339,7 @@ def describe_choice(ratings: Ratings, kept: Ratings) -> str:
         )
     bad_before, bad_after = ((table["fraction"] > 0).mean() for table in (before, after))
     if bad_before:
-        parts.append(f"known to be corrupted: {bad_after:.1%}, before {bad_before:.1%}")
+        parts.append(f"with a known fault: {bad_after:.1%}, before {bad_before:.1%}")
     return "; ".join(parts)
 
 # %% ../nbs/08_cli.ipynb #cffbe84f
@@ -367,7 +367,7 @@ def curate_file(
     if keep is None or threshold is not None:
         raise DataRaterError(
             f"keep={keep}, threshold={threshold} are not allowed for the ratings of {path}, which "
-            "is no folder: give --keep alone"
+            "is no folder: give --keep alone, a share such as --keep=0.8"
         )
     output = output or "kept.parquet"
     ratings = read_ratings(path)

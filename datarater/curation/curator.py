@@ -249,7 +249,8 @@ def _dataset_of(train, trusted, config, reading):
         for name, pool in sources.items():
             if pool.batch(torch.arange(1))[1] is None:
                 raise DataRaterError(
-                    f"the {name} samples have no labels: give a pair (samples, labels)"
+                    f"the {name} samples have no labels: give a pair (samples, labels), or say by "
+                    "label_column which column they are"
                 )
         dataset = PoolsDataRaterDataset(sources, config.seed)
     if dataset.parts[1] is None:

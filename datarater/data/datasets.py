@@ -14,6 +14,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
+from glob import has_magic
 from typing import Any, NamedTuple
 
 import torch
@@ -478,6 +479,8 @@ def _dataset_class(name):
     else:
         kind = "is neither .npz nor .parquet"
         found = f"is a file that {kind}" if os.path.isfile(place) else "does not exist"
+        if has_magic(place):
+            found = f"matches no file ({os.path.abspath(place)})"
         raise DataRaterError(
             f"dataset path {name!r} {found}: give {_PATHS}, a registered name "
             f"({', '.join(sorted(DATASETS))}), or package.module:Name"

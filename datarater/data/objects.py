@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['USUAL_RANGES', 'USUAL_NAMES', 'SampleForm', 'form_of', 'value_range_of', 'content_of', 'sample_of', 'column_of',
-           'labels_of', 'InForm', 'WithTruth', 'with_truth', 'Reading', 'as_pool', 'PoolsDataRaterDataset']
+           'labels_of', 'InForm', 'WithTruth', 'check_truth', 'with_truth', 'Reading', 'as_pool',
+           'PoolsDataRaterDataset']
 
 # %% ../../nbs/data/objects.ipynb #276a5eb3
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
@@ -150,17 +152,35 @@ def _pair_of(item, sample_column, label_column):
     return item, None
 
 # %% ../../nbs/data/objects.ipynb #b7a645ae
+def _check_numbers(labels):
+    "Raise for class labels below 0; warn of class labels that may have become floats."
+    if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
+        raise DataRaterError(
+            f"a label is {labels.min()}, and classes are counted from 0: correct it, or leave out "
+            "samples whose class is unknown"
+        )
+    if labels.dtype.kind == "f" and labels.ndim == 1 and np.array_equal(labels, labels.round()):
+        warnings.warn(
+            "the labels are floats, so they count as real values, but all of them are whole "
+            "numbers: if they are classes, make them integers, by astype(int)",
+            stacklevel=4,
+        )
+
+
 def labels_of(
     values: Sequence[Any] | np.ndarray | Tensor,  # (N,) numbers or names
     classes: Sequence[str] | None = None,  # names in the order of their numbers; None: sorted
 ) -> tuple[Tensor, tuple[str, ...] | None]:  # int64 (N,) or floats (N, …), and names if it has any
-    "Labels as numbers; raises `DataRaterError` for a name that is not among the classes."
+    """Labels as numbers; warns of whole numbers that are floats. Raises `DataRaterError` for a name
+    that is not among the classes, and for a negative number.
+    """
     if isinstance(values, Tensor):
         values = values.numpy(force=True)
     elif not isinstance(values, np.ndarray):
         values = [v.numpy(force=True) if isinstance(v, Tensor) else v for v in values]
     array = np.asarray(values)
     if array.dtype.kind not in "UO":
+        _check_numbers(array)
         return to_targets(array, "the label"), classes and tuple(classes)
     names = [str(name) for name in array.tolist()]
     known = tuple(classes) if classes else tuple(sorted(set(names)))
@@ -292,6 +312,31 @@ class WithTruth(IndexedDataset):
         return part
 
 # %% ../../nbs/data/objects.ipynb #5b13000a
+def check_truth(
+    given: np.ndarray,  # (N,) labels, numbers or names
+    truth: np.ndarray,  # (N,) the right ones
+    names: tuple[str, str],  # of the two columns
+) -> None:
+    "Raise `DataRaterError` for right labels of other classes, or from the labels' own column."
+    label, right = names
+    if label == right:
+        raise DataRaterError(
+            f"truth_column={right!r} is the label itself: give another column, or leave it out"
+        )
+    if "f" in given.dtype.kind + truth.dtype.kind:
+        return  # of real numbers there are no classes, and whoever reads them says so
+    are_numbers = [array.dtype.kind in "iufb" for array in (given, truth)]
+    known = [
+        np.unique(array if all(are_numbers) else array.astype(str)) for array in (given, truth)
+    ]
+    if not np.isin(*known).any():
+        shown = [", ".join(map(str, array[:3].tolist())) for array in known]
+        raise DataRaterError(
+            f"truth_column={right!r} has no class in common with the labels in {label!r} "
+            f"({shown[1]}, … against {shown[0]}, …): write both alike"
+        )
+
+
 def with_truth(
     pool: BatchDataset,  # with labels
     truth: np.ndarray,  # (N,) the right ones, numbers or names, in the pool's order
@@ -394,6 +439,9 @@ def _pool_of_frame(frame, reading):
     held = list(frame.columns)
     if reading.truth_column is not None:
         truth = column_of(held, "label", reading.truth_column)
+        own = [name for name in held if name != truth or name == reading.label_column]
+        if (label := column_of(own, "label", reading.label_column)) is not None:
+            check_truth(frame[label].to_numpy(), frame[truth].to_numpy(), (label, truth))
         pool = _pool_of_frame(frame.drop(columns=truth), replace(reading, truth_column=None))
         return with_truth(pool, frame[truth].to_numpy(copy=True))
     label = column_of(held, "label", reading.label_column)

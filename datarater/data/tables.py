@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from .datasets import SplitDataRaterDataset
 from .files import find_tables
 from .loading import IndexedDataset
-from .objects import WithTruth, as_pool, column_of, content_of, labels_of
+from .objects import WithTruth, as_pool, check_truth, column_of, content_of, labels_of
 from .own_data import checked_path, look_at
 from ..support import AnyPath, DataRaterError, one_line
 
@@ -74,10 +74,13 @@ def _labels_in(frames, columns):
         if (is_missing := column.isna()).any():
             raise DataRaterError(
                 f"column {name!r} has {is_missing.sum():,} missing values, the first in row "
-                f"{is_missing.argmax():,}: fill them in, or leave these rows out"
+                f"{is_missing.argmax():,}: fill them in, or leave these rows out (and make floats "
+                "integers again, where they are classes)"
             )
         values[part] = column.to_numpy(copy=True)
     known = [values[part] for part in ("train", "truth") if part in values]
+    if "truth" in values:
+        check_truth(*known, (columns["train"], columns["truth"]))
     _, classes = labels_of(np.concatenate(known))
     numbers = {part: labels_of(column, classes)[0] for part, column in values.items()}
     if "truth" in numbers and any(column.is_floating_point() for column in numbers.values()):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .evidence import RaterFromEvidence, check_enough
+from ..support import DataRaterError
 
 # %% ../../nbs/models/image_evidence.ipynb #f8761b4e
 # in pixels: of a patch, between patches, and of a reduced image
@@ -18,7 +19,17 @@ _PATCH, _STRIDE, _SIDE = 6, 2, 32
 
 # %% ../../nbs/models/image_evidence.ipynb #f8761b4f
 def at_most_32(x: Tensor) -> Tensor:
-    "(B, C, H, W) -> (B, C, h, w): larger images reduced to 32×32, by means of blocks."
+    """(B, C, H, W) -> (B, C, h, w): larger images reduced to 32×32, by means of blocks.
+
+    Raises `DataRaterError` for samples that are no images.
+    """
+    if x.ndim != 4:
+        raise DataRaterError(
+            f"this rater needs images (C, H, W), and the samples have the shape "
+            f"{tuple(x.shape[1:])}: of a table, say by sample_column where the images are; for "
+            "features give data_rater_model_class=FeatureEvidenceDataRater and "
+            "inner_model_class=ToyMLP"
+        )
     return F.adaptive_avg_pool2d(x, _SIDE) if min(x.shape[-2:]) > _SIDE else x
 
 # %% ../../nbs/models/image_evidence.ipynb #f8761b50

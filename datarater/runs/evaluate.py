@@ -474,13 +474,24 @@ def _about_kept(kept_step):
         return ()
     if kept_step == 0:
         return (
-            "the untrained rater is kept: no later one ranked trusted samples above more of the "
-            "candidates, beyond two standard errors",
+            "the run ends with the evidence it began with: no meta-step ranked trusted samples "
+            "above more of the candidates by more than two standard errors",
         )
     return (
         f"the rater kept is that of meta-step {kept_step}: it ranks trusted samples above more of "
         "the candidates than the untrained one does, beyond two standard errors",
     )
+
+
+def _about_trusted(dataset, samples):
+    "Whether samples that nobody vouched for served as trusted ones."
+    is_own = isinstance(dataset, SplitDataRaterDataset) and samples.share == 0
+    if is_own and "val" not in dataset.sources:
+        return (
+            "no trusted samples were given: a part of the training samples took their place, "
+            "faults included",
+        )
+    return ()
 
 
 def findings_of_run(
@@ -491,4 +502,4 @@ def findings_of_run(
 ) -> tuple[str, ...]:  # a sentence each
     "What a run may say of itself: what its figure is about, and what training has added."
     figures = _about_figures(data, samples, compared, kept_step is not None)
-    return (*figures, *_about_kept(kept_step))
+    return (*figures, *_about_trusted(data.dataset, samples), *_about_kept(kept_step))

@@ -371,8 +371,8 @@ class BetweenSteps(Callback):
         if is_last or learner.num_steps % run.config.eval_frequency == 0:
             self.evaluate()
         _save_if_due(run, is_last)
-        loss, auroc = step.get("outer_loss", math.nan), log.evaluations[-1]["auroc"]
-        self.shown.update(loss=loss, auroc=auroc)
+        known = {"auroc": log.evaluations[-1]["auroc"]} if run.samples.share else {}
+        self.shown.update(loss=step.get("outer_loss", math.nan), **known)
 
     def on_end(self, learner: Learner) -> None:
         if self.run.log.evaluations[-1]["meta_step"] != learner.num_steps:
