@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from datarater.data import (
-    WRONG_TARGET,
     BatchDataset,
     CorruptedSubset,
     IndexedDataset,
@@ -47,13 +46,13 @@ def _alone(item):
 
 # %% ../../nbs/curation/contents.ipynb #317950b9
 def _kinds_and_fractions(dataset, indices):
-    "Of samples, where it is known which came with a wrong target."
+    "Of samples, where it is known which came with a fault."
     some = dataset.subset(indices) if isinstance(dataset, IndexedDataset) else dataset
     faults = known_faults_of(some)
     if faults is None:
         return None, None
-    wrong = faults.cpu().numpy()
-    return np.where(wrong, WRONG_TARGET, "clean"), wrong.astype(np.float32)
+    codes = faults.cpu().numpy()
+    return np.array(["clean", *some.fault_names])[codes], (codes > 0).astype(np.float32)
 
 
 def read_samples(

@@ -196,9 +196,8 @@ def random_keys(
     generator: torch.Generator | None = None,
 ) -> Tensor:  # (num,) int64, on the generator's device
     "Draw a key for each of `num` samples."
-    return torch.randint(
-        2**62, (num,), generator=generator, device=generator.device if generator else "cpu"
-    )
+    device = generator.device if generator else "cpu"
+    return torch.randint(2**62, (num,), generator=generator, device=device)
 
 # %% ../../nbs/data/corruptions.ipynb #f00bebc2
 def seeded_generator(
@@ -206,9 +205,8 @@ def seeded_generator(
     purpose: str,  # what is drawn from it, for example "split"
 ) -> torch.Generator:  # a CPU generator
     "A generator for one purpose, independent of those with another purpose or seed."
-    return torch.Generator().manual_seed(
-        fold_in(torch.tensor(zlib.crc32(purpose.encode())), seed).item()
-    )
+    key = torch.tensor(zlib.crc32(purpose.encode()))
+    return torch.Generator().manual_seed(fold_in(key, seed).item())
 
 # %% ../../nbs/data/corruptions.ipynb #1cacc22e
 @dataclass(frozen=True, eq=False)
@@ -236,7 +234,10 @@ class CorruptionContext:
             object.__setattr__(self, "label_matrix", matrix)
 
 # %% ../../nbs/data/corruptions.ipynb #5cf853f7
-CORRUPTIONS: dict[str, Callable] = {}  # name -> corruption
+CORRUPTIONS: dict[str, Callable | str] = {  # name -> corruption, or its address
+    name: f"datarater.data.text_corruptions:{name}"
+    for name in ("character_noise", "word_shuffle", "repetition", "other_alphabet")
+}
 
 
 def register_corruption(
@@ -262,15 +263,24 @@ def choose_exactly(
     num: int,  # positions per row
     keys: Tensor,  # (B,) int64
     stream: int = 1,  # which sequence of the key
+    allowed: Tensor | None = None,  # (B, num) bool, at least counts[i] in row i; None: all
 ) -> Tensor:  # (B, num) bool with counts[i] True in row i
     "Choose a random set of positions of exact size in each row; every set is equally likely."
     bits = key_bits(keys, num, stream)
+    if allowed is not None:
+        bits = bits.masked_fill(~allowed, torch.iinfo(torch.int64).max)
     # on the CPU by NumPy, which is faster: it keeps no permutation
     rows = bits.sort(1).values if bits.is_cuda else torch.from_numpy(np.sort(bits.numpy(), 1))
     kth_smallest = rows.gather(1, (counts[:, None] - 1).clamp(min=0))  # (B, 1)
     return (bits <= kth_smallest) & (counts[:, None] > 0)
 
 # %% ../../nbs/data/corruptions.ipynb #0340a207
+def _check_numbers(samples, kind):
+    "Raise for tokens."
+    if not samples.is_floating_point():
+        raise DataRaterError(f"{kind} is not for tokens: choose kinds for text, as word_shuffle")
+
+
 @register_corruption("pixel_noise")
 def pixel_noise(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
@@ -279,6 +289,7 @@ def pixel_noise(
 
     Exactly round(fraction·H·W) pixels of (B, C, H, W), all their channels; or of (B, F) features.
     """
+    _check_numbers(samples, "pixel_noise")
     low, high = context.value_range
     channels = samples.shape[1] if samples.ndim == 4 else 1
     pixels = samples.reshape(len(samples), channels, -1)  # (B, C, H·W)
@@ -294,6 +305,7 @@ def gaussian_noise(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> Pair:
     "Add normal noise of standard deviation fraction·(high - low), then clamp to the value range."
+    _check_numbers(samples, "gaussian_noise")
     low, high = context.value_range
     noise = key_normal(keys, samples[0].numel(), stream=2).view_as(samples).to(samples.dtype)
     fractions = fractions.to(samples.dtype).view(-1, *[1] * (samples.ndim - 1))  # (B, 1, …)
@@ -306,6 +318,7 @@ def sign_noise(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> Pair:
     "Add or subtract fraction·(high - low) in each entry, then clamp to the value range."
+    _check_numbers(samples, "sign_noise")
     low, high = context.value_range
     signs = torch.where(key_uniform(keys, samples[0].numel(), stream=2) < 0.5, -1.0, 1.0)
     signs = signs.view_as(samples).to(samples.dtype)
@@ -394,7 +407,7 @@ def label_noise(
     Raises `DataRaterError` unless the targets are int64 labels of known classes.
     """
     num_classes, matrix = context.num_classes, context.label_matrix
-    if targets.is_floating_point() or num_classes is None:
+    if targets.is_floating_point() or num_classes is None or targets.ndim > 1:
         raise DataRaterError(
             f"label_noise needs class labels and num_classes, got {targets.dtype} targets "
             f"and num_classes={num_classes}: choose other kinds of corruption"

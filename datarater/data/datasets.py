@@ -64,7 +64,7 @@ WRONG_TARGET = "wrong_target"  # the kind of a fault that was there before
 class GroundTruth(NamedTuple):
     "What is wrong with each sample."
 
-    kinds: list[str]  # "clean", the name of the corruption, or WRONG_TARGET
+    kinds: list[str]  # "clean", or the name of the corruption, or of a fault that was there before
     fractions: Tensor  # (B,) float32, 0 for clean
 
 # %% ../../nbs/01_datasets.ipynb #ca635fc6
@@ -89,7 +89,8 @@ class CorruptedSubset(BatchDataset):
         self.config = config
         self.generator = generator
         self.faults = known_faults_of(original_subset)
-        self.kinds = _names_of_codes(corruption_fn, config, self.faults)
+        self.fault_names = getattr(original_subset, "fault_names", ())
+        self.kinds = _names_of_codes(corruption_fn, config, self.faults, self.fault_names)
         self.corruptions = find_corruptions(config.kinds, corruption_fn)
         self.value_range = value_range or getattr(original_subset, "value_range", (-1.0, 1.0))
         self.num_classes = num_classes or getattr(original_subset, "num_classes", None)
@@ -142,23 +143,25 @@ class CorruptedSubset(BatchDataset):
 # %% ../../nbs/01_datasets.ipynb #2f3b28c3
 def known_faults_of(
     dataset: Dataset,  # map-style, of any library
-) -> Tensor | None:  # (N,) bool
-    "Which samples of a dataset came with a wrong target; None: nobody knows."
+) -> Tensor | None:  # (N,) int64: 0 for none, i for the i-th of its `fault_names`
+    "What was wrong with samples of a dataset before anything was damaged; None: nobody knows."
     return dataset.known_faults() if isinstance(dataset, IndexedDataset) else None
 
 # %% ../../nbs/01_datasets.ipynb #2f3b28c4
 def _name_faults(dataset, rows, codes, fractions):
-    "Write the last code and fraction 1 for those who came with a wrong target; (B,) each."
+    "Write code and fraction 1 for those who came with a fault and have no other; (B,) each."
     if dataset.faults is not None:
-        own = dataset.faults[rows] & (codes == 0)
-        codes[own], fractions[own] = len(dataset.kinds) - 1, 1.0
+        faults = dataset.faults[rows]
+        own = (faults > 0) & (codes == 0)
+        codes[own] = len(dataset.kinds) - 1 - len(dataset.fault_names) + faults[own]
+        fractions[own] = 1.0
 
 # %% ../../nbs/01_datasets.ipynb #2f3b28c5
-def _names_of_codes(corruption_fn, config, faults):
+def _names_of_codes(corruption_fn, config, faults, fault_names):
     "Names by code, starting with clean."
     if not isinstance(config, DataCorruptionConfig):
         raise DataRaterError(f"config is {describe(config)}: give a DataCorruptionConfig")
-    own = () if faults is None else (WRONG_TARGET,)
+    own = () if faults is None else fault_names
     if corruption_fn is None:
         return ("clean", *config.kinds, *own)
     if config.kinds != DataCorruptionConfig().kinds:
@@ -428,6 +431,8 @@ class TensorDataRaterDataset(SplitDataRaterDataset):
 DATASETS: dict[str, type | str] = {  # name -> subclass of DataRaterDataset, or the address of one
     "mnist": "datarater.data.own_data:MNISTDataRaterDataset",
     "cifar10": "datarater.data.own_data:CIFAR10DataRaterDataset",
+    "python_prose": "datarater.data.python_corpus:PythonProseDataRaterDataset",
+    "python_domains": "datarater.data.python_corpus:PythonDomainsDataRaterDataset",
 }
 
 
@@ -448,7 +453,7 @@ def is_path(
 ) -> bool:
     "Whether this is no registered name, and ends as data do, has a separator, or is a folder."
     return name not in DATASETS and (
-        name.lower().endswith((".npz", ".parquet"))
+        name.lower().endswith((".npz", ".parquet", ".txt", ".jsonl"))
         or os.path.dirname(name) != ""
         or (":" not in name and os.path.isdir(name))
     )
@@ -459,25 +464,32 @@ def absolute_if_path(name: str) -> str:
     return os.path.abspath(os.path.expanduser(name)) if is_path(name) else name
 
 # %% ../../nbs/01_datasets.ipynb #a91b7acb
-_PATHS = "an .npz file, Parquet files such as data/train-*.parquet, or a folder of class folders"
+_PATHS = (
+    "an .npz file, Parquet files such as data/train-*.parquet, files of text (.txt, .jsonl), or a "
+    "folder of class folders"
+)
 
 
-def _dataset_class(name):
+def _dataset_class(name, reading):
     "The class that a name, an address or a path stands for."
+    from datarater.data.text import find_texts  # here, because it builds on this module
+
     place = os.path.expanduser(name)
     if not is_path(name):
         try:
             return lookup(name, DATASETS, "dataset")
         except DataRaterError as error:
             raise DataRaterError(f"{error}, or a path: {_PATHS}") from error
-    if find_tables(place):
+    if find_texts(place, reading.get("sample_column"), reading.get("label_column")):
+        reader = "text:TextDataRaterDataset"
+    elif find_tables(place):
         reader = "tables:ParquetDataRaterDataset"
     elif os.path.isdir(place):
         reader = "own_data:ImageFolderDataRaterDataset"
     elif os.path.isfile(place) and place.lower().endswith(".npz"):
         reader = "own_data:NpzDataRaterDataset"
     else:
-        kind = "is neither .npz nor .parquet"
+        kind = "is none of .npz, .parquet, .txt and .jsonl"
         found = f"is a file that {kind}" if os.path.isfile(place) else "does not exist"
         if has_magic(place):
             found = f"matches no file ({os.path.abspath(place)})"
@@ -489,7 +501,10 @@ def _dataset_class(name):
 
 # %% ../../nbs/01_datasets.ipynb #10618935
 # settings that say how files are read
-READING = ("image_size", "colour", "sample_column", "label_column", "truth_column")
+READING = (
+    *("image_size", "colour", "sample_column", "label_column", "truth_column"),
+    "document_length",
+)
 
 
 def construct_dataset(
@@ -500,7 +515,7 @@ def construct_dataset(
     **reading: Any,  # size and colour of images, columns of tables; likewise
 ) -> DataRaterDataset:  # an instance
     "Make a dataset by name or path; raises `DataRaterError` for what is unknown or missing."
-    dataset_class = _dataset_class(name)
+    dataset_class = _dataset_class(name, reading)
     is_class = isinstance(dataset_class, type)
     if not (is_class and callable(getattr(dataset_class, "get_loaders", None))):
         raise DataRaterError(

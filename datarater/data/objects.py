@@ -22,7 +22,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .corruptions import Pair
-from .datasets import SplitDataRaterDataset, construct_dataset, known_faults_of
+from datarater.data.datasets import (
+    WRONG_TARGET,
+    SplitDataRaterDataset,
+    construct_dataset,
+    known_faults_of,
+)
 from datarater.data.loading import (
     BatchDataset,
     IndexedDataset,
@@ -202,6 +207,7 @@ class InForm(IndexedDataset):
         self.value_range = form.value_range
         own, self.classes = getattr(pool, "classes", None), form.classes
         self.num_classes = pool.num_classes
+        self.fault_names = getattr(pool, "fault_names", ())
         self.codes = None  # (own classes,) the number of each in the other order
         if own and form.classes and tuple(own) != form.classes:
             self.codes, _ = labels_of(list(own), form.classes)
@@ -284,6 +290,8 @@ def _check_range(own, known):
 class WithTruth(IndexedDataset):
     "A pool with the right labels beside the given ones."
 
+    fault_names = (WRONG_TARGET,)
+
     def __init__(
         self,
         pool: BatchDataset,  # whose samples they are, in its order
@@ -304,7 +312,7 @@ class WithTruth(IndexedDataset):
         return self.given[self.indices]
 
     def known_faults(self) -> Tensor:
-        return self.given[self.indices] != self.truth[self.indices]
+        return (self.given[self.indices] != self.truth[self.indices]).long()
 
     def corrected(self) -> "WithTruth":
         part = copy(self)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Params', 'OptimizerState', 'Batch', 'LossFunction', 'LOSSES', 'INNER_OPTIMIZERS', 'as_it_is', 'SGD', 'InnerTask',
            'Member', 'Unrolled', 'detached', 'as_variables', 'gradient_in', 'entry', 'reverse_weight_gradient',
-           'batch_weights', 'effective_sample_size', 'squared_error_loss', 'resolve_loss_type', 'model_loss', 'Adam',
-           'weighted_gradient', 'unroll_stepwise', 'mixed_weight_gradient', 'stack_trees', 'one_by_one',
-           'each_by_reverse', 'MetaGradient', 'Engine', 'meta_gradient']
+           'batch_weights', 'effective_sample_size', 'squared_error_loss', 'next_token_loss', 'resolve_loss_type',
+           'model_loss', 'Adam', 'weighted_gradient', 'unroll_stepwise', 'mixed_weight_gradient', 'stack_trees',
+           'one_by_one', 'each_by_reverse', 'MetaGradient', 'Engine', 'meta_gradient']
 
 # %% ../../nbs/03_inner_loop.ipynb #cf65bc2d
 import warnings
@@ -172,20 +172,34 @@ def squared_error_loss(
     return errors.square().reshape(len(targets), -1).mean(1)
 
 
+def next_token_loss(
+    outputs: Tensor,  # (B, L, V): logits of each token
+    targets: Tensor,  # (B, L) int64: the tokens; -100 where there is nothing to predict
+) -> Tensor:  # (B,)
+    "Cross entropy of each document, averaged over its tokens."
+    losses = F.cross_entropy(outputs.movedim(2, 1), targets, reduction="none")  # (B, L)
+    return losses.sum(1) / (targets != -100).sum(1)
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": partial(F.cross_entropy, reduction="none"),
     "mse": squared_error_loss,
+    "next_token": next_token_loss,
 }
 
 # %% ../../nbs/03_inner_loop.ipynb #43c292af
 def resolve_loss_type(
-    loss_type: str,  # "auto", "cross_entropy" or "mse"
-    targets: Tensor,  # (B,) class labels (integers) or (B, ...) real targets
-) -> str:  # "cross_entropy" or "mse"
+    loss_type: str,  # "auto", or a key of LOSSES
+    targets: Tensor,  # (B,) class labels or (B, L) tokens (integers), or (B, ...) real targets
+) -> str:  # a key of LOSSES
     "The loss that fits the targets; raises `DataRaterError` if another one was asked for."
-    fitting = "mse" if targets.is_floating_point() else "cross_entropy"
+    if targets.is_floating_point():
+        fitting, kind = "mse", "real numbers"
+    elif targets.ndim == 1:
+        fitting, kind = "cross_entropy", "class labels"
+    else:
+        fitting, kind = "next_token", "tokens"
     if loss_type not in ("auto", fitting):
-        kind = "real numbers" if fitting == "mse" else "class labels"
         raise DataRaterError(
             f"loss_type={loss_type!r} does not fit targets of type {targets.dtype}, which "
             f"are {kind}: give {fitting!r} or 'auto'"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     )
     from .parameters import (
         call_with as call_with,
+        check_outputs as check_outputs,
         check_trainable as check_trainable,
         state_with as state_with,
         warn_of_probabilities as warn_of_probabilities,
@@ -45,5 +46,5 @@ else:
             check_model check_targets construct_model data_sizes model_name rate rater_sizes
             register_model
         """,
-        parameters="call_with check_trainable state_with warn_of_probabilities",
+        parameters="call_with check_outputs check_trainable state_with warn_of_probabilities",
     )

@@ -30,6 +30,8 @@ MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its a
     "FeatureEvidenceDataRater": "datarater.models.evidence:FeatureEvidenceDataRater",
     "EvidenceDataRater": "datarater.models.image_evidence:EvidenceDataRater",
     "NetworkEvidenceDataRater": "datarater.models.network_evidence:NetworkEvidenceDataRater",
+    "ToyTransformer": "datarater.models.text_models:ToyTransformer",
+    "TextDataRater": "datarater.models.text_models:TextDataRater",
 }
 
 # %% ../../nbs/02_models.ipynb #4b0e379f
@@ -113,6 +115,8 @@ def data_sizes(
         sizes |= {"in_channels": x.shape[1], "image_size": x.shape[-1]}
     if num_outputs is not None:
         sizes |= {"num_classes": num_outputs, "out_features": num_outputs}
+        if not x.is_floating_point():  # documents of tokens
+            sizes |= {"vocab_size": num_outputs, "length": x.shape[1]}
     return sizes
 
 # %% ../../nbs/02_models.ipynb #6a622e5d
@@ -257,15 +261,18 @@ class ToyMLP(nn.Module):
 
 # %% ../../nbs/02_models.ipynb #fae3a950
 def check_targets(
-    targets: Tensor,  # (B,) labels, or (B, …) real targets
+    targets: Tensor,  # (B,) labels, (B, L) tokens, or (B, …) real targets
     num_outputs: int,  # of the model
-    loss_type: str,  # "cross_entropy" or "mse"
+    loss_type: str,  # "cross_entropy", "next_token" or "mse"
     model: str = "the inner model",  # for the message
 ) -> None:
     """Raise `DataRaterError` unless the targets fit a model.
 
-    Class labels are int64, one per sample, and outputs of the model; real targets are finite.
+    Class labels are int64, one per sample, and outputs of the model, tokens likewise; real targets
+    are finite.
     """
+    if loss_type == "next_token":  # of the vocabulary, or passed over
+        targets, loss_type = targets[targets != -100], "cross_entropy"
     if loss_type == "mse":
         if not targets.isfinite().all():
             raise DataRaterError("targets hold NaN or infinity: remove or repair these samples")

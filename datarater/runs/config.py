@@ -78,6 +78,10 @@ class TaskSettings:
     """column of a table with the right labels (no effect on others), for trusted and test samples,
     and to tell which labels of the others are wrong; none: nobody knows
     """
+    document_length: int | None = setting(None, COUNT)
+    """tokens of a document of text; longer ones are cut (no effect on other data); none: 256, or
+    what the dataset says
+    """
     train_split_ratio: float = setting(0.9, OPEN_UNIT_INTERVAL)
     "share of the training data that trains inner models; the rest is the outer (validation) data"
     corruption: DataCorruptionConfig = setting(DataCorruptionConfig, _CORRUPTION)
@@ -90,9 +94,9 @@ class TaskSettings:
     """training steps, on outer data, of the reference model inside a rater that has one (no effect
     on others)
     """
-    loss_type: str = setting("auto", one_of("auto", "cross_entropy", "mse"))
-    """loss of a sample, one of auto, cross_entropy, mse; auto: cross_entropy for class labels, mse
-    for real targets
+    loss_type: str = setting("auto", one_of("auto", "cross_entropy", "mse", "next_token"))
+    """loss of a sample, one of auto, cross_entropy, mse, next_token; auto: cross_entropy for class
+    labels, mse for real targets, next_token for documents
     """
 
 # %% ../../nbs/runs/config.ipynb #ea1672c0
@@ -292,6 +296,16 @@ _OWN = {
     "corruption": {"corruption_probability": 0.0},
     "eval_frequency": 20,
 }
+_TEXT = {
+    **{name: value for name, value in _OWN.items() if name != "corruption"},
+    "inner_model_class": "ToyTransformer",
+    "data_rater_model_class": "TextDataRater",
+    "batch_size": 32,
+    "inner_lr": 3e-3,
+    "ema_decay": 0.9,
+    "meta_steps": 100,
+}
+_OF_TEXT = ("character_noise", "word_shuffle", "repetition", "other_alphabet")
 _FROM_EVIDENCE = {
     **_OWN,
     "data_rater_model_class": "EvidenceDataRater",
@@ -354,6 +368,18 @@ RECIPES: dict[str, dict[str, Any]] = {
         "attack_steps": 5,
         "attack_eval_steps": 5,
     },
+    "text": {
+        **_TEXT,
+        "dataset_name": "python_prose",
+        "corruption": {
+            "kinds": _OF_TEXT,
+            "corruption_probability": 0.5,
+            "corruption_fraction_range": (0.2, 1.0),
+            "fixed": True,
+        },
+    },
+    # for documents of your own: give dataset_name; only copies of test documents are damaged
+    "documents": {**_TEXT, "corruption": {"kinds": _OF_TEXT, "corruption_probability": 0.0}},
     "digits": {
         **_MNIST,
         "dataset_name": "digits",

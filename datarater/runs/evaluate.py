@@ -149,26 +149,28 @@ def make_evaluation_set(
 
 # %% ../../nbs/runs/evaluate.ipynb #0f1c1006
 def _own_faults(samples, source, config):
-    "An evaluation set of training samples, where it is known which came with a wrong target."
+    "An evaluation set of training samples, where it is known which came with a fault."
     faults = known_faults_of(source)
     if faults is None or faults.all() or not faults.any():
         return samples
     generator = seeded_generator(config.seed, "own faults")
-    order = stratified_order(len(source), faults.long(), generator)[:MAX_EVALUATION_SAMPLES]
-    rows = order[~faults[order]], order[faults[order]]
+    order = stratified_order(len(source), faults, generator)[:MAX_EVALUATION_SAMPLES].cpu()
+    codes = faults.cpu()[order]
     right, wrong = (
-        tuple(part.to(config.device) for part in source.batch(chosen)) for chosen in rows
+        tuple(part.to(config.device) for part in source.batch(order[chosen]))
+        for chosen in (codes == 0, codes > 0)
     )
-    num_wrong = len(wrong[1])
+    num_wrong, names = len(wrong[1]), source.fault_names
+    with_one = "with a wrong one" if names == (WRONG_TARGET,) else f"of {' or '.join(names)}"
+    without = "with a right label" if names == (WRONG_TARGET,) else "of the right kind"
     return replace(
         samples,
         clean=right,
         corrupted=wrong,
         fractions=np.ones(num_wrong),
-        kinds=np.full(num_wrong, WRONG_TARGET),
-        share=faults.double().mean().item(),
-        about=f"{len(right[1]):,} training samples with a right label against {num_wrong:,} with a "
-        "wrong one",
+        kinds=np.array(names)[codes[codes > 0] - 1],
+        share=(faults > 0).double().mean().item(),
+        about=f"{len(right[1]):,} training samples {without} against {num_wrong:,} {with_one}",
     )
 
 
@@ -229,7 +231,7 @@ def inner_quality(
         if data.config.autocast:
             outputs = outputs.float()
         loss = LOSSES[data.loss_type](outputs, y).double().mean()
-        if y.is_floating_point():
+        if data.loss_type != "cross_entropy":
             return torch.stack([loss, torch.full_like(loss, math.nan)])
         return torch.stack([loss, (outputs.argmax(-1) == y).double().mean()])
 

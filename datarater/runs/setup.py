@@ -27,7 +27,6 @@ from datarater.data import (
     DataRaterDataset,
     SampleForm,
     SplitDataRaterDataset,
-    TensorPairs,
     construct_dataset,
     digest,
     first_samples,
@@ -71,6 +70,7 @@ from datarater.method import (
 from datarater.models import (
     call_with,
     check_model,
+    check_outputs,
     check_targets,
     check_trainable,
     construct_model,
@@ -78,7 +78,6 @@ from datarater.models import (
     model_name,
     rate,
     rater_sizes,
-    warn_of_probabilities,
 )
 from .config import AttackSettings, DataRaterConfig
 from .distributed import Ranks, SharedMetaOptimizer, SharedPopulation, check_room
@@ -214,20 +213,9 @@ def try_models(
     with torch.no_grad():
         _check_is_function(of_rater, partial(rate, rater), x, y)
         outputs = _check_is_function(role, lambda x, y: inner_model(x), x, y)
-    if loss_type == "cross_entropy" and outputs.ndim != 2:
-        raise DataRaterError(
-            f"{role} gives {tuple(outputs.shape)} for a batch of {len(x)}: for class labels "
-            "return logits (B, classes)"
-        )
-    if loss_type == "mse" and (outputs.numel() != y.numel() or outputs.dtype != y.dtype):
-        raise DataRaterError(
-            f"{role} gives {outputs.dtype} {tuple(outputs.shape)} for targets {y.dtype} "
-            f"{tuple(y.shape)}: return one number of the same type for each"
-        )
+    check_outputs(outputs, y, loss_type, role)
     for _, targets in batches:
         check_targets(targets, outputs.shape[-1], loss_type)
-    if loss_type == "cross_entropy":
-        warn_of_probabilities(outputs, role)
     attempt(f"the gradient of {role}", lambda: check_trainable(inner_model, x, role))
     return outputs.shape[-1]
 
@@ -236,8 +224,7 @@ def fingerprint_of_data(dataset: DataRaterDataset, *batches: Tensor) -> dict[str
     "What tells data from others: hashes; for other machines also means of floats (num_means,)."
     tensors, files = list(batches), []
     for part in dataset.parts if isinstance(dataset, SplitDataRaterDataset) else ():
-        if isinstance(part, TensorPairs):
-            tensors += [part.samples, part.targets]
+        tensors += [getattr(part, name) for name in ("samples", "targets") if hasattr(part, name)]
         for path in getattr(part, "paths", ()):
             name = os.path.relpath(path, part.folder.root)
             files.append(f"{name} {os.path.getsize(path)}".encode())
@@ -247,7 +234,7 @@ def fingerprint_of_data(dataset: DataRaterDataset, *batches: Tensor) -> dict[str
     for tensor in floats:
         pieces = tensor.flatten().tensor_split(min(64, tensor.numel()))
         means += [piece.double().mean() for piece in pieces]
-    means = torch.stack(means).cpu()
+    means = torch.stack(means).cpu() if means else torch.empty(0)
     return {"exact": digest(*exact, *files), "floats": digest(*floats), "means": means}
 
 # %% ../../nbs/runs/setup.ipynb #fa505333
@@ -367,7 +354,7 @@ def check_attackable(
     span = f"{asked}: samples span {x.min():.4g} to {x.max():.4g}"
     if loss_type != "cross_entropy":
         raise DataRaterError(
-            f"{asked} needs class labels, and the targets are real numbers: leave the attack out"
+            f"{asked} needs class labels, and the loss is {loss_type}: leave the attack out"
         )
     if x.ndim != 4:
         raise DataRaterError(
