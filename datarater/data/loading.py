@@ -320,8 +320,7 @@ def checked_batch(batch: Any) -> Pair:
     "A pair of tensors of one length without NaN; an error for anything else."
     if not is_pair(batch):
         raise DataRaterError(
-            f"the loader gives {describe(batch)}: it must give pairs of tensors (x, y) of "
-            "the same length"
+            f"the loader gives {describe(batch)}: give pairs of tensors (x, y) of one length"
         )
     if not all(part.isfinite().all() for part in batch):
         raise DataRaterError("the loader gives NaN or infinity: remove or repair these samples")
@@ -342,8 +341,7 @@ def first_samples(
             break
     if not batches:
         raise DataRaterError(
-            "the loader of test or outer data is empty: give it at least one batch, it is "
-            "what the rater is evaluated on"
+            "the loader of test or outer data is empty: give it at least one batch"
         )
     return tuple(torch.cat(parts)[:max_samples] for parts in zip(*batches, strict=True))
 

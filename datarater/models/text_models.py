@@ -60,15 +60,15 @@ def _with_places(embedding, places, tokens):
 # %% ../../nbs/models/text_models.ipynb #7e71000c
 @register_model
 class ToyTransformer(nn.Module):
-    "Causal language model (Vaswani et al. 2017, normalised first); 0.15 million parameters."
+    "Causal language model (Vaswani et al. 2017, normalised first); 50,000 parameters."
 
     def __init__(
         self,
         vocab_size: int = 257,  # tokens, with the end mark, which is the last one
         length: int = 256,  # tokens of the longest document
-        width: int = 64,
+        width: int = 32,
         num_blocks: int = 2,
-        num_heads: int = 4,
+        num_heads: int = 2,
     ):
         super().__init__()
         self.embedding = _embedding(vocab_size, width)
@@ -102,15 +102,15 @@ def real_tokens(
 # %% ../../nbs/models/text_models.ipynb #7e710011
 @register_model
 class TextDataRater(nn.Module):
-    "Transformer that reads a whole document at once (Calian et al. 2025); 0.07 million parameters."
+    "Transformer that reads a whole document at once (Calian et al. 2025); 30,000 parameters."
 
     def __init__(
         self,
         vocab_size: int = 257,  # tokens, with the end mark, which is the last one
         length: int = 256,  # tokens of the longest document
-        width: int = 64,
+        width: int = 32,
         num_blocks: int = 1,
-        num_heads: int = 4,
+        num_heads: int = 2,
     ):
         super().__init__()
         self.embedding = _embedding(vocab_size, width)
