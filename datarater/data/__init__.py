@@ -10,10 +10,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         CorruptionContext as CorruptionContext,
         CorruptionPlan as CorruptionPlan,
         DataCorruptionConfig as DataCorruptionConfig,
-        fold_in as fold_in,
         read_digits as read_digits,
         register_corruption as register_corruption,
-        seeded_generator as seeded_generator,
         show_images as show_images,
     )
     from .datasets import (
@@ -41,6 +39,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         open_array as open_array,
         without_copies as without_copies,
     )
+    from .keys import fold_in as fold_in, seeded_generator as seeded_generator
     from .loading import (
         BatchDataset as BatchDataset,
         BatchLoader as BatchLoader,
@@ -80,8 +79,8 @@ else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
         corruptions="""
-            CORRUPTIONS CorruptionContext CorruptionPlan DataCorruptionConfig fold_in read_digits
-            register_corruption seeded_generator show_images
+            CORRUPTIONS CorruptionContext CorruptionPlan DataCorruptionConfig read_digits
+            register_corruption show_images
         """,
         datasets="""
             DATASETS READING WRONG_TARGET CorruptedSubset DataRaterDataset DigitsDataRaterDataset
@@ -91,6 +90,7 @@ else:
         files="""
             BoundedFile check_name data_files find_tables is_hidden open_array without_copies
         """,
+        keys="fold_in seeded_generator",
         loading="""
             BatchDataset BatchLoader BatchStream IndexedDataset ItemDataset TensorPairs as_plain
             checked_batch digest fetch_batch first_samples original_indices scale_bytes

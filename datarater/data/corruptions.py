@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = ['Pair', 'ValueRange', 'CORRUPTIONS', 'CorruptSamples', 'DataCorruptionConfig', 'read_digits', 'show_images',
-           'mix_bits', 'fold_in', 'key_bits', 'key_uniform', 'key_normal', 'random_keys', 'seeded_generator',
            'CorruptionContext', 'register_corruption', 'choose_exactly', 'pixel_noise', 'gaussian_noise', 'sign_noise',
            'blur_matrices', 'gaussian_blur', 'occlusion', 'check_labels', 'label_noise', 'duplicate_sources',
            'duplicate', 'CorruptionPlan', 'CorruptedBatch', 'rows_equal', 'corrupt', 'describe', 'corrupt_each',
@@ -12,7 +11,6 @@ __all__ = ['Pair', 'ValueRange', 'CORRUPTIONS', 'CorruptSamples', 'DataCorruptio
 
 # %% ../../nbs/data/corruptions.ipynb #34d86a3e
 import math
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from .keys import key_bits, key_normal, key_uniform
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -127,86 +126,6 @@ def show_images(
         ax.text(x, y, str(label), color="white", fontsize=7, va="top", bbox=box)
     ax.set(xticks=[], yticks=[])
     return ax
-
-# %% ../../nbs/data/corruptions.ipynb #8233c3a1
-def _signed(value):
-    "`value` modulo 2⁶⁴ as PyTorch's int64 holds it."
-    return (value + 2**63) % 2**64 - 2**63
-
-
-# constants of SplitMix64
-_GAMMA, _MIX_1, _MIX_2 = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-
-
-def _shift_right(bits, places):
-    "Logical shift: PyTorch's `>>` on int64 copies the sign bit, so mask it away."
-    return (bits >> places).bitwise_and_((1 << (64 - places)) - 1)
-
-# %% ../../nbs/data/corruptions.ipynb #af7be4e1
-def mix_bits(
-    bits: Tensor,  # int64 of any shape
-) -> Tensor:  # int64 of the same shape
-    "SplitMix64's finaliser, by element: a bijection of 64-bit integers that leaves no pattern."
-    # int64 products wrap around, on CPU and CUDA alike
-    bits = (bits ^ _shift_right(bits, 30)).mul_(_MIX_1)
-    bits = bits.bitwise_xor_(_shift_right(bits, 27)).mul_(_MIX_2)
-    return bits.bitwise_xor_(_shift_right(bits, 31))
-
-# %% ../../nbs/data/corruptions.ipynb #8a058c59
-def fold_in(
-    keys: Tensor,  # (B,) int64
-    number: int,  # any whole number, for example a seed
-) -> Tensor:  # (B,) int64
-    "A new key for each key, unrelated to it and to those of other numbers."
-    return mix_bits(mix_bits(keys) + _signed(_GAMMA * (number + 1)))
-
-# %% ../../nbs/data/corruptions.ipynb #e0612418
-def key_bits(
-    keys: Tensor,  # (B,) int64
-    num: int,  # random integers per key
-    stream: int = 0,  # which sequence of the key
-) -> Tensor:  # (B, num) int64; the integers in a row are all different
-    "Random 64-bit integers; row i depends on key i, `stream` and the position only."
-    counters = torch.arange(1, num + 1, device=keys.device)
-    return mix_bits(fold_in(keys, stream)[:, None] + _GAMMA * counters)
-
-# %% ../../nbs/data/corruptions.ipynb #f9a261ee
-def key_uniform(
-    keys: Tensor,  # (B,) int64
-    num: int,  # numbers per key
-    stream: int = 0,  # which sequence of the key
-) -> Tensor:  # (B, num) float32 in [0, 1)
-    "Uniform random numbers from keys."
-    return _shift_right(key_bits(keys, num, stream), 40).float().mul_(2.0**-24)
-
-# %% ../../nbs/data/corruptions.ipynb #f8f6b032
-def key_normal(
-    keys: Tensor,  # (B,) int64
-    num: int,  # numbers per key
-    stream: int = 0,  # which sequence of the key
-) -> Tensor:  # (B, num) float32
-    "Standard normal random numbers from keys; none is beyond ±5.5."
-    uniform = _shift_right(key_bits(keys, num, stream), 41).float().add_(0.5).mul_(2.0**-23)
-    return torch.special.ndtri(uniform)
-
-# %% ../../nbs/data/corruptions.ipynb #7e912ecc
-def random_keys(
-    num: int,  # how many
-    # source of the keys; default: PyTorch's global generator
-    generator: torch.Generator | None = None,
-) -> Tensor:  # (num,) int64, on the generator's device
-    "Draw a key for each of `num` samples."
-    device = generator.device if generator else "cpu"
-    return torch.randint(2**62, (num,), generator=generator, device=device)
-
-# %% ../../nbs/data/corruptions.ipynb #f00bebc2
-def seeded_generator(
-    seed: int,  # the run's one seed
-    purpose: str,  # what is drawn from it, for example "split"
-) -> torch.Generator:  # a CPU generator
-    "A generator for one purpose, independent of those with another purpose or seed."
-    key = torch.tensor(zlib.crc32(purpose.encode()))
-    return torch.Generator().manual_seed(fold_in(key, seed).item())
 
 # %% ../../nbs/data/corruptions.ipynb #1cacc22e
 @dataclass(frozen=True, eq=False)
@@ -434,7 +353,8 @@ def duplicate_sources(
             f"duplicate needs at least 2 samples to choose from, got {num_samples}: give "
             "more data or choose other kinds of corruption"
         )
-    shift = 1 + _shift_right(key_bits(keys, 1, stream=1)[:, 0], 1) % (num_samples - 1)
+    bits = (key_bits(keys, 1, stream=1)[:, 0] >> 1) & (2**63 - 1)  # not negative
+    shift = 1 + bits % (num_samples - 1)
     return (indices + shift) % num_samples
 
 # %% ../../nbs/data/corruptions.ipynb #c77bf144

@@ -18,6 +18,7 @@ from glob import has_magic
 from typing import Any, NamedTuple
 
 import torch
+from .keys import fold_in, key_uniform, random_keys, seeded_generator
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
@@ -32,14 +33,10 @@ from datarater.data.corruptions import (
     describe,
     draw_corruptions,
     find_corruptions,
-    fold_in,
-    key_uniform,
     make_plan,
     pixel_noise,
-    random_keys,
     read_digits,
     rows_equal,
-    seeded_generator,
 )
 from .files import find_tables
 from datarater.data.loading import (

@@ -16,8 +16,8 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import torch
+from .keys import seeded_generator
 
-from .corruptions import seeded_generator
 from .datasets import SplitDataRaterDataset
 from .loading import Device
 from .text import Documents, to_tokens

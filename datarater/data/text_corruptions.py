@@ -7,6 +7,7 @@ __all__ = ['IGNORED', 'NUM_BYTES', 'text_places', 'character_noise', 'word_shuff
 
 # %% ../../nbs/data/text_corruptions.ipynb #7ec00004
 import torch
+from .keys import key_bits, key_uniform
 from torch import Tensor
 
 from datarater.data.corruptions import (
@@ -14,8 +15,6 @@ from datarater.data.corruptions import (
     Pair,
     choose_exactly,
     describe,
-    key_bits,
-    key_uniform,
     register_corruption,
 )
 from ..support import DataRaterError
