@@ -22,13 +22,13 @@ from ..data import seeded_generator
 from datarater.models import (
     at_label,
     check_model,
+    check_outputs,
     check_targets,
     check_trainable,
     construct_model,
     data_sizes,
     fit_classifier,
     logits_of,
-    warn_of_probabilities,
 )
 from datarater.support import (
     COUNT,
@@ -123,16 +123,9 @@ def check_fits(
             f"model {name}, given samples of shape {tuple(x.shape[1:])}, failed with "
             f"{type(error).__name__}: {one_line(error, 200)}; give a model made for them"
         ) from error
-    shape, wanted = outputs.shape[1:], targets[0].shape[1:]
-    if len(shape) != 1 if loss_type == "cross_entropy" else shape.numel() != wanted.numel():
-        raise DataRaterError(
-            f"model {name} gives outputs of shape {tuple(shape)} for targets of shape "
-            f"{tuple(wanted)}: give a model made for them"
-        )
+    check_outputs(outputs, targets[0][:2], loss_type, f"model {name}")
     for y in targets:
-        check_targets(y, shape[-1], loss_type, f"model {name}")
-    if loss_type == "cross_entropy":
-        warn_of_probabilities(outputs, f"model {name}")
+        check_targets(y, outputs.shape[-1], loss_type, f"model {name}")
     check_trainable(model, x[:2], f"model {name}")
 
 # %% ../../nbs/curation/baselines.ipynb #ea8b3413
@@ -142,14 +135,15 @@ def model_for(
     x: Tensor,  # (N, ...)
     targets: Sequence[Tensor],  # those of `x`, and others that it must have outputs for
     loss_type: str = "cross_entropy",
+    num_outputs: int | None = None,  # None: as the targets say, which do not show all tokens
 ) -> nn.Module:  # on the device of `x`
     """A new model of the samples' sizes, with an output for each class, or part of a real target.
 
     Raises `DataRaterError` for a model that does not fit them.
     """
-    num_outputs = targets[0][0].numel()
     if loss_type == "cross_entropy":
         num_outputs = 1 + max(int(y.max()) for y in targets if len(y))
+    num_outputs = num_outputs or targets[0][0].numel()
     model = construct_model(name, seed=seed, sizes=data_sizes(x, num_outputs)).to(x.device)
     check_fits(name, model, x, targets, loss_type)
     return model

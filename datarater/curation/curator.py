@@ -266,6 +266,11 @@ def _dataset_of(train, trusted, config, reading):
 def _models_for(dataset, inner_model, rater):
     "The models that were asked for, or those that suit the samples."
     pool, trusted = dataset.pool(), dataset.parts[1]
+    if form_of(pool).are_tokens:
+        raise DataRaterError(
+            "the samples are documents: rate them by datarater train --recipe=documents, and "
+            "datarater score"
+        )
     if form_of(pool).is_image:
         return inner_model or "ToyCNN", rater
     # evidence takes ten trusted samples, or a pool of which a part as large is set aside

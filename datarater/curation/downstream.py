@@ -61,14 +61,14 @@ class Task(NamedTuple):
     "What downstream models train and are judged on."
 
     x: Tensor  # (N, ...) training samples
-    y: Tensor  # (N,) int64 labels, or real targets
+    y: Tensor  # (N,) int64 labels, (N, L) int64 tokens, or real targets
     outer_x: Tensor  # (M, ...): clean, disjoint from training and test data
     outer_y: Tensor
     test_x: Tensor
     test_y: Tensor
     # (N,) of corruption, 0 for clean; None where unknown, or where nothing is corrupted
     fractions: np.ndarray | None
-    loss_type: str  # "cross_entropy" or "mse"
+    loss_type: str  # "cross_entropy", "next_token" or "mse"
     value_range: tuple[float, float] = (-1.0, 1.0)  # of the samples
 
 # %% ../../nbs/07_downstream.ipynb #e7b98f5a
@@ -206,7 +206,8 @@ def quality_of(model: nn.Module, task: Task) -> dict[str, float]:
 def untrained_model(task: Task, plan: TrainingPlan, seed: int) -> nn.Module:
     "A new model of the task's sizes; raises `DataRaterError` for one that does not fit them."
     targets = [task.y, task.outer_y, task.test_y]
-    return model_for(plan.model_class, seed, task.x, targets, task.loss_type)
+    num_tokens = int(task.value_range[1]) + 1 if task.loss_type == "next_token" else None
+    return model_for(plan.model_class, seed, task.x, targets, task.loss_type, num_tokens)
 
 # %% ../../nbs/07_downstream.ipynb #dafab17f
 @torch_defaults()
@@ -360,7 +361,7 @@ def methods_for(plan: ComparisonPlan, task: Task) -> tuple[str, ...]:
     missing = {}
     if task.fractions is None:
         missing["oracle"] = "known damage: give corruption_probability above 0"
-    if task.loss_type == "mse":
+    if task.loss_type != "cross_entropy":
         missing |= dict.fromkeys(("filtered_by_class", *BASELINES), "class labels")
     elif importlib.util.find_spec("cleanlab") is None:
         missing["cleanlab"] = 'the package cleanlab: pip install "datarater[rivals]"'

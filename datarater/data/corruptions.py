@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from .keys import key_bits, key_normal, key_uniform
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from .keys import key_bits, key_normal, key_uniform
 from datarater.support import (
     SEED,
     UNIT_INTERVAL,
@@ -165,12 +165,14 @@ def register_corruption(
     # (indices, keys, num_samples) -> indices, for a corruption that fetches other samples
     source_indices: Callable | None = None,
     made_once: bool = False,  # whether a fixed corruption is worth keeping: it is costly to make
+    may_do_nothing: bool = False,  # whether some samples stay as they are, and then count as clean
 ) -> Callable:  # decorator that returns the function as it was
     "Make a corruption known by name."
 
     def register(corruption):
         corruption.all_or_nothing, corruption.source_indices = all_or_nothing, source_indices
         corruption.made_once = made_once
+        corruption.may_do_nothing = may_do_nothing or all_or_nothing
         CORRUPTIONS[name] = corruption
         return corruption
 
@@ -413,7 +415,7 @@ def corrupt(
             continue
         part = [tensor.index_select(0, rows) for tensor in (samples, targets, fractions, keys)]
         new_samples, new_targets = corruption(*part, context)
-        if corruption.all_or_nothing:  # by chance, it may have done nothing
+        if corruption.may_do_nothing:
             is_same = rows_equal(part[0], new_samples) & rows_equal(part[1], new_targets)
             codes = codes.index_fill(0, rows[is_same], 0)
             fractions = fractions.index_fill(0, rows[is_same], 0.0)
@@ -491,6 +493,7 @@ def find_corruptions(
         return [_corruption_called(kind) for kind in kinds]
     own = partial(corrupt_each, function)
     own.all_or_nothing, own.source_indices, own.made_once = False, None, False
+    own.may_do_nothing = False
     return [own]
 
 # %% ../../nbs/data/corruptions.ipynb #449ba245

@@ -18,7 +18,6 @@ from glob import has_magic
 from typing import Any, NamedTuple
 
 import torch
-from .keys import fold_in, key_uniform, random_keys, seeded_generator
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
@@ -39,6 +38,7 @@ from datarater.data.corruptions import (
     rows_equal,
 )
 from .files import find_tables
+from .keys import fold_in, key_uniform, random_keys, seeded_generator
 from datarater.data.loading import (
     BatchDataset,
     BatchLoader,
@@ -181,7 +181,7 @@ def _made_once(dataset):
 
 
 def _ground_truth(dataset, indices):
-    "The truth from the keys alone; only samples of full strength are read."
+    "The truth from the keys alone, but for samples that may have been left as they were."
     config = dataset.config
     if not config.fixed and config.corruption_probability > 0:
         raise DataRaterError(
@@ -191,8 +191,9 @@ def _ground_truth(dataset, indices):
     indices = torch.as_tensor(indices, dtype=torch.long, device=dataset.device)
     keys = fold_in(dataset.original(indices), config.seed)
     codes, fractions, _ = draw_corruptions(keys, config, dataset.corruptions)
-    rows = (fractions == 1).nonzero()[:, 0]
-    if len(rows):  # those of kinds without degrees may, by chance, have been left as they were
+    doubtful = [code for code, kind in enumerate(dataset.corruptions, 1) if kind.may_do_nothing]
+    rows = torch.isin(codes, codes.new_tensor(doubtful)).nonzero()[:, 0]
+    if len(rows):  # some may have been left as they were
         compared = dataset.batch_with_truth(indices[rows])
         codes[rows], fractions[rows] = compared.codes, compared.fractions
     _name_faults(dataset, indices, codes, fractions)
@@ -477,7 +478,8 @@ def _dataset_class(name, reading):
             return lookup(name, DATASETS, "dataset")
         except DataRaterError as error:
             raise DataRaterError(f"{error}, or a path: {_PATHS}") from error
-    if find_texts(place, reading.get("sample_column"), reading.get("label_column")):
+    is_labelled = any(reading.get(name) for name in ("label_column", "truth_column"))
+    if find_texts(place, reading.get("sample_column"), is_labelled):
         reader = "text:TextDataRaterDataset"
     elif find_tables(place):
         reader = "tables:ParquetDataRaterDataset"

@@ -110,7 +110,8 @@ def _files_in(folder, endings):
 
 def parts_of_files(
     pattern: str,  # a file, a pattern such as data/train-*.parquet, or a folder of files
-    endings: tuple[str, ...],  # of names, in small letters
+    endings: tuple[str, ...],  # of names, in lower case
+    have_parts: bool = True,  # whether names say what files are for
 ) -> dict[str, list[str]]:  # paths of train, and of val and test where they are; empty: none
     "The files of each part; raises `DataRaterError` for a folder where one belongs to no part."
     if os.path.isdir(pattern):
@@ -124,7 +125,7 @@ def parts_of_files(
         others = [path for place in places for path in _files_in(place, endings)]
     else:
         return {}
-    if not paths or not any(_part_of(path) == "train" for path in paths):
+    if not paths or not have_parts or not any(_part_of(path) == "train" for path in paths):
         return {"train": sorted(paths)} if paths else {}
     if strange := [path for path in sorted(paths) if _part_of(path) is None]:
         raise DataRaterError(

@@ -48,6 +48,7 @@ class SampleForm:
     value_range: tuple[float, float] = (-1.0, 1.0)
     num_outputs: int | None = None  # classes, or parts of a real target; None: not known
     classes: tuple[str, ...] | None = None  # their names, where they have some
+    are_tokens: bool = False  # whether a sample is a document
 
     @property
     def is_image(self) -> bool:
@@ -69,6 +70,7 @@ def form_of(
         tuple(map(float, pool.value_range)),
         num_outputs,
         None if classes is None else tuple(classes),
+        not x.is_floating_point(),
     )
 
 # %% ../../nbs/data/objects.ipynb #4ad38fa0

@@ -16,12 +16,13 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import torch
-from .keys import seeded_generator
 
 from .datasets import SplitDataRaterDataset
+from .keys import seeded_generator
 from .loading import Device
 from .text import Documents, to_tokens
 from .text_corruptions import NUM_BYTES
+from ..support import DataRaterError
 
 # %% ../../nbs/data/python_corpus.ipynb #7e720007
 PACKAGES = """
@@ -43,7 +44,7 @@ def library_files() -> list[Path]:
 
 # %% ../../nbs/data/python_corpus.ipynb #7e720008
 def _is_documented(node):
-    "Whether this part of a module may have a documentation string, and has one."
+    "Whether a node of a syntax tree has a documentation string."
     kinds = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
     return isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None
 
@@ -56,7 +57,7 @@ def split_source(
     left_out = set()
     for node in documented:
         left_out |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    lines = enumerate(source.splitlines(), start=1)
+    lines = enumerate(source.split("\n"), start=1)
     code = [line for number, line in lines if number not in left_out]
     code = [line for line in code if line.strip() and not line.lstrip().startswith("#")]
     return [ast.get_docstring(node) for node in documented], "\n".join(code)
@@ -95,7 +96,7 @@ def pieces_of(
 @cache
 def library_pieces(domain: str, length: int) -> list[bytes]:
     "All pieces of a domain, in an order that looks random and is always the same."
-    pieces = [*pieces_of(library_texts()[domain], length)]
+    pieces = [*dict.fromkeys(pieces_of(library_texts()[domain], length))]  # each once
     order = torch.randperm(len(pieces), generator=seeded_generator(0, f"pieces of {domain}"))
     return [pieces[row] for row in order.tolist()]
 
@@ -124,20 +125,25 @@ class PythonProseDataRaterDataset(SplitDataRaterDataset):
         "The pool, and trusted and test documents."
         prose = library_pieces("prose", self.document_length)
         ends = NUM_TRUSTED, NUM_TRUSTED + NUM_TEST
+        if len(prose) < ends[1] + 500:
+            raise DataRaterError(
+                f"document_length={self.document_length} leaves {len(prose):,} pieces of prose, "
+                f"and {ends[1]:,} of them are trusted or for tests: give a smaller one"
+            )
         pool = prose[ends[1] : ends[1] + self.num_of_each]
         kinds = [0] * len(pool)
         for number, domain in enumerate(self.domains[1:], start=1):
             other = library_pieces(domain, self.document_length)[: self.num_of_each]
             pool, kinds = pool + other, kinds + [number] * len(other)
-        train = self._documents(pool)
-        if len(self.domains) > 1:
-            train.faults, train.fault_names = torch.tensor(kinds), self.domains[1:]
+        faults = (torch.tensor(kinds), self.domains[1:]) if len(self.domains) > 1 else ()
         trusted, test = prose[: ends[0]], prose[ends[0] : ends[1]]
-        return {"train": train, "val": self._documents(trusted), "test": self._documents(test)}
+        parts = {"train": (pool, *faults), "val": (trusted,), "test": (test,)}
+        return {part: self._documents(*found) for part, found in parts.items()}
 
-    def _documents(self, pieces):
+    def _documents(self, pieces, *faults):
         named = (("a piece", piece) for piece in pieces)
-        return Documents(to_tokens(named, self.document_length), NUM_BYTES + 1, self.device)
+        tokens = to_tokens(named, self.document_length)
+        return Documents(tokens, NUM_BYTES + 1, self.device, *faults)
 
 
 class PythonDomainsDataRaterDataset(PythonProseDataRaterDataset):

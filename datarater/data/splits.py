@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Sized
 
 import torch
-from .keys import seeded_generator
 from torch import Tensor
 
+from .keys import seeded_generator
 from ..support import OPEN_UNIT_INTERVAL, check_value
 
 # %% ../../nbs/data/splits.ipynb #5dba27dd

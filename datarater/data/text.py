@@ -15,14 +15,16 @@ from typing import Protocol
 
 import pyarrow.parquet as pq
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from .corruptions import describe
 from .datasets import SplitDataRaterDataset
 from .files import find_tables, parts_of_files
 from .loading import Device, IndexedDataset, Indices
-from .own_data import checked_path
+from .own_data import IMAGE_ENDINGS, checked_path
 from .text_corruptions import IGNORED, NUM_BYTES
-from ..support import AnyPath, DataRaterError, one_line
+from ..support import COUNT, AnyPath, DataRaterError, check_value, one_line
 
 # %% ../../nbs/data/text.ipynb #7e700007
 class Tokenizer(Protocol):
@@ -65,18 +67,17 @@ def to_tokens(
     """
     end, rows, num_cut = num_tokens(tokenizer), [], 0
     for name, text in documents:
-        tokens = torch.tensor(list(tokenizer.encode(text)), dtype=torch.int32)
-        if not len(tokens):
+        encoded = tokenizer.encode(text)
+        if not len(encoded):
             raise DataRaterError(f"{name} is empty: leave it out")
+        num_cut += len(encoded) > length
+        tokens = torch.tensor(list(encoded[:length]), dtype=torch.int32)
         if tokens.min() < 0 or tokens.max() >= end:
             raise DataRaterError(
                 f"{name} has tokens from {tokens.min()} to {tokens.max()}, and the tokenizer says "
                 f"that it has {end}: give its true size as vocab_size"
             )
-        num_cut += len(tokens) > length
-        row = torch.full((length,), end, dtype=torch.int32)
-        row[: len(tokens)] = tokens[:length]
-        rows.append(row)
+        rows.append(F.pad(tokens, (0, length - len(tokens)), value=end))
     if num_cut:
         warnings.warn(
             f"{num_cut:,} of {len(rows):,} documents are longer than {length} tokens, and what "
@@ -91,15 +92,26 @@ class Documents(IndexedDataset):
     "Documents as pairs of tokens and tokens to predict; all in memory, 4 bytes a token."
 
     classes = None
-    faults: Tensor | None = None  # (N,) int64, 0 for none, else 1, 2, … of `fault_names`
 
     def __init__(
         self,
         tokens: Tensor,  # (N, L) whole numbers, filled up with end marks
         vocab_size: int,  # tokens, with the end mark, which is the last one
         device: Device = "cpu",  # where they live
+        # (N,) int64: 0 for none, else 1, 2, … of the names; None: nobody knows of any
+        faults: Tensor | None = None,
+        fault_names: tuple[str, ...] = (),
     ):
+        if tokens.ndim != 2 or tokens.is_floating_point() or not len(tokens):
+            raise DataRaterError(f"tokens are {describe(tokens)}: give whole numbers (N, L)")
+        if tokens.min() < 0 or tokens.max() >= vocab_size:
+            raise DataRaterError(
+                f"tokens go from {tokens.min()} to {tokens.max()}, and vocab_size={vocab_size}: "
+                "give a larger one"
+            )
         self.samples = tokens.to(device=device, dtype=torch.int32)
+        self.faults = None if faults is None else faults.to(device)
+        self.fault_names = fault_names
         self.num_classes = vocab_size  # a language model has an output for each
         self.value_range = (0.0, float(vocab_size - 1))
         self.device = torch.device(device)
@@ -120,18 +132,20 @@ def _from_lines(path, column):
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             name = f"{path}, line {number}"
+            if not line.strip():
+                continue
             try:
                 document = json.loads(line)
             except ValueError as error:  # also of what is no UTF-8
                 raise DataRaterError(
-                    f"{name} is no JSON ({one_line(error)}): write an object like "
+                    f"{name} is not JSON ({one_line(error)}): write an object like "
                     f'{{"{column}": "…"}} on each line'
                 ) from error
             text = document.get(column) if isinstance(document, dict) else None
             if not isinstance(text, str):
                 held = ", ".join(document) if isinstance(document, dict) else "no object"
                 raise DataRaterError(
-                    f"{name} has no text in {column!r} ({held}): say by sample_column where it is"
+                    f"{name} has no text in {column!r} ({held}): name its key by sample_column"
                 )
             yield name, text
 
@@ -139,21 +153,22 @@ def _from_lines(path, column):
 def _from_table(path, column):
     "Name and text of each row of a Parquet file."
     try:
-        table = pq.read_table(path, partitioning=None)
+        names = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[column], partitioning=None) if column in names else {}
     except Exception as error:  # PyArrow fails in many ways
         raise DataRaterError(
             f"cannot read {path} ({one_line(error)}): give an intact Parquet file"
         ) from error
-    if column not in table.column_names:
+    if column not in names:
         raise DataRaterError(
-            f"{path} has no column {column!r}, only {', '.join(table.column_names)}: say by "
-            "sample_column where the text is"
+            f"{path} has no column {column!r}, only {', '.join(names)}: name the column of the "
+            "text by sample_column"
         )
     for row, text in enumerate(table[column].to_pylist()):
         if not isinstance(text, str):
             raise DataRaterError(
                 f"{path}, row {row}: {column!r} is {one_line(repr(text), 40)}, no text: fill it "
-                "in, leave the row out, or say by sample_column where the text is"
+                "in, leave the row out, or name the column of the text by sample_column"
             )
         yield f"{path}, row {row}", text
 
@@ -185,19 +200,21 @@ def _holds_text(path, column):
     except Exception:  # PyArrow fails in many ways; whoever reads the file says so
         return False
     value = None if first is None else first[0][0].as_py()
-    return not (isinstance(value, str) and os.path.isfile(value))
+    return not str(value).lower().endswith(IMAGE_ENDINGS)  # else they are names of pictures
 
 
 def find_texts(
     pattern: str,  # a file, a pattern such as docs/*.txt, or a folder
     sample_column: str | None = None,  # of a table; None: "text"
-    label_column: str | None = None,  # a table that has one is not for language models
+    is_labelled: bool = False,  # whether a label was asked for, which language models have none of
 ) -> dict[str, list[str]]:  # paths of train, and of val and test where they are; empty: none
     "The files of text of each part; raises `DataRaterError` where one belongs to no part."
-    if not (tables := find_tables(pattern)):
-        return parts_of_files(pattern, (".txt", ".jsonl"))
-    is_text = label_column is None and _holds_text(tables["train"][0], sample_column or "text")
-    return tables if is_text else {}
+    if tables := find_tables(pattern):
+        is_text = not is_labelled and _holds_text(tables["train"][0], sample_column or "text")
+        return tables if is_text else {}
+    if lines := parts_of_files(pattern, (".jsonl",)):
+        return lines
+    return parts_of_files(pattern, (".txt",), have_parts=False)
 
 # %% ../../nbs/data/text.ipynb #7e700015
 class TextDataRaterDataset(SplitDataRaterDataset):
@@ -221,7 +238,8 @@ class TextDataRaterDataset(SplitDataRaterDataset):
         self.path = checked_path(self, path or self.path, "path")
         self.seed, self.device = seed, device
         self.sample_column = sample_column or "text"
-        self.document_length = document_length or 256
+        self.document_length = 256 if document_length is None else document_length
+        check_value("document_length", self.document_length, int, COUNT)
         self.tokenizer = tokenizer or self.tokenizer
         self.value_range = (0.0, float(num_tokens(self.tokenizer)))
 
@@ -234,15 +252,18 @@ class TextDataRaterDataset(SplitDataRaterDataset):
                 f"{self.path} holds no text: give .txt, .jsonl or .parquet files, a pattern or a "
                 "folder of some"
             )
-        return {part: self._documents(paths) for part, paths in files.items()}
+        return {part: self._documents(part, paths) for part, paths in files.items()}
 
-    def _documents(self, paths):
+    def _documents(self, part, paths):
         pairs = read_texts(paths, self.sample_column)
         if not isinstance(self.tokenizer, Bytes):
             pairs = ((name, _decoded(text)) for name, text in pairs)
         tokens = to_tokens(pairs, self.document_length, self.tokenizer)
-        if not len(tokens):
-            raise DataRaterError(f"{paths[0]} holds no document: give at least one")
+        if len(tokens) < (fewest := 10 if part == "train" else 1):
+            raise DataRaterError(
+                f"{paths[0]} holds {len(tokens)} documents: give at least {fewest}, where each "
+                ".txt file is one, and each line of a .jsonl file"
+            )
         return Documents(tokens, num_tokens(self.tokenizer) + 1, self.device)
 
 

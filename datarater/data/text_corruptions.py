@@ -7,7 +7,6 @@ __all__ = ['IGNORED', 'NUM_BYTES', 'text_places', 'character_noise', 'word_shuff
 
 # %% ../../nbs/data/text_corruptions.ipynb #7ec00004
 import torch
-from .keys import key_bits, key_uniform
 from torch import Tensor
 
 from datarater.data.corruptions import (
@@ -17,6 +16,7 @@ from datarater.data.corruptions import (
     describe,
     register_corruption,
 )
+from .keys import key_bits, key_uniform
 from ..support import DataRaterError
 
 # %% ../../nbs/data/text_corruptions.ipynb #7ec00007
@@ -50,7 +50,7 @@ def _counts(fractions, places):
     return (fractions.double() * places.sum(1)).round().long()
 
 # %% ../../nbs/data/text_corruptions.ipynb #7ec0000d
-@register_corruption("character_noise")
+@register_corruption("character_noise", may_do_nothing=True)
 def character_noise(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> Pair:
@@ -73,20 +73,20 @@ def _words(samples, places):
 
 
 def _shuffled_places(chosen, keys):
-    "(B, W) int64: a new place for each word; those chosen change places, the others stay."
-    order = key_bits(keys, chosen.shape[1], stream=2).masked_fill(
-        ~chosen, torch.iinfo(torch.int64).max
-    )
-    drawn = order.argsort(dim=1, stable=True)  # chosen words in random order, then the others
-    slots = (~chosen).long().argsort(dim=1, stable=True)  # the places of both, in order
-    return torch.empty_like(slots).scatter_(1, drawn, slots)
+    "(B, W) int64: a place for each word; those chosen go round in a circle, the others stay."
+    bits = key_bits(keys, chosen.shape[1], stream=2)
+    bits = bits.masked_fill(~chosen, torch.iinfo(torch.int64).max)
+    drawn = bits.argsort(dim=1, stable=True)  # chosen words in random order, then the others
+    position, last = torch.arange(chosen.shape[1], device=keys.device), chosen.sum(1)[:, None] - 1
+    after = torch.where(position < last, position + 1, torch.where(position == last, 0, position))
+    return torch.empty_like(drawn).scatter_(1, drawn, drawn.gather(1, after))
 
 # %% ../../nbs/data/text_corruptions.ipynb #7ec00012
-@register_corruption("word_shuffle")
+@register_corruption("word_shuffle", may_do_nothing=True)
 def word_shuffle(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> Pair:
-    "Let a fraction of a document's words change places among themselves; bytes alone have words."
+    "Let a fraction of a document's words change places; for documents of bytes only."
     places = text_places(samples, targets, context, "word_shuffle")
     _check_bytes(context, "word_shuffle")
     word, is_space = _words(samples, places)
@@ -110,7 +110,7 @@ def _check_bytes(context, kind):
         )
 
 # %% ../../nbs/data/text_corruptions.ipynb #7ec00017
-@register_corruption("repetition")
+@register_corruption("repetition", may_do_nothing=True)
 def repetition(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> Pair:
@@ -122,7 +122,7 @@ def repetition(
     return _both(samples.gather(1, source), targets)
 
 # %% ../../nbs/data/text_corruptions.ipynb #7ec0001b
-@register_corruption("other_alphabet")
+@register_corruption("other_alphabet", may_do_nothing=True)
 def other_alphabet(
     samples: Tensor, targets: Tensor, fractions: Tensor, keys: Tensor, context: CorruptionContext
 ) -> Pair:

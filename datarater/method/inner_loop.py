@@ -195,7 +195,7 @@ def resolve_loss_type(
     "The loss that fits the targets; raises `DataRaterError` if another one was asked for."
     if targets.is_floating_point():
         fitting, kind = "mse", "real numbers"
-    elif targets.ndim == 1:
+    elif targets.ndim == 1 or targets.shape[1] == 1:
         fitting, kind = "cross_entropy", "class labels"
     else:
         fitting, kind = "next_token", "tokens"

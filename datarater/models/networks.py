@@ -271,7 +271,9 @@ def check_targets(
     Class labels are int64, one per sample, and outputs of the model, tokens likewise; real targets
     are finite.
     """
-    if loss_type == "next_token":  # of the vocabulary, or passed over
+    if loss_type == "next_token":
+        if not (targets != -100).any(-1).all():
+            raise DataRaterError("a document has no token to predict: leave it out")
         targets, loss_type = targets[targets != -100], "cross_entropy"
     if loss_type == "mse":
         if not targets.isfinite().all():

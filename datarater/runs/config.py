@@ -371,6 +371,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "text": {
         **_TEXT,
         "dataset_name": "python_prose",
+        "document_length": 128,
         "corruption": {
             "kinds": _OF_TEXT,
             "corruption_probability": 0.5,

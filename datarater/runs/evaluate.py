@@ -168,7 +168,7 @@ def _own_faults(samples, source, config):
         clean=right,
         corrupted=wrong,
         fractions=np.ones(num_wrong),
-        kinds=np.array(names)[codes[codes > 0] - 1],
+        kinds=np.array(names)[codes[codes > 0].numpy() - 1],
         share=(faults > 0).double().mean().item(),
         about=f"{len(right[1]):,} training samples {without} against {num_wrong:,} {with_one}",
     )

@@ -149,7 +149,8 @@ def _sizes_of(form, role):
     "What models are made for, where it is known."
     if form is None:
         return {}
-    sizes = data_sizes(torch.empty(1, *form.shape), form.num_outputs)
+    kind = torch.int64 if form.are_tokens else torch.float32
+    sizes = data_sizes(torch.empty(1, *form.shape, dtype=kind), form.num_outputs)
     return rater_sizes(sizes) if role == "rater" else sizes
 
 # %% ../../nbs/runs/folder.ipynb #48847100

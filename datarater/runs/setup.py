@@ -113,7 +113,8 @@ def _form_of(dataset, batch, loss_type):
     if loss_type == "mse":
         num_outputs = y[0].numel()
     shape, value_range = tuple(x.shape[1:]), tuple(map(float, dataset.value_range))
-    return SampleForm(shape, value_range, num_outputs, getattr(dataset, "classes", None))
+    classes, are_tokens = getattr(dataset, "classes", None), not x.is_floating_point()
+    return SampleForm(shape, value_range, num_outputs, classes, are_tokens)
 
 # %% ../../nbs/runs/setup.ipynb #0da7c002
 MAX_FITTED_BATCH = 128
@@ -153,6 +154,8 @@ def _check_is_function(role, function, x, y):
     def ask(seed, x, y):
         called = f"{role}, given samples of shape {tuple(x.shape[1:])},"
         hint = f"; the samples are {x.dtype}" if x.dtype != torch.float32 else ""
+        if not x.is_floating_point():
+            hint = "; the samples are tokens: give recipe=documents, or models of text"
         with seeded_globally(seed):
             return attempt(called, lambda: function(x, y), hint)
 
@@ -224,7 +227,8 @@ def fingerprint_of_data(dataset: DataRaterDataset, *batches: Tensor) -> dict[str
     "What tells data from others: hashes; for other machines also means of floats (num_means,)."
     tensors, files = list(batches), []
     for part in dataset.parts if isinstance(dataset, SplitDataRaterDataset) else ():
-        tensors += [getattr(part, name) for name in ("samples", "targets") if hasattr(part, name)]
+        held = [getattr(part, name, None) for name in ("samples", "targets")]
+        tensors += [tensor for tensor in held if isinstance(tensor, Tensor)]
         for path in getattr(part, "paths", ()):
             name = os.path.relpath(path, part.folder.root)
             files.append(f"{name} {os.path.getsize(path)}".encode())
