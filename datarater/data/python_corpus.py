@@ -73,8 +73,8 @@ def library_texts() -> dict[str, list[str]]:  # by domain
     texts = {"prose": [topics[name] for name in sorted(topics)], "code": [], "tables": []}
     for path in library_files():
         source = path.read_text(encoding="utf-8", errors="replace")
-        if path.parent.name == "encodings" and "decoding_table" in source:
-            texts["tables"].append(source[source.index("decoding_table") :])
+        if path.parent.name == "encodings" and (start := source.find("decoding_table = (")) > 0:
+            texts["tables"].append(source[start:])
             continue
         docs, code = split_source(source)
         texts["prose"] += [doc for doc in docs if len(doc) >= MIN_CHARACTERS]
