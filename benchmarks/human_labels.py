@@ -235,7 +235,7 @@ def completed(job: Job) -> list[dict[str, Any]]:
             alone = alone or rated_without_trusted(task, job.seed)
             draw = job.seed == 0 and case["trusted"] == JUDGED_WITH
             found, ratings = rated(config, task, alone, draw)
-            case = {**case, **found}
+            case = {"trusted": case["trusted"], "seed": job.seed, **found}
             if file:
                 torch.save(ratings, file)
         accuracy = dict(case.get("accuracy", {}))
