@@ -86,8 +86,7 @@ class CorruptedSubset(BatchDataset):
         self.config = config
         self.generator = generator
         self.faults = known_faults_of(original_subset)
-        self.fault_names = getattr(original_subset, "fault_names", ())
-        self.kinds = _names_of_codes(corruption_fn, config, self.faults, self.fault_names)
+        self.kinds = _names_of_codes(self, corruption_fn)
         self.corruptions = find_corruptions(config.kinds, corruption_fn)
         self.value_range = value_range or getattr(original_subset, "value_range", (-1.0, 1.0))
         self.num_classes = num_classes or getattr(original_subset, "num_classes", None)
@@ -150,15 +149,16 @@ def _name_faults(dataset, rows, codes, fractions):
     if dataset.faults is not None:
         faults = dataset.faults[rows]
         own = (faults > 0) & (codes == 0)
-        codes[own] = len(dataset.kinds) - 1 - len(dataset.fault_names) + faults[own]
+        codes[own] = len(dataset.kinds) - 1 - len(dataset.original_subset.fault_names) + faults[own]
         fractions[own] = 1.0
 
 # %% ../../nbs/01_datasets.ipynb #2f3b28c5
-def _names_of_codes(corruption_fn, config, faults, fault_names):
+def _names_of_codes(dataset, corruption_fn):
     "Names by code, starting with clean."
+    config = dataset.config
     if not isinstance(config, DataCorruptionConfig):
         raise DataRaterError(f"config is {describe(config)}: give a DataCorruptionConfig")
-    own = () if faults is None else fault_names
+    own = () if dataset.faults is None else dataset.original_subset.fault_names
     if corruption_fn is None:
         return ("clean", *config.kinds, *own)
     if config.kinds != DataCorruptionConfig().kinds:

@@ -129,7 +129,7 @@ USUAL_NAMES = {
     "uid": ("uid", "__key__"),
 }
 
-
+# %% ../../nbs/data/objects.ipynb #714d5cb1
 def column_of(
     held: Sequence[str],  # the columns that are there
     role: str,  # a key of USUAL_NAMES
@@ -142,7 +142,7 @@ def column_of(
         raise DataRaterError(f"there is no column {given!r}, only {', '.join(map(str, held))}")
     return found
 
-
+# %% ../../nbs/data/objects.ipynb #714d5cb2
 def _pair_of(item, sample_column, label_column):
     "Sample and label of an item; the label is None where there is none."
     if isinstance(item, Mapping) and "bytes" not in item:
@@ -173,7 +173,7 @@ def _check_numbers(labels):
             stacklevel=4,
         )
 
-
+# %% ../../nbs/data/objects.ipynb #b7a6b1ae
 def labels_of(
     values: Sequence[Any] | np.ndarray | Tensor,  # (N,) numbers or names
     classes: Sequence[str] | None = None,  # names in the order of their numbers; None: sorted
@@ -258,7 +258,7 @@ class InForm(IndexedDataset):
 # %% ../../nbs/data/objects.ipynb #403d2a9d
 _MARGIN = 0.1  # of a range, by which images that were standardised may go beyond it
 
-
+# %% ../../nbs/data/objects.ipynb #403d2ab1
 def _in_form(pool, form, is_declared):
     "A pool in the form that a rater knows; an error where that cannot be had."
     own = form_of(pool)
@@ -277,7 +277,7 @@ def _in_form(pool, form, is_declared):
             return pool
     return InForm(pool, form)
 
-
+# %% ../../nbs/data/objects.ipynb #403d2ab2
 def _check_range(own, known):
     "Raise unless images span about what a rater knows, which is none of the usual ranges."
     margin = _MARGIN * (known[1] - known[0])
@@ -346,7 +346,7 @@ def check_truth(
             f"({shown[1]}, … against {shown[0]}, …): write both alike"
         )
 
-
+# %% ../../nbs/data/objects.ipynb #5b13b10a
 def with_truth(
     pool: BatchDataset,  # with labels
     truth: np.ndarray,  # (N,) the right ones, numbers or names, in the pool's order
@@ -397,7 +397,7 @@ def _pool_of_arrays(x, y, reading, classes=None):
     pool.classes = names
     return pool
 
-
+# %% ../../nbs/data/objects.ipynb #38a068b1
 def _num_classes(labels, names):
     "None for real targets."
     if labels.is_floating_point():
@@ -417,7 +417,7 @@ def _read_item(data, row, reading):
             f"reading sample {row} failed with {type(error).__name__}: {one_line(error)}"
         ) from error
 
-
+# %% ../../nbs/data/objects.ipynb #24d571b1
 def _pool_of_items(data, reading):
     "A pool of a dataset of items; reads each once, for its label, and keeps what memory allows."
     classes = _class_names(data, reading)

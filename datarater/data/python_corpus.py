@@ -48,7 +48,7 @@ def _is_documented(node):
     kinds = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
     return isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None
 
-
+# %% ../../nbs/data/python_corpus.ipynb #7e72b108
 def split_source(
     source: str,  # of a module
 ) -> tuple[list[str], str]:  # its documentation strings, and its code without them
@@ -92,7 +92,7 @@ def pieces_of(
         for start in range(0, len(content) - length + 1, length):
             yield content[start : start + length]
 
-
+# %% ../../nbs/data/python_corpus.ipynb #7e72b110
 @cache
 def library_pieces(domain: str, length: int) -> list[bytes]:
     "All pieces of a domain, in an order that looks random and is always the same."
@@ -103,7 +103,7 @@ def library_pieces(domain: str, length: int) -> list[bytes]:
 # %% ../../nbs/data/python_corpus.ipynb #7e720014
 NUM_TRUSTED, NUM_TEST = 1_000, 1_000
 
-
+# %% ../../nbs/data/python_corpus.ipynb #7e72b114
 class PythonProseDataRaterDataset(SplitDataRaterDataset):
     "English prose of the standard library; needs no download."
 
@@ -145,7 +145,7 @@ class PythonProseDataRaterDataset(SplitDataRaterDataset):
         tokens = to_tokens(named, self.document_length)
         return Documents(tokens, NUM_BYTES + 1, self.device, *faults)
 
-
+# %% ../../nbs/data/python_corpus.ipynb #7e72b214
 class PythonDomainsDataRaterDataset(PythonProseDataRaterDataset):
     "Prose, code and tables of the standard library, where trusted and test documents are prose."
 

@@ -33,7 +33,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> Sequence[int]:
         "Whole numbers from 0 to the size less one."
 
-
+# %% ../../nbs/data/text.ipynb #7e70b107
 class Bytes:
     "The bytes of a text in UTF-8, or of a file as they are, are its tokens."
 
@@ -149,7 +149,7 @@ def _from_lines(path, column):
                 )
             yield name, text
 
-
+# %% ../../nbs/data/text.ipynb #7e70b113
 def _from_table(path, column):
     "Name and text of each row of a Parquet file."
     try:
@@ -202,13 +202,13 @@ def _holds_text(path, column):
     value = None if first is None else first[0][0].as_py()
     return not str(value).lower().endswith(IMAGE_ENDINGS)  # else they are names of pictures
 
-
+# %% ../../nbs/data/text.ipynb #7e70b12b
 def find_texts(
     pattern: str,  # a file, a pattern such as docs/*.txt, or a folder
     sample_column: str | None = None,  # of a table; None: "text"
     is_labelled: bool = False,  # whether a label was asked for, which language models have none of
 ) -> dict[str, list[str]]:  # paths of train, and of val and test where they are; empty: none
-    "The files of text of each part; raises `DataRaterError` where one belongs to no part."
+    "The files of text of each part, as of `parts_of_files`."
     if tables := find_tables(pattern):
         is_text = not is_labelled and _holds_text(tables["train"][0], sample_column or "text")
         return tables if is_text else {}
@@ -266,6 +266,6 @@ class TextDataRaterDataset(SplitDataRaterDataset):
             )
         return Documents(tokens, num_tokens(self.tokenizer) + 1, self.device)
 
-
+# %% ../../nbs/data/text.ipynb #7e70b115
 def _decoded(text):
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else text

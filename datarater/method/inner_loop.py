@@ -171,7 +171,7 @@ def squared_error_loss(
     errors = outputs.reshape(targets.shape) - targets
     return errors.square().reshape(len(targets), -1).mean(1)
 
-
+# %% ../../nbs/03_inner_loop.ipynb #13563eb1
 def next_token_loss(
     outputs: Tensor,  # (B, L, V): logits of each token
     targets: Tensor,  # (B, L) int64: the tokens; -100 where there is nothing to predict

@@ -47,7 +47,7 @@ def _embedding(num_rows, width):
     nn.init.normal_(table.weight, std=0.02)
     return table
 
-
+# %% ../../nbs/models/text_models.ipynb #7e71b10b
 def _with_places(embedding, places, tokens):
     "(B, L) tokens -> (B, L, width): what and where; an error for rows that are too long."
     if tokens.shape[1] > places.num_embeddings:

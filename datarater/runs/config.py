@@ -306,6 +306,17 @@ _TEXT = {
     "meta_steps": 100,
 }
 _OF_TEXT = ("character_noise", "word_shuffle", "repetition", "other_alphabet")
+_PROSE = {
+    **_TEXT,
+    "dataset_name": "python_prose",
+    "document_length": 128,
+    "corruption": {
+        "kinds": _OF_TEXT,
+        "corruption_probability": 0.5,
+        "corruption_fraction_range": (0.2, 1.0),
+        "fixed": True,
+    },
+}
 _FROM_EVIDENCE = {
     **_OWN,
     "data_rater_model_class": "EvidenceDataRater",
@@ -368,17 +379,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "attack_steps": 5,
         "attack_eval_steps": 5,
     },
-    "text": {
-        **_TEXT,
-        "dataset_name": "python_prose",
-        "document_length": 128,
-        "corruption": {
-            "kinds": _OF_TEXT,
-            "corruption_probability": 0.5,
-            "corruption_fraction_range": (0.2, 1.0),
-            "fixed": True,
-        },
-    },
+    "text": _PROSE,
     # for documents of your own: give dataset_name; only copies of test documents are damaged
     "documents": {**_TEXT, "corruption": {"kinds": _OF_TEXT, "corruption_probability": 0.0}},
     "digits": {

@@ -435,7 +435,7 @@ def compare_raters(
 # %% ../../nbs/runs/evaluate.ipynb #0da7d005
 MIN_GAIN = 0.01  # of AUROC, below which a rater is called no better than another
 
-
+# %% ../../nbs/runs/evaluate.ipynb #0da7b105
 def _about_figures(data, samples, compared, is_chosen):
     "What the figures of detection are about, and what training has added."
     dataset = data.dataset
@@ -469,7 +469,7 @@ def _about_figures(data, samples, compared, is_chosen):
             said.append(f"the trained rater is no better than {known} at telling them apart")
     return tuple(said)
 
-
+# %% ../../nbs/runs/evaluate.ipynb #0da7b205
 def _about_kept(kept_step):
     "Which rater was kept, where trusted samples have chosen."
     if kept_step is None:
@@ -484,7 +484,7 @@ def _about_kept(kept_step):
         "the candidates than the untrained one does, beyond two standard errors",
     )
 
-
+# %% ../../nbs/runs/evaluate.ipynb #0da7b305
 def _about_trusted(dataset, samples):
     "Whether samples that nobody vouched for served as trusted ones."
     is_own = isinstance(dataset, SplitDataRaterDataset) and samples.share == 0
@@ -495,7 +495,7 @@ def _about_trusted(dataset, samples):
         )
     return ()
 
-
+# %% ../../nbs/runs/evaluate.ipynb #0da7b405
 def findings_of_run(
     data: RunData,
     samples: EvaluationSet,
