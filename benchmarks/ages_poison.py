@@ -25,7 +25,6 @@ from datarater.method import InnerTask, Member, exact_kernels, make_engine, mode
 from datarater.runs import DataRaterConfig, set_up
 
 KINDS = ("pixel_noise", "poison:by_cnn")
-KIND_CODES = (1, 2)
 OUTER = {"clean": {}, "adversarial": {**AGAINST, "attack_eps": 0.1, "attack_step_size": 0.05}}
 UNROLLS = (2, 10)
 AGE_EDGES = (0, 20, 60, 120, 200, 300)  # in inner steps
@@ -87,8 +86,9 @@ def pushes(config: DataRaterConfig, last_age: int) -> Iterator[Pushes]:
 def of_kinds(step: Pushes) -> list[list[float]]:  # (P, kinds)
     "The mean push of each kind less that of clean samples, over the deviation among these."
     noise = step.push[step.codes == 0].std()
+    codes = range(1, len(KINDS) + 1)
     return [
-        [float((own[of == code].mean() - own[of == 0].mean()) / noise) for code in KIND_CODES]
+        [float((own[of == code].mean() - own[of == 0].mean()) / noise) for code in codes]
         for own, of in zip(step.push, step.codes, strict=True)
     ]
 

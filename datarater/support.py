@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'UNIT_INTERVAL', 'OPEN_UNIT_INTERVAL',
-           'SHARE', 'KEEP', 'TEMPERATURE', 'AnyPath', 'PATH', 'PROGRESS_SECONDS', 'DataRaterError', 'one_line',
-           'shell_word', 'without_ours', 'place_in_code', 'foreign_code', 'lookup', 'Rule', 'torch_defaults', 'one_of',
-           'setting', 'check_names', 'check_value', 'as_path', 'check_settings', 'Progress', 'lazy_names']
+           'SHARE', 'KEEP', 'TEMPERATURE', 'IGNORED', 'AnyPath', 'PATH', 'PROGRESS_SECONDS', 'DataRaterError',
+           'one_line', 'shell_word', 'without_ours', 'place_in_code', 'foreign_code', 'lookup', 'Rule',
+           'torch_defaults', 'one_of', 'setting', 'check_names', 'check_value', 'as_path', 'check_settings', 'Progress',
+           'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
 import importlib
@@ -163,6 +164,9 @@ def torch_defaults() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
+
+# %% ../nbs/reference/support.ipynb #3f04b006
+IGNORED = -100  # the target of a token that is not to be predicted
 
 # %% ../nbs/reference/support.ipynb #48d5f007
 def one_of(*options: str) -> Rule:

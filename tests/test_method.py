@@ -31,6 +31,7 @@ from datarater.method import (
 )
 from datarater.models import check_model, construct_model, rate
 from datarater.runs.setup import choose_engine
+from datarater.support import IGNORED
 
 
 class Recurrent(nn.Module):
@@ -307,7 +308,7 @@ def test_the_meta_gradient_through_a_transformer(estimator, execution):
     state = stack_trees([optimizer.init(dict(model.named_parameters())) for model in models])
     x = torch.randint(16, (3, 3, 4, 9))  # (P, T + 1, B, L)
     x[..., 0, 5:] = 16  # the end mark
-    y = x.masked_fill((x == 16).cumsum(-1) > 1, -100)
+    y = x.masked_fill((x == 16).cumsum(-1) > 1, IGNORED)
     members = Member(params, state, (x[:, :2], y[:, :2]), (x[:, 2], y[:, 2]))
     task = InnerTask(model_loss(models[0], "next_token"), optimizer)
 

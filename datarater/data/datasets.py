@@ -55,7 +55,7 @@ from ..support import AnyPath, DataRaterError, foreign_code, lookup, one_line
 _all_ = ["DataCorruptionConfig"]
 
 # %% ../../nbs/01_datasets.ipynb #cb610033
-WRONG_TARGET = "wrong_target"  # the kind of a fault that was there before
+(WRONG_TARGET,) = IndexedDataset.fault_names  # the kind of a fault that was there before
 
 
 class GroundTruth(NamedTuple):
@@ -141,7 +141,8 @@ def known_faults_of(
     dataset: Dataset,  # map-style, of any library
 ) -> Tensor | None:  # (N,) int64: 0 for none, i for the i-th of its `fault_names`
     "What was wrong with samples of a dataset before anything was damaged; None: nobody knows."
-    return dataset.known_faults() if isinstance(dataset, IndexedDataset) else None
+    faults = dataset.known_faults() if isinstance(dataset, IndexedDataset) else None
+    return None if faults is None else faults.long()
 
 # %% ../../nbs/01_datasets.ipynb #2f3b28c4
 def _name_faults(dataset, rows, codes, fractions):
@@ -470,14 +471,14 @@ _PATHS = (
 
 def _dataset_class(name, reading):
     "The class that a name, an address or a path stands for."
-    from datarater.data.text import find_texts  # here, because it builds on this module
-
-    place = os.path.expanduser(name)
     if not is_path(name):
         try:
             return lookup(name, DATASETS, "dataset")
         except DataRaterError as error:
             raise DataRaterError(f"{error}, or a path: {_PATHS}") from error
+    from datarater.data.text import find_texts  # here, because it builds on this module
+
+    place = os.path.expanduser(name)
     is_labelled = any(reading.get(name) for name in ("label_column", "truth_column"))
     if find_texts(place, reading.get("sample_column"), is_labelled):
         reader = "text:TextDataRaterDataset"

@@ -76,7 +76,7 @@ class BatchDataset(Dataset, ABC):
 class IndexedDataset(BatchDataset):
     "A dataset that reads its samples by their original indices, so that it has subsets."
 
-    fault_names: tuple[str, ...] = ()  # of faults that were there before any damage
+    fault_names: tuple[str, ...] = ("wrong_target",)  # of faults that were there before any damage
 
     def subset(self, indices: Indices) -> "IndexedDataset":
         "Some of the samples, in this order; shares all data and remembers the original indices."
@@ -88,7 +88,7 @@ class IndexedDataset(BatchDataset):
         "Targets in order, where they are known without reading a sample; else None."
         return None
 
-    def known_faults(self) -> Tensor | None:  # (N,) int64: 0 for none, else 1, 2, … of the names
+    def known_faults(self) -> Tensor | None:  # (N,) int64, 0 for none, else 1, 2, …; or bool
         "What is wrong with each sample from the start, where that is known; else None."
         return None
 

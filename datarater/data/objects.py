@@ -22,12 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .corruptions import Pair
-from datarater.data.datasets import (
-    WRONG_TARGET,
-    SplitDataRaterDataset,
-    construct_dataset,
-    known_faults_of,
-)
+from .datasets import SplitDataRaterDataset, construct_dataset, known_faults_of
 from datarater.data.loading import (
     BatchDataset,
     IndexedDataset,
@@ -292,8 +287,6 @@ def _check_range(own, known):
 class WithTruth(IndexedDataset):
     "A pool with the right labels beside the given ones."
 
-    fault_names = (WRONG_TARGET,)
-
     def __init__(
         self,
         pool: BatchDataset,  # whose samples they are, in its order
@@ -314,7 +307,7 @@ class WithTruth(IndexedDataset):
         return self.given[self.indices]
 
     def known_faults(self) -> Tensor:
-        return (self.given[self.indices] != self.truth[self.indices]).long()
+        return self.given[self.indices] != self.truth[self.indices]
 
     def corrected(self) -> "WithTruth":
         part = copy(self)

@@ -22,7 +22,7 @@ from .keys import seeded_generator
 from .loading import Device
 from .text import Documents, to_tokens
 from .text_corruptions import NUM_BYTES
-from ..support import DataRaterError
+from ..support import COUNT, DataRaterError, check_value
 
 # %% ../../nbs/data/python_corpus.ipynb #7e720007
 PACKAGES = """
@@ -117,7 +117,8 @@ class PythonProseDataRaterDataset(SplitDataRaterDataset):
         document_length: int | None = None,  # bytes; None: 128
     ):
         self.seed, self.device = seed, device
-        self.document_length = document_length or 128
+        self.document_length = 128 if document_length is None else document_length
+        check_value("document_length", self.document_length, int, COUNT)
         self.value_range = (0.0, float(NUM_BYTES))
 
     @cached_property

@@ -24,12 +24,14 @@ from ..support import AnyPath, DataRaterError, one_line
 # %% ../../nbs/data/tables.ipynb #5b130011
 def read_tables(
     paths: Sequence[str],  # Parquet files with the same columns
+    columns: Sequence[str] | None = None,  # those to read, where they are there; None: all
 ) -> pd.DataFrame:
     "All rows, in the order of the files; raises `DataRaterError` for a file that cannot be read."
     tables = []
     for path in paths:
         try:
-            tables.append(pq.read_table(path, partitioning=None))
+            held = columns and [name for name in columns if name in pq.read_schema(path).names]
+            tables.append(pq.read_table(path, columns=held, partitioning=None))
         except Exception as error:  # PyArrow fails in many ways
             raise DataRaterError(
                 f"cannot read {path} ({one_line(error)}): give an intact Parquet file"

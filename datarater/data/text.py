@@ -23,8 +23,9 @@ from .datasets import SplitDataRaterDataset
 from .files import find_tables, parts_of_files
 from .loading import Device, IndexedDataset, Indices
 from .own_data import IMAGE_ENDINGS, checked_path
-from .text_corruptions import IGNORED, NUM_BYTES
-from ..support import COUNT, AnyPath, DataRaterError, check_value, one_line
+from .tables import read_tables
+from .text_corruptions import NUM_BYTES
+from ..support import COUNT, IGNORED, AnyPath, DataRaterError, check_value, one_line
 
 # %% ../../nbs/data/text.ipynb #7e700007
 class Tokenizer(Protocol):
@@ -152,23 +153,17 @@ def _from_lines(path, column):
 # %% ../../nbs/data/text.ipynb #7e70b113
 def _from_table(path, column):
     "Name and text of each row of a Parquet file."
-    try:
-        names = pq.read_schema(path).names
-        table = pq.read_table(path, columns=[column], partitioning=None) if column in names else {}
-    except Exception as error:  # PyArrow fails in many ways
+    table = read_tables([path], [column])
+    if column not in table:
         raise DataRaterError(
-            f"cannot read {path} ({one_line(error)}): give an intact Parquet file"
-        ) from error
-    if column not in names:
-        raise DataRaterError(
-            f"{path} has no column {column!r}, only {', '.join(names)}: name the column of the "
-            "text by sample_column"
+            f"{path} has no column {column!r}, only {', '.join(pq.read_schema(path).names)}: name "
+            "the column of the text by sample_column"
         )
-    for row, text in enumerate(table[column].to_pylist()):
+    for row, text in enumerate(table[column]):
         if not isinstance(text, str):
             raise DataRaterError(
-                f"{path}, row {row}: {column!r} is {one_line(repr(text), 40)}, no text: fill it "
-                "in, leave the row out, or name the column of the text by sample_column"
+                f"{path}, row {row}: {column!r} holds no text, but {one_line(repr(text), 40)}: fill "
+                "it in, leave the row out, or name the column of the text by sample_column"
             )
         yield f"{path}, row {row}", text
 

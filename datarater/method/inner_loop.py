@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import grad, grad_and_value, jvp, vjp
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from ..support import DataRaterError
+from ..support import IGNORED, DataRaterError
 
 # %% ../../nbs/03_inner_loop.ipynb #655260c4
 Params = dict[str, Tensor]
@@ -174,11 +174,11 @@ def squared_error_loss(
 # %% ../../nbs/03_inner_loop.ipynb #13563eb1
 def next_token_loss(
     outputs: Tensor,  # (B, L, V): logits of each token
-    targets: Tensor,  # (B, L) int64: the tokens; -100 where there is nothing to predict
+    targets: Tensor,  # (B, L) int64: the tokens; IGNORED where there is nothing to predict
 ) -> Tensor:  # (B,)
     "Cross entropy of each document, averaged over its tokens."
     losses = F.cross_entropy(outputs.movedim(2, 1), targets, reduction="none")  # (B, L)
-    return losses.sum(1) / (targets != -100).sum(1)
+    return losses.sum(1) / (targets != IGNORED).sum(1)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

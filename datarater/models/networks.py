@@ -21,7 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .parameters import call_with
-from ..support import DataRaterError, foreign_code, lookup, one_line, torch_defaults
+from datarater.support import (
+    IGNORED,
+    DataRaterError,
+    foreign_code,
+    lookup,
+    one_line,
+    torch_defaults,
+)
 
 # %% ../../nbs/02_models.ipynb #a27f32a7
 MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its address
@@ -272,9 +279,9 @@ def check_targets(
     are finite.
     """
     if loss_type == "next_token":
-        if not (targets != -100).any(-1).all():
+        if not (targets != IGNORED).any(-1).all():
             raise DataRaterError("a document has no token to predict: leave it out")
-        targets, loss_type = targets[targets != -100], "cross_entropy"
+        targets, loss_type = targets[targets != IGNORED], "cross_entropy"
     if loss_type == "mse":
         if not targets.isfinite().all():
             raise DataRaterError("targets hold NaN or infinity: remove or repair these samples")

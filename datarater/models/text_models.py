@@ -25,19 +25,19 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.questions = nn.Linear(width, 3 * width, bias=False)  # questions, keys and values
-        self.answers = nn.Linear(width, width, bias=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.projection = nn.Linear(width, width, bias=False)
         self.layers = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
     def forward(self, x: Tensor, is_seen: Tensor) -> Tensor:
         "(B, L, width), bool that broadcasts to (B, heads, L, L) -> (B, L, width)."
-        asked = self.questions(self.norms[0](x)).unflatten(2, (3, self.num_heads, -1))
-        q, k, v = asked.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, L, d) each
+        qkv = self.qkv(self.norms[0](x)).unflatten(2, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, L, d) each
         scores = q @ k.mT / q.shape[3] ** 0.5  # (B, heads, L, L)
         found = scores.masked_fill(~is_seen, -1e9).softmax(3) @ v
-        x = x + self.answers(found.transpose(1, 2).flatten(2))
+        x = x + self.projection(found.transpose(1, 2).flatten(2))
         return x + self.layers(self.norms[1](x))
 
 # %% ../../nbs/models/text_models.ipynb #7e71000b
@@ -48,18 +48,34 @@ def _embedding(num_rows, width):
     return table
 
 # %% ../../nbs/models/text_models.ipynb #7e71b10b
-def _with_places(embedding, places, tokens):
-    "(B, L) tokens -> (B, L, width): what and where; an error for rows that are too long."
-    if tokens.shape[1] > places.num_embeddings:
-        raise DataRaterError(
-            f"documents have {tokens.shape[1]} tokens, and the model was made for "
-            f"{places.num_embeddings}: give a model of that length, or a smaller document_length"
-        )
-    return embedding(tokens) + places.weight[: tokens.shape[1]]
+class _Transformer(nn.Module):
+    "What both have: embeddings of what and where, blocks, and a linear layer at each place."
+
+    def __init__(self, vocab_size, length, width, num_blocks, num_heads, num_outputs):
+        super().__init__()
+        self.embedding = _embedding(vocab_size, width)
+        self.places = _embedding(length, width)
+        self.blocks = nn.ModuleList(TransformerBlock(width, num_heads) for _ in range(num_blocks))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_outputs)
+        self.end = vocab_size - 1  # the end mark
+
+    def read(self, tokens, is_seen):
+        "(B, L) tokens -> (B, L, width); an error for rows that are too long."
+        length, longest = tokens.shape[1], self.places.num_embeddings
+        if length > longest:
+            raise DataRaterError(
+                f"documents have {length} tokens, and the model was made for {longest}: give a "
+                "model of that length, or a smaller document_length"
+            )
+        found = self.embedding(tokens) + self.places.weight[:length]
+        for block in self.blocks:
+            found = block(found, is_seen)
+        return self.norm(found)
 
 # %% ../../nbs/models/text_models.ipynb #7e71000c
 @register_model
-class ToyTransformer(nn.Module):
+class ToyTransformer(_Transformer):
     "Causal language model (Vaswani et al. 2017, normalised first); 50,000 parameters."
 
     def __init__(
@@ -70,25 +86,16 @@ class ToyTransformer(nn.Module):
         num_blocks: int = 2,
         num_heads: int = 2,
     ):
-        super().__init__()
-        self.embedding = _embedding(vocab_size, width)
-        self.places = _embedding(length, width)
-        self.blocks = nn.ModuleList(TransformerBlock(width, num_heads) for _ in range(num_blocks))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, vocab_size)
+        super().__init__(vocab_size, length, width, num_blocks, num_heads, vocab_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L) int64 tokens -> (B, L, tokens): logits of each token, by those before it alone.
 
         Raises `DataRaterError` for documents that are longer than the model's length.
         """
-        end = self.embedding.num_embeddings - 1
-        before = F.pad(x[:, :-1], (1, 0), value=end)  # (B, L)
+        before = F.pad(x[:, :-1], (1, 0), value=self.end)  # (B, L)
         is_seen = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-        found = _with_places(self.embedding, self.places, before)
-        for block in self.blocks:
-            found = block(found, is_seen)
-        return self.head(self.norm(found))
+        return self.head(self.read(before, is_seen))
 
 # %% ../../nbs/models/text_models.ipynb #7e710010
 def real_tokens(
@@ -101,7 +108,7 @@ def real_tokens(
 
 # %% ../../nbs/models/text_models.ipynb #7e710011
 @register_model
-class TextDataRater(nn.Module):
+class TextDataRater(_Transformer):
     "Transformer that reads a whole document at once (Calian et al. 2025); 30,000 parameters."
 
     def __init__(
@@ -112,21 +119,14 @@ class TextDataRater(nn.Module):
         num_blocks: int = 1,
         num_heads: int = 2,
     ):
-        super().__init__()
-        self.embedding = _embedding(vocab_size, width)
-        self.places = _embedding(length, width)
-        self.blocks = nn.ModuleList(TransformerBlock(width, num_heads) for _ in range(num_blocks))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 1)
+        super().__init__(vocab_size, length, width, num_blocks, num_heads, num_outputs=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L) int64 tokens -> (B,): ratings.
 
         Raises `DataRaterError` for documents that are longer than the rater's length.
         """
-        is_real = real_tokens(x, self.embedding.num_embeddings - 1)  # (B, L)
-        found = _with_places(self.embedding, self.places, x)
-        for block in self.blocks:
-            found = block(found, is_real[:, None, None])
-        summed = (self.norm(found) * is_real[:, :, None]).sum(1)  # (B, width)
+        is_real = real_tokens(x, self.end)  # (B, L)
+        found = self.read(x, is_real[:, None, None])
+        summed = (found * is_real[:, :, None]).sum(1)  # (B, width)
         return self.head(summed / is_real.sum(1, keepdim=True)).squeeze(1)  # (B, 1) -> (B,)
