@@ -162,8 +162,8 @@ def _from_table(path, column):
     for row, text in enumerate(table[column]):
         if not isinstance(text, str):
             raise DataRaterError(
-                f"{path}, row {row}: {column!r} holds no text, but {one_line(repr(text), 40)}: fill "
-                "it in, leave the row out, or name the column of the text by sample_column"
+                f"{path}, row {row}: {column!r} holds no text, but {one_line(repr(text), 40)}: "
+                "fill it in, leave the row out, or name the column of the text by sample_column"
             )
         yield f"{path}, row {row}", text
 
