@@ -17,6 +17,9 @@ and cleanlab with the rater's own kind of network, which makes no use of trusted
 trusted images a ToyCNN, and for three seeds a residual network (ResNetMnist, which takes colour as
 well), are then trained on what each keeps, the share of wrong labels being known. With
 --ratings_dir all ratings are kept, and nothing is rated twice.
+
+Would the evidence be better with neighbours and training dynamics in it? A logistic regression on
+the ratings of several methods says at most how much: it is fitted, across folds, with the truth.
 """
 
 import json
@@ -34,6 +37,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from provenance import COMMIT, ROOT, command_line, parser_of, write_result
 from runs import configuration, groups_of, records, side_by_side
+from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
 from datarater.curation import BaselineData, TrainingPlan
@@ -55,6 +61,13 @@ COLUMNS = ("auroc", "average_precision", "precision")
 WITHOUT_TRUSTED = ("small_loss", "el2n", "cleanlab")
 JUDGED = ("everything", "random", "rater", "evidence", "cleanlab", "outer_loss", "oracle")
 JUDGED_WITH = 1_000  # trusted images
+# what could be joined to the evidence
+JOINED = {
+    "evidence": (),
+    "with neighbours": ("neighbours",),
+    "with training dynamics": ("small_loss", "el2n"),
+    "with both": ("neighbours", "small_loss", "el2n"),
+}
 EPOCHS = 6  # of the pool, for every model that is trained
 # judged by, and for how many seeds
 MODELS = {"ToyCNN": 5, "ResNetMnist": 3}
@@ -158,6 +171,19 @@ def quality_in(ratings: dict[str, Tensor], is_wrong: np.ndarray) -> dict[str, di
     return {name: {c: round(own[c], 4) for c in COLUMNS} for name, own in found.items()}
 
 
+def joined_quality(ratings: dict[str, Tensor], is_wrong: np.ndarray) -> dict[str, float]:
+    "AUROC of the evidence joined to other methods, in the way that suits the truth best."
+    found = {}
+    for name, others in JOINED.items():
+        values = [ratings[method].numpy() for method in ("evidence", *others)]
+        ranks = [rankdata(own) / len(own) for own in values]
+        x = np.stack([*ranks, *(own / own.std() for own in values)], axis=1)
+        fit = LogisticRegression(max_iter=1_000)
+        odds = cross_val_predict(fit, x, is_wrong, cv=5, method="decision_function")
+        found[name] = round(detection_quality(-odds, is_wrong)["auroc"], 4)
+    return found
+
+
 def accuracy_of(
     model_class: str, kept_by: dict[str, Tensor], task: Any, seed: int
 ) -> dict[str, float]:
@@ -238,6 +264,7 @@ def completed(job: Job) -> list[dict[str, Any]]:
             case = {"trusted": case["trusted"], "seed": job.seed, **found}
             if file:
                 torch.save(ratings, file)
+        case = {**case, "joined": joined_quality(ratings, task.fractions > 0)}
         accuracy = dict(case.get("accuracy", {}))
         for name in missing_of(case):
             accuracy[name] = accuracy_of(name, ratings, task, job.seed)
@@ -261,7 +288,7 @@ def main() -> None:
     jobs = []
     for seed in arguments.seeds:
         own = [cases.get((n, seed), {"trusted": n, "seed": seed}) for n in arguments.trusted]
-        own = [case for case in own if "quality" not in case or missing_of(case)]
+        own = [case for case in own if "joined" not in case or missing_of(case)]
         jobs += [Job(seed, own, arguments.data_dir, arguments.ratings_dir)] * bool(own)
     content = {
         "command": command_line(),
