@@ -98,27 +98,33 @@ def train(settings: dict[str, Any]) -> str:
     return str(run_meta_training(config, progress=False).run_dir)
 
 
-def sweep(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
+def sweep(
+    plan: ComparisonPlan,
+    jobs: int,
+    models: tuple[str, str] = (SMALL, LARGE),
+    metric: str = "accuracy",  # or "loss", the lower the better
+) -> dict[str, Any]:
     """The sweep, the ρ that the small model's outer loss chooses, and how far it is from the best
     for the large model.
     """
-    ends = sweep_discard(plan, models=(SMALL,), keeps=KEEPS, num_processes=jobs)
-    of_large = sweep_discard(plan, models=(LARGE,), num_processes=jobs)
+    small_model, large_model = models
+    ends = sweep_discard(plan, models=(small_model,), keeps=KEEPS, num_processes=jobs)
+    of_large = sweep_discard(plan, models=(large_model,), num_processes=jobs)
     rows = pd.concat([ends.query("keeps == 'best'"), of_large], ignore_index=True)
-    chosen = choose_discard_frac(rows, SMALL)
-    large = rows.query("model == @LARGE").pivot(
-        index="seed", columns="discard_frac", values="accuracy"
+    chosen = choose_discard_frac(rows, small_model)
+    large = rows.query("model == @large_model").pivot(
+        index="seed", columns="discard_frac", values=metric
     )
-    best = float(large.mean().idxmax())
+    best = float(large.mean().idxmin() if metric == "loss" else large.mean().idxmax())
     less = paired_difference(large[chosen].to_numpy(), large[best].to_numpy())
     summary: dict[str, dict[str, Any]] = {}
     for (model, frac), own in rows.groupby(["model", "discard_frac"]):
-        columns = {name: spread(own[name].tolist()) for name in ("accuracy", "outer_loss")}
+        columns = {name: spread(own[name].tolist()) for name in (metric, "outer_loss")}
         summary.setdefault(model, {})[str(frac)] = columns
     return {
         "discard_fracs": DISCARD_FRACTIONS,
         "chosen_on_small": chosen,
-        "chosen_on_large": choose_discard_frac(rows, LARGE),
+        "chosen_on_large": choose_discard_frac(rows, large_model),
         "best_for_large": best,
         "large_chosen_less_best": {
             name: None if math.isnan(value) else value for name, value in less.items()
@@ -129,10 +135,12 @@ def sweep(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
     }
 
 
-def ledger(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
+def ledger(
+    plan: ComparisonPlan, jobs: int, models: tuple[str, str] = (SMALL, LARGE)
+) -> dict[str, Any]:
     "Ledgers of both models, repeat by repeat."
     found = {}
-    for model in (SMALL, LARGE):
+    for model in models:
         of_model = replace(plan, model_class=model)
         entries = keep_ledger(of_model, num_looks=15, num_processes=jobs)
         found[model] = [entry.as_dict() for entry in entries]

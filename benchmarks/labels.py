@@ -26,7 +26,7 @@ from datarater.curation import (
     TrainingPlan,
     cleanlab_quality,
     knn_shapley,
-    label_log_probability,
+    sample_losses,
     small_loss,
 )
 from datarater.evaluation import detection_quality
@@ -77,9 +77,7 @@ def compare(job: tuple[int, int, str | None, int | None]) -> dict[str, Any]:
             found[name] = rate_many(result.rater, x, y)
         curves[name] = records(result.metrics[["meta_step", *COLUMNS, "inner_accuracy"]])
         if name == "ReferenceDataRater":
-            found["loss of its reference alone"] = label_log_probability(
-                result.rater.reference, x, y
-            )
+            found["loss of its reference alone"] = -sample_losses(result.rater.reference, x, y)
     data = BaselineData(x, y, outer_x, outer_y, TrainingPlan(num_steps=len(x) // 128))  # one epoch
     found["KNN-Shapley"] = knn_shapley(data, seed, max_outer=2_000)
     if outer_size == max(OUTER_SIZES):

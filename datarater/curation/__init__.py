@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         TrainingPlan as TrainingPlan,
         cleanlab_quality as cleanlab_quality,
         knn_shapley as knn_shapley,
-        label_log_probability as label_log_probability,
+        sample_losses as sample_losses,
         small_loss as small_loss,
     )
     from .comparison import (
@@ -120,7 +120,7 @@ else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
         baselines="""
-            BaselineData TrainingPlan cleanlab_quality knn_shapley label_log_probability small_loss
+            BaselineData TrainingPlan cleanlab_quality knn_shapley sample_losses small_loss
         """,
         comparison="Comparison comparison_figure describe_comparison plot_comparison",
         contents="Samples contents_of digest_of read_samples",

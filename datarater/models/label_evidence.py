@@ -40,8 +40,10 @@ def fit_classifier(
     next_batch: Callable[[], tuple[Tensor, Tensor]],  # draws a batch of samples and labels
     num_steps: int,
     lr: float = 1e-3,
+    # of outputs and labels; (B,), or their mean
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> None:
-    """Train a classifier by Adam and the cross-entropy; costs a gradient a step.
+    """Train a classifier, or a model with another loss, by Adam; costs a gradient a step.
 
     Raises `DataRaterError` for a loss that is not finite, or a model that can't be trained.
     """
@@ -50,14 +52,14 @@ def fit_classifier(
         x, y = next_batch()
         if step == 1:
             check_trainable(model, x, "reference model")
-        loss = F.cross_entropy(model(x), y)
-        if not loss.isfinite():
+        mean_loss = loss(model(x), y).mean()
+        if not mean_loss.isfinite():
             raise DataRaterError(
-                f"reference model: the loss is {loss} at step {step}: check the outer data for "
-                "NaN, infinity and wrong labels"
+                f"reference model: the loss is {mean_loss} at step {step}: check the outer data "
+                "for NaN, infinity and wrong labels"
             )
         optimizer.zero_grad()
-        loss.backward()
+        mean_loss.backward()
         optimizer.step()
     optimizer.zero_grad()
     model.requires_grad_(False)

@@ -1,0 +1,140 @@
+"""Documents: is damage found, and which domains of a pool help a model of prose?
+
+    python benchmarks/text.py damage
+    python benchmarks/text.py domains
+    python benchmarks/text.py sweep
+    python benchmarks/text.py ledger
+
+each write results/text_NAME.json:
+
+    damage    half of `python_prose` is damaged in four ways; AUROC of each, before meta-training
+              and after; and what a classifier of n-grams finds that is told the truth
+    domains   the pool of `python_domains` is prose, code and tables, what is trusted is prose: loss
+              on prose of models that trained on the third that each method keeps
+    sweep     of the same pool: ρ chosen on ToyTransformer, used for a larger model
+    ledger    of the same pool: FLOPs spent and saved, for both models
+
+Each repeat has a rater of its own. Models train for as many steps as one epoch of the whole pool
+has, whatever is kept. `--runs FOLDER` stores the raters there, and reuses those it finds.
+"""
+
+import tempfile
+from dataclasses import replace
+from typing import Any
+
+import torch
+from downstream import ledger, sweep, train
+from provenance import command_line, parser_of, write_result
+from runs import configuration, records, run, side_by_side
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from datarater.curation import ComparisonPlan, compare_downstream, paired_difference
+from datarater.curation.downstream import load_task
+from datarater.curation.perplexity import PERPLEXITY_FILTERS
+from datarater.evaluation import detection_quality
+from datarater.models.text_models import ToyTransformer
+from datarater.runs import DataRaterConfig
+
+DAMAGE = {"recipe": "text"}
+DOMAINS = {"recipe": "documents", "dataset_name": "python_domains"}
+NUM_SEEDS = {"damage": 3, "domains": 5, "sweep": 3, "ledger": 3}
+METHODS = ("baseline", "filtered", "random_drop", "oracle", "trusted_only", *PERPLEXITY_FILTERS)
+DISCARDED = 2 / 3  # of three domains, two are not prose
+
+
+class LargerTransformer(ToyTransformer):
+    "Four times as many weights in a layer, and half as many layers more."
+
+    def __init__(self, vocab_size: int = 257, length: int = 256):
+        super().__init__(vocab_size, length, width=64, num_blocks=3, num_heads=4)
+
+
+MODELS = ("ToyTransformer", "text:LargerTransformer")
+
+
+def rival_with_truth(job: tuple[int, str]) -> dict[str, Any]:
+    """How well logistic regression on n-grams of bytes finds one kind of damage, across folds,
+    when it is told what is damaged: what can be known from so many documents, about.
+    """
+    seed, kind = job
+    corruption = {**DataRaterConfig(**DAMAGE).corruption.__dict__, "kinds": (kind,)}
+    config = DataRaterConfig(**DAMAGE, seed=seed, corruption=corruption, device="cpu")
+    task = load_task(config, damage_seed=seed)
+    is_damaged = task.fractions > 0
+    texts = [
+        bytes(token for token in row if token < 256).decode("latin1") for row in task.x.tolist()
+    ]
+    ngrams = TfidfVectorizer(
+        analyzer="char", ngram_range=(1, 5), min_df=2, sublinear_tf=True, lowercase=False
+    )
+    x = ngrams.fit_transform(texts)
+    fit = LogisticRegression(C=10, max_iter=500)
+    odds = cross_val_predict(fit, x, is_damaged, cv=4, method="decision_function")
+    return {"seed": seed, "kind": kind, "auroc": detection_quality(-odds, is_damaged)["auroc"]}
+
+
+def damage(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, Any]:
+    "Runs, with their tables by kind, and what could be known."
+    runs = side_by_side(run, [{**settings, "seed": seed} for seed in seeds], jobs)
+    kinds = DataRaterConfig(**DAMAGE).corruption.kinds
+    told = side_by_side(rival_with_truth, [(seed, kind) for seed in seeds for kind in kinds], jobs)
+    return {"runs": runs, "told_the_truth": told}
+
+
+def domains(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
+    "Loss of each method's models, and of the rater's less each other's, in pairs."
+    found = compare_downstream(replace(plan, methods=METHODS), jobs)
+    wide = found.rows.pivot(index="seed", columns="method", values="loss")
+    less = {
+        name: paired_difference(wide["filtered"].to_numpy(), wide[name].to_numpy())
+        for name in METHODS
+        if name != "filtered"
+    }
+    return {"rows": records(found.rows), "filtered_less": less}
+
+
+def main() -> None:
+    parser = parser_of(__doc__, shared=False)
+    parser.add_argument("experiment", choices=NUM_SEEDS)
+    parser.add_argument("--num_seeds", type=int, default=None)
+    parser.add_argument("--meta_steps", type=int, default=None, help="default: the recipe's")
+    parser.add_argument("--runs", default=None, help="folder that keeps the raters' runs")
+    parser.add_argument("--jobs", type=int, default=2, help="at a time, a thread each")
+    arguments = parser.parse_args()
+
+    name = arguments.experiment
+    settings = {**(DAMAGE if name == "damage" else DOMAINS), "device": "cpu", "log": False}
+    if arguments.meta_steps:
+        settings["meta_steps"] = arguments.meta_steps
+    seeds = list(range(arguments.num_seeds or NUM_SEEDS[name]))
+    content = {
+        "command": command_line(),
+        "configuration": configuration(**settings),
+        "seeds": seeds,
+    }
+    if name == "damage":
+        found = damage(settings, seeds, arguments.jobs)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            where = {"output_dir": arguments.runs or folder}
+            runs = side_by_side(
+                train, [{**settings, **where, "seed": seed} for seed in seeds], arguments.jobs
+            )
+            plan = ComparisonPlan(
+                runs=tuple(runs), num_seeds=len(seeds), discard_frac=DISCARDED, lr=3e-3
+            )
+            content |= {"discard_frac": DISCARDED, "epochs": plan.epochs, "lr": plan.lr}
+            if name == "domains":
+                found = domains(plan, arguments.jobs)
+            elif name == "sweep":
+                found = sweep(plan, arguments.jobs, MODELS, "loss")
+            else:
+                found = ledger(plan, arguments.jobs, MODELS)
+    write_result(f"text_{name}", {**content, **found})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
