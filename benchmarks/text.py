@@ -1,6 +1,7 @@
 """Documents: is damage found, and which domains of a pool help a model of prose?
 
     python benchmarks/text.py damage
+    python benchmarks/text.py alone
     python benchmarks/text.py domains
     python benchmarks/text.py sweep
     python benchmarks/text.py ledger
@@ -9,6 +10,7 @@ each write results/text_NAME.json:
 
     damage    half of `python_prose` is damaged in four ways; AUROC of each, before meta-training
               and after; and what a classifier of n-grams finds that is told the truth
+    alone     the same with one kind of damage at a time, replaced characters and shuffled words
     domains   the pool of `python_domains` is prose, code and tables, what is trusted is prose: loss
               on prose of models that trained on the third that each method keeps
     sweep     of the same pool: ρ chosen on ToyTransformer, used for a larger model
@@ -19,7 +21,7 @@ has, whatever is kept. `--runs FOLDER` stores the raters there, and reuses those
 """
 
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -38,8 +40,9 @@ from datarater.models.text_models import ToyTransformer
 from datarater.runs import DataRaterConfig
 
 DAMAGE = {"recipe": "text"}
+ALONE = ("character_noise", "word_shuffle")
 DOMAINS = {"recipe": "documents", "dataset_name": "python_domains"}
-NUM_SEEDS = {"damage": 3, "domains": 5, "sweep": 3, "ledger": 3}
+NUM_SEEDS = {"damage": 3, "alone": 3, "domains": 5, "sweep": 3, "ledger": 3}
 METHODS = ("baseline", "filtered", "random_drop", "oracle", "trusted_only", *PERPLEXITY_FILTERS)
 DISCARDED = 2 / 3  # of three domains, two are not prose
 
@@ -54,13 +57,20 @@ class LargerTransformer(ToyTransformer):
 MODELS = ("ToyTransformer", "text:LargerTransformer")
 
 
+def with_kinds(*kinds: str) -> dict[str, Any]:
+    "Settings of a run on prose with these kinds of damage."
+    return {
+        **DAMAGE,
+        "corruption": {**asdict(DataRaterConfig(**DAMAGE).corruption), "kinds": kinds},
+    }
+
+
 def rival_with_truth(job: tuple[int, str]) -> dict[str, Any]:
     """How well logistic regression on n-grams of bytes finds one kind of damage, across folds,
     when it is told what is damaged: what can be known from so many documents, about.
     """
     seed, kind = job
-    corruption = {**DataRaterConfig(**DAMAGE).corruption.__dict__, "kinds": (kind,)}
-    config = DataRaterConfig(**DAMAGE, seed=seed, corruption=corruption, device="cpu")
+    config = DataRaterConfig(**with_kinds(kind), seed=seed, device="cpu")
     task = load_task(config, damage_seed=seed)
     is_damaged = task.fractions > 0
     texts = [
@@ -81,6 +91,15 @@ def damage(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, A
     kinds = DataRaterConfig(**DAMAGE).corruption.kinds
     told = side_by_side(rival_with_truth, [(seed, kind) for seed in seeds for kind in kinds], jobs)
     return {"runs": runs, "told_the_truth": told}
+
+
+def alone(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, Any]:
+    "Runs of each kind."
+    todo = [{**settings, **with_kinds(kind), "seed": seed} for kind in ALONE for seed in seeds]
+    found = side_by_side(run, todo, jobs)
+    return {
+        "runs": [{"kind": own["corruption"]["kinds"][0], **row} for own, row in zip(todo, found)]
+    }
 
 
 def domains(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
@@ -105,7 +124,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     name = arguments.experiment
-    settings = {**(DAMAGE if name == "damage" else DOMAINS), "device": "cpu", "log": False}
+    settings = {
+        **(DAMAGE if name in ("damage", "alone") else DOMAINS),
+        "device": "cpu",
+        "log": False,
+    }
     if arguments.meta_steps:
         settings["meta_steps"] = arguments.meta_steps
     seeds = list(range(arguments.num_seeds or NUM_SEEDS[name]))
@@ -116,6 +139,8 @@ def main() -> None:
     }
     if name == "damage":
         found = damage(settings, seeds, arguments.jobs)
+    elif name == "alone":
+        found = alone(settings, seeds, arguments.jobs)
     else:
         with tempfile.TemporaryDirectory() as folder:
             where = {"output_dir": arguments.runs or folder}
