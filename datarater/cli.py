@@ -234,7 +234,7 @@ def score_parser() -> ArgumentParser:
             "(default: ratings)",
             "--figure": "PNG file for the best- and worst-rated images",
             "--input": "shards to rate instead of a dataset: a pattern in quotes, such as "
-            "'corpus/*.parquet', or a folder; .parquet, .tar (WebDataset) or .npz",
+            "'corpus/*.parquet', or a folder; .parquet, .tar (WebDataset), .npz or .jsonl",
         },
         ScoreSettings,
         CorpusSettings,

@@ -3,12 +3,15 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from datarater import DataRaterConfig, DataRaterError, load_rater, run_meta_training
 from datarater.curation import ComparisonPlan, compare_downstream, rate_dataset, score_run
+from datarater.data.text import to_tokens
 from datarater.runs import get_dataset_loaders, resume_meta_training
+from datarater.scale import score_corpus_of_run
 
 SMALL = dict(
     recipe="text",
@@ -83,3 +86,17 @@ def test_what_needs_labels_says_so(result):
     with pytest.raises(DataRaterError, match="is not for tokens"):
         noise = {"kinds": ["pixel_noise"], "corruption_probability": 0.5}
         run_meta_training(DataRaterConfig(**SMALL, corruption=noise), progress=False)
+
+
+def test_documents_are_rated_where_they_lie(result, tmp_path):
+    texts = ["The first document.", "And another one, which is cut, since it is longer."]
+    (tmp_path / "docs").mkdir()
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "docs" / "part.jsonl").write_text(lines)
+    score_corpus_of_run(result.run_dir, str(tmp_path / "docs"), tmp_path / "ratings", device="cpu")
+    table = pd.read_parquet(tmp_path / "ratings" / "part.parquet")
+    with pytest.warns(RuntimeWarning, match="1 of 2 documents are longer than 32 tokens"):
+        tokens = to_tokens(enumerate(texts), 32).long()
+    with torch.no_grad():
+        np.testing.assert_allclose(table["rating"], result.rater(tokens), rtol=1e-5)
+    assert list(table["uid"]) == ["part:0", "part:1"]

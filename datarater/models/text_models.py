@@ -68,6 +68,8 @@ class _Transformer(nn.Module):
 
     def __init__(self, vocab_size, length, width, num_blocks, num_heads, num_outputs):
         super().__init__()
+        if width % num_heads:
+            raise DataRaterError(f"width={width} is not allowed: give a multiple of {num_heads}")
         self.embedding = _embedding(vocab_size, width)
         self.places = _embedding(length, width)
         self.blocks = nn.ModuleList(TransformerBlock(width, num_heads) for _ in range(num_blocks))
@@ -91,7 +93,10 @@ class _Transformer(nn.Module):
 # %% ../../nbs/models/text_models.ipynb #7e71000c
 @register_model
 class ToyTransformer(_Transformer):
-    "Causal language model (Vaswani et al. 2017, normalised first); 50,000 parameters."
+    """Causal language model (Vaswani et al. 2017, normalised first); 50,000 parameters.
+
+    Raises `DataRaterError` for a width that is no multiple of the heads.
+    """
 
     def __init__(
         self,
