@@ -43,6 +43,7 @@ class Problem:
     state: OptimizerState
     inner: tuple[Tensor, Tensor]  # (P, T, B, ...), (P, T, B)
     outer: tuple[Tensor, Tensor]  # (P, B, ...), (P, B)
+    loss_type: str = "cross_entropy"
 
     @property
     def members(self) -> Member:
@@ -52,7 +53,7 @@ class Problem:
     @property
     def task(self) -> InnerTask:
         "What its inner models share, with the layers that suit higher derivatives."
-        loss_fn = lean_loss(model_loss(self.models[0], "cross_entropy"))
+        loss_fn = lean_loss(model_loss(self.models[0], self.loss_type))
         return InnerTask(loss_fn, RULES[self.optimizer])
 
 

@@ -164,8 +164,8 @@ def unrolled(
     record: bool = True,
 ) -> Callable[[], Any]:
     "Ours without the rater's own forward and backward pass."
-    # (P, T, B)
-    weights = torch.full_like(problem.inner[0][:, :, :, 0, 0, 0], 1 / problem.inner[0].shape[2])
+    shape = problem.inner[0].shape[:3]  # (P, T, B)
+    weights = next(iter(problem.params.values())).new_full(shape, 1 / shape[2])
     engine = make_engine(estimator, execution, compiler)
     differentiate = partial(exact_kernels()(engine.weight_gradient), problem.task)
     if record:
@@ -275,6 +275,19 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def peak_of(differentiate: Callable[[], Any], device: str) -> int:
+    "The peak of one call, in bytes above what was there before."
+    if device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = memory_of("VmRSS")
+        differentiate()
+        return memory_of("VmHWM") - before
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    differentiate()
+    return torch.cuda.max_memory_allocated() - before
+
+
 def probe(
     device: str, inner_model: str, batch_size: str, num_steps: str, estimator: str
 ) -> dict[str, Any]:
@@ -283,16 +296,7 @@ def probe(
     # load whatever is loaded once
     unrolled(make_problem(inner_model, 1, 2, 1, "sgd", device), estimator, "loop", record=False)()
     differentiate = unrolled(problem, estimator, "loop", record=False)
-    if device == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = memory_of("VmRSS")
-        differentiate()
-        peak = memory_of("VmHWM") - before
-    else:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        differentiate()
-        peak = torch.cuda.max_memory_allocated() - before
+    peak = peak_of(differentiate, device)
     saved = {}
 
     def note(tensor: Tensor) -> Tensor:
