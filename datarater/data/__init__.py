@@ -75,6 +75,11 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     )
     from .splits import stratified_order as stratified_order
     from .tables import ParquetDataRaterDataset as ParquetDataRaterDataset
+    from .text import (
+        read_texts as read_texts,
+        to_tokens as to_tokens,
+    )
+    from .text_corruptions import NUM_BYTES as NUM_BYTES
 else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
@@ -103,4 +108,6 @@ else:
         """,
         splits="stratified_order",
         tables="ParquetDataRaterDataset",
+        text="read_texts to_tokens",
+        text_corruptions="NUM_BYTES",
     )

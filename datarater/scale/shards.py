@@ -32,6 +32,7 @@ from torch import Tensor
 
 from ..curation import dataset_to_rate, read_samples
 from datarater.data import (
+    NUM_BYTES,
     USUAL_NAMES,
     BoundedFile,
     SampleForm,
@@ -40,11 +41,11 @@ from datarater.data import (
     is_hidden,
     open_array,
     read_image,
+    read_texts,
     scale_bytes,
+    to_tokens,
     without_copies,
 )
-from ..data.text import read_texts, to_tokens
-from ..data.text_corruptions import NUM_BYTES
 from ..runs import DataRaterConfig, dataset_of
 from ..support import DataRaterError, one_line
 
