@@ -76,8 +76,14 @@ def main() -> None:
         row = {"T": num_steps, "peak_bytes": bytes_of}
         rows.append({**row, **seconds(num_steps, arguments.device, arguments.repeats)})
         print(rows[-1], flush=True)
-    content = {"command": command_line(), "repeats": arguments.repeats, "rows": rows}
-    write_result("text_memory", {**content, "batch_size": BATCH_SIZE, "length": LENGTH})
+    content = {
+        "command": command_line(),
+        "seeds": [0],
+        "configuration": {"B": BATCH_SIZE, "L": LENGTH, "optimizer": "sgd", "execution": "loop"},
+        "repeats": arguments.repeats,
+        "rows": rows,
+    }
+    write_result("text_memory", content)
 
 
 if __name__ == "__main__":
