@@ -67,7 +67,7 @@ def with_kinds(*kinds: str) -> dict[str, Any]:
 
 def rival_with_truth(job: tuple[int, str]) -> dict[str, Any]:
     """How well logistic regression on n-grams of bytes finds one kind of damage, across folds,
-    when it is told what is damaged: what can be known from so many documents, about.
+    when it is told what is damaged: a point of reference, no bound.
     """
     seed, kind = job
     config = DataRaterConfig(**with_kinds(kind), seed=seed, device="cpu")
@@ -132,11 +132,8 @@ def main() -> None:
     if arguments.meta_steps:
         settings["meta_steps"] = arguments.meta_steps
     seeds = list(range(arguments.num_seeds or NUM_SEEDS[name]))
-    content = {
-        "command": command_line(),
-        "configuration": configuration(**settings),
-        "seeds": seeds,
-    }
+    shared = {**settings, **with_kinds(*ALONE)} if name == "alone" else settings  # each in its turn
+    content = {"command": command_line(), "configuration": configuration(**shared), "seeds": seeds}
     if name == "damage":
         found = damage(settings, seeds, arguments.jobs)
     elif name == "alone":

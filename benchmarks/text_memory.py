@@ -83,7 +83,7 @@ def main() -> None:
         "repeats": arguments.repeats,
         "rows": rows,
     }
-    write_result("text_memory", content)
+    write_result("text_memory", content, arguments.device)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ def log_perplexity(
 
 # %% ../../nbs/curation/perplexity.ipynb #9e7e0007
 def _middle(data, seed):
-    found = log_perplexity(data, seed)
-    return -(found - found.median()).abs()
+    rank = log_perplexity(data, seed).argsort().argsort().double()
+    return -(rank - rank.mean()).abs()
 
 
 PERPLEXITY_FILTERS: dict[str, Callable[[BaselineData, int], Tensor]] = {
