@@ -181,13 +181,15 @@ def decode_samples(
     """Encoded images as a rater knows them; raises `DamagedShard` naming the row, and
     `DataRaterError` if the rater knows no square images.
     """
+    if any(isinstance(file, str) for file in files):
+        raise DataRaterError(
+            f"row {first} is text, and the rater knows samples of shape {form.shape}: give those"
+        )
     if not form.is_image or form.shape[1] != form.shape[2]:
         raise DataRaterError(
             f"row {first} has an encoded image, expected a sample of shape {form.shape}: "
             "encoded images are read as squares; give arrays, or a rater for square images"
         )
-    if any(isinstance(file, str) for file in files):
-        raise DataRaterError(f"row {first} is text, and the rater knows images: give those")
     try:
         pixels = [
             read_image(io.BytesIO(file or b""), form.shape[1], form.shape[0], name=f"in row {row}")
@@ -204,7 +206,9 @@ def as_documents(
     first: int = 0,  # row of the first sample, for the message
 ) -> Tensor:  # (B, L) int64 tokens
     "Documents as a rater knows them; raises `DataRaterError` naming the row."
-    if isinstance(texts, np.ndarray) and texts.dtype.kind in "iu":
+    if isinstance(texts, np.ndarray) and texts.dtype.kind in "iufb":
+        if texts.dtype.kind in "fb":
+            raise DataRaterError(f"row {first} has {texts.dtype}: give text, or whole tokens")
         return as_samples(texts, form, first).long()
     if form.num_outputs != NUM_BYTES + 1:
         raise DataRaterError(
@@ -501,7 +505,13 @@ def read_npz(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Sha
 
 # %% ../../nbs/scale/shards.ipynb #5a9e0006
 def read_lines(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[ShardBatch]:
-    "The documents of a file of JSON lines."
+    """The documents of a file of JSON lines; raises `DataRaterError` for a line that holds none,
+    and for columns of labels or identifiers.
+    """
+    if columns.label or columns.uid:
+        raise DataRaterError(
+            "JSON lines are read for their text alone: leave --label_column and --uid_column out"
+        )
     documents = read_texts([path], columns.sample or "text")
     while batch := list(itertools.islice(documents, batch_size)):
         yield ShardBatch([text for _, text in batch], None, None)
