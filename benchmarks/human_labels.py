@@ -19,7 +19,8 @@ well), are then trained on what each keeps, the share of wrong labels being know
 --ratings_dir all ratings are kept, and nothing is rated twice.
 
 Would the evidence be better with neighbours and training dynamics in it? A logistic regression on
-the ratings of several methods says at most how much: it is fitted, across folds, with the truth.
+the ratings of several methods, fitted across folds with the truth, says what the best weights
+add.
 """
 
 import json
@@ -172,7 +173,7 @@ def quality_in(ratings: dict[str, Tensor], is_wrong: np.ndarray) -> dict[str, di
 
 
 def joined_quality(ratings: dict[str, Tensor], is_wrong: np.ndarray) -> dict[str, float]:
-    "AUROC of the evidence joined to other methods, in the way that suits the truth best."
+    "AUROC of the evidence joined to other methods, with weights that are fitted to the truth."
     found = {}
     for name, others in JOINED.items():
         values = [ratings[method].numpy() for method in ("evidence", *others)]

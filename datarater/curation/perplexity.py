@@ -38,7 +38,7 @@ def _middle(data, seed):
     return -(rank - rank.mean()).abs()
 
 
-PERPLEXITY_FILTERS: dict[str, Callable[[BaselineData, int], Tensor]] = {
+PERPLEXITY_FILTERS: dict[str, Callable[[BaselineData, int], Tensor]] = {  # higher rating = better
     "perplexity_lowest": lambda data, seed: -log_perplexity(data, seed),
     "perplexity_middle": _middle,
     "perplexity_highest": log_perplexity,

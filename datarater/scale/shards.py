@@ -63,7 +63,10 @@ _COMPRESSED = (".tgz", *(f"{end}.{how}" for end in SUFFIXES for how in ("gz", "b
 def _files_of(pattern, root):
     "Paths that a pattern stands for, or those in a folder that are meant as shards."
     if os.path.isdir(pattern):
-        return [path for path in data_files(pattern) if _is_shard(path)]
+        held = list(data_files(pattern))
+        # beside other shards, lines are notes about them
+        others = [path for path in held if ".jsonl" not in os.path.basename(path).lower()]
+        return [path for path in others if _is_shard(path)] or list(filter(_is_shard, held))
     found = [path for path in glob(pattern, recursive=True) if not os.path.isdir(path)]
     is_named = not has_magic(pattern)
     shown = [path for path in found if is_named or not is_hidden(os.path.relpath(path, root))]
