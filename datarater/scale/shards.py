@@ -63,7 +63,7 @@ _COMPRESSED = (".tgz", *(f"{end}.{how}" for end in SUFFIXES for how in ("gz", "b
 def _files_of(pattern, root):
     "Paths that a pattern stands for, or those in a folder that are meant as shards."
     if os.path.isdir(pattern):
-        held = list(data_files(pattern))
+        held = data_files(pattern)
         # beside other shards, lines are notes about them
         others = [path for path in held if ".jsonl" not in os.path.basename(path).lower()]
         return [path for path in others if _is_shard(path)] or list(filter(_is_shard, held))
