@@ -10,13 +10,15 @@ each write results/text_NAME.json:
 
     damage    half of `python_prose` is damaged in four ways; AUROC of each, before meta-training
               and after; and what a classifier of n-grams finds that is told the truth
-    alone     the same with one kind of damage at a time, replaced characters and shuffled words
+    alone     documents of 256 bytes and one kind of damage at a time: characters replaced, and
+              words shuffled, some of them or all
     domains   the pool of `python_domains` is prose, code and tables, what is trusted is prose: loss
               on prose of models that trained on the third that each method keeps
     sweep     of the same pool: ρ chosen on ToyTransformer, used for a larger model
     ledger    of the same pool: FLOPs spent and saved, for both models
 
-Each repeat has a rater of its own. Models train for as many steps as one epoch of the whole pool
+The first three are for both raters of documents, the last two for the paper's, TextDataRater. Each
+repeat has a rater of its own. Models train for as many steps as one epoch of the whole pool
 has, whatever is kept. `--runs FOLDER` stores the raters there, and reuses those it finds.
 """
 
@@ -24,6 +26,7 @@ import tempfile
 from dataclasses import asdict, replace
 from typing import Any
 
+import pandas as pd
 import torch
 from downstream import ledger, sweep, train
 from provenance import command_line, parser_of, write_result
@@ -39,11 +42,21 @@ from datarater.evaluation import detection_quality
 from datarater.models.text_models import ToyTransformer
 from datarater.runs import DataRaterConfig
 
+RATERS = ("TextEvidenceDataRater", "TextDataRater")
 DAMAGE = {"recipe": "text"}
-ALONE = ("character_noise", "word_shuffle")
+ALONE = (  # kind, and the least and largest share of a document that is damaged
+    ("character_noise", (0.2, 1.0)),
+    ("word_shuffle", (0.2, 1.0)),
+    ("word_shuffle", (1.0, 1.0)),
+)
 DOMAINS = {"recipe": "documents", "dataset_name": "python_domains"}
+OF_PAPER = {**DOMAINS, "data_rater_model_class": "TextDataRater"}
 NUM_SEEDS = {"damage": 3, "alone": 3, "domains": 5, "sweep": 3, "ledger": 3}
-METHODS = ("baseline", "filtered", "random_drop", "oracle", "trusted_only", *PERPLEXITY_FILTERS)
+METHODS = (
+    *("baseline", "filtered", "filtered_by_chance", "filtered_batch"),
+    *("random_drop", "oracle", "trusted_only"),
+    *PERPLEXITY_FILTERS,
+)
 DISCARDED = 2 / 3  # of three domains, two are not prose
 
 
@@ -57,12 +70,12 @@ class LargerTransformer(ToyTransformer):
 MODELS = ("ToyTransformer", "text:LargerTransformer")
 
 
-def with_kinds(*kinds: str) -> dict[str, Any]:
-    "Settings of a run on prose with these kinds of damage."
-    return {
-        **DAMAGE,
-        "corruption": {**asdict(DataRaterConfig(**DAMAGE).corruption), "kinds": kinds},
-    }
+def damaged_by(kind: str, strengths: tuple[float, float] | None = None) -> dict[str, Any]:
+    "Settings of a run on prose with one kind of damage."
+    corruption = {**asdict(DataRaterConfig(**DAMAGE).corruption), "kinds": (kind,)}
+    if strengths:
+        corruption["corruption_fraction_range"] = strengths
+    return {**DAMAGE, "corruption": corruption}
 
 
 def rival_with_truth(job: tuple[int, str]) -> dict[str, Any]:
@@ -70,7 +83,7 @@ def rival_with_truth(job: tuple[int, str]) -> dict[str, Any]:
     when it is told what is damaged: a point of reference, no bound.
     """
     seed, kind = job
-    config = DataRaterConfig(**with_kinds(kind), seed=seed, device="cpu")
+    config = DataRaterConfig(**damaged_by(kind), seed=seed, device="cpu")
     task = load_task(config, damage_seed=seed)
     is_damaged = task.fractions > 0
     texts = [
@@ -85,9 +98,35 @@ def rival_with_truth(job: tuple[int, str]) -> dict[str, Any]:
     return {"seed": seed, "kind": kind, "auroc": detection_quality(-odds, is_damaged)["auroc"]}
 
 
+def runs_of(settings: list[dict[str, Any]], jobs: int) -> list[dict[str, Any]]:
+    "Runs, each with its rater, kinds of damage and strengths."
+    found = []
+    for own, of_run in zip(settings, side_by_side(run, settings, jobs)):
+        config = DataRaterConfig(**own)
+        found.append(
+            {
+                "rater": config.data_rater_model_class,
+                "kinds": config.corruption.kinds,
+                "strengths": config.corruption.corruption_fraction_range,
+                "document_length": config.document_length,
+                **of_run,
+            }
+        )
+    return found
+
+
+def of_raters(settings: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]]:
+    "The settings for each rater and seed."
+    return [
+        {**settings, "data_rater_model_class": rater, "seed": seed}
+        for rater in RATERS
+        for seed in seeds
+    ]
+
+
 def damage(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, Any]:
     "Runs, with their tables by kind, and what could be known."
-    runs = side_by_side(run, [{**settings, "seed": seed} for seed in seeds], jobs)
+    runs = runs_of(of_raters(settings, seeds), jobs)
     kinds = DataRaterConfig(**DAMAGE).corruption.kinds
     told = side_by_side(rival_with_truth, [(seed, kind) for seed in seeds for kind in kinds], jobs)
     return {"runs": runs, "told_the_truth": told}
@@ -95,23 +134,34 @@ def damage(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, A
 
 def alone(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, Any]:
     "Runs of each kind."
-    todo = [{**settings, **with_kinds(kind), "seed": seed} for kind in ALONE for seed in seeds]
-    found = side_by_side(run, todo, jobs)
-    return {
-        "runs": [{"kind": own["corruption"]["kinds"][0], **row} for own, row in zip(todo, found)]
-    }
+    todo = [
+        one
+        for kind, strengths in ALONE
+        for one in of_raters(
+            {**settings, **damaged_by(kind, strengths), "document_length": 256}, seeds
+        )
+    ]
+    return {"runs": runs_of(todo, jobs)}
 
 
-def domains(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
+def trained_raters(settings: dict[str, Any], seeds: list[int], jobs: int) -> list[str]:
+    "Folders of runs, one for each seed."
+    return side_by_side(train, [{**settings, "seed": seed} for seed in seeds], jobs)
+
+
+def domains(plan: ComparisonPlan, of_paper: tuple[str, ...], jobs: int) -> dict[str, Any]:
     "Loss of each method's models, and of the rater's less each other's, in pairs."
-    found = compare_downstream(replace(plan, methods=METHODS), jobs)
-    wide = found.rows.pivot(index="seed", columns="method", values="loss")
+    found = compare_downstream(replace(plan, methods=METHODS), jobs).rows
+    papers = replace(plan, methods=("baseline", "filtered"), runs=of_paper)
+    other = compare_downstream(papers, jobs).rows.query("method == 'filtered'")
+    rows = pd.concat([found, other.assign(method="TextDataRater")], ignore_index=True)
+    wide = rows.pivot(index="seed", columns="method", values="loss")
     less = {
         name: paired_difference(wide["filtered"].to_numpy(), wide[name].to_numpy())
-        for name in METHODS
+        for name in wide
         if name != "filtered"
     }
-    return {"rows": records(found.rows), "filtered_less": less}
+    return {"rows": records(rows), "filtered_less": less}
 
 
 def main() -> None:
@@ -125,35 +175,37 @@ def main() -> None:
 
     name = arguments.experiment
     settings = {
-        **(DAMAGE if name in ("damage", "alone") else DOMAINS),
+        **{"damage": DAMAGE, "alone": DAMAGE, "domains": DOMAINS}.get(name, OF_PAPER),
         "device": "cpu",
         "log": False,
     }
     if arguments.meta_steps:
         settings["meta_steps"] = arguments.meta_steps
-    seeds = list(range(arguments.num_seeds or NUM_SEEDS[name]))
-    shared = {**settings, **with_kinds(*ALONE)} if name == "alone" else settings  # each in its turn
-    content = {"command": command_line(), "configuration": configuration(**shared), "seeds": seeds}
-    if name == "damage":
-        found = damage(settings, seeds, arguments.jobs)
-    elif name == "alone":
-        found = alone(settings, seeds, arguments.jobs)
+    seeds, jobs = list(range(arguments.num_seeds or NUM_SEEDS[name])), arguments.jobs
+    content = {
+        "command": command_line(),
+        "configuration": configuration(**settings),  # what runs differ in stands beside them
+        "seeds": seeds,
+    }
+    if name in ("damage", "alone"):
+        found = {"damage": damage, "alone": alone}[name](settings, seeds, jobs)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            where = {"output_dir": arguments.runs or folder}
-            runs = side_by_side(
-                train, [{**settings, **where, "seed": seed} for seed in seeds], arguments.jobs
-            )
+            settings["output_dir"] = arguments.runs or folder
             plan = ComparisonPlan(
-                runs=tuple(runs), num_seeds=len(seeds), discard_frac=DISCARDED, lr=3e-3
+                runs=tuple(trained_raters(settings, seeds, jobs)),
+                num_seeds=len(seeds),
+                discard_frac=DISCARDED,
+                lr=3e-3,
             )
             content |= {"discard_frac": DISCARDED, "epochs": plan.epochs, "lr": plan.lr}
             if name == "domains":
-                found = domains(plan, arguments.jobs)
+                of_paper = trained_raters({**settings, **OF_PAPER}, seeds, jobs)
+                found = domains(plan, tuple(of_paper), jobs)
             elif name == "sweep":
-                found = sweep(plan, arguments.jobs, MODELS, "loss")
+                found = sweep(plan, jobs, MODELS, "loss")
             else:
-                found = ledger(plan, arguments.jobs, MODELS)
+                found = ledger(plan, jobs, MODELS)
     write_result(f"text_{name}", {**content, **found})
 
 

@@ -39,6 +39,7 @@ MODELS: dict[str, Callable[..., nn.Module] | str] = {  # name -> class, or its a
     "NetworkEvidenceDataRater": "datarater.models.network_evidence:NetworkEvidenceDataRater",
     "ToyTransformer": "datarater.models.text_models:ToyTransformer",
     "TextDataRater": "datarater.models.text_models:TextDataRater",
+    "TextEvidenceDataRater": "datarater.models.text_evidence:TextEvidenceDataRater",
 }
 
 # %% ../../nbs/02_models.ipynb #4b0e379f

@@ -299,7 +299,8 @@ _OWN = {
 _TEXT = {
     **{name: value for name, value in _OWN.items() if name != "corruption"},
     "inner_model_class": "ToyTransformer",
-    "data_rater_model_class": "TextDataRater",
+    "data_rater_model_class": "TextEvidenceDataRater",
+    "keep_rater": "best",
     "batch_size": 32,
     "inner_lr": 3e-3,
     "ema_decay": 0.9,
