@@ -8,8 +8,9 @@
 
 each write results/text_NAME.json:
 
-    damage    half of `python_prose` is damaged in four ways; AUROC of each, before meta-training
-              and after; and what a classifier of n-grams finds that is told the truth
+    damage    half of `python_prose` is damaged in four ways; AUROC in this pool, kind by kind,
+              before meta-training and after; and what a classifier of n-grams finds that is told
+              the truth
     alone     documents of 256 bytes and one kind of damage at a time: characters replaced, and
               words shuffled, some of them or all
     domains   the pool of `python_domains` is prose, code and tables, what is trusted is prose: loss
@@ -26,11 +27,12 @@ import tempfile
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from downstream import ledger, sweep, train
 from provenance import command_line, parser_of, write_result
-from runs import configuration, records, run, side_by_side
+from runs import configuration, records, side_by_side
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
@@ -39,8 +41,14 @@ from datarater.curation import ComparisonPlan, compare_downstream, paired_differ
 from datarater.curation.downstream import load_task
 from datarater.curation.perplexity import PERPLEXITY_FILTERS
 from datarater.evaluation import detection_quality
+from datarater.method import rate_many
 from datarater.models.text_models import ToyTransformer
-from datarater.runs import DataRaterConfig
+from datarater.runs import (
+    DataRaterConfig,
+    MetaTrainingResult,
+    get_dataset_loaders,
+    run_meta_training,
+)
 
 RATERS = ("TextEvidenceDataRater", "TextDataRater")
 DAMAGE = {"recipe": "text"}
@@ -98,27 +106,50 @@ def rival_with_truth(job: tuple[int, str]) -> dict[str, Any]:
     return {"seed": seed, "kind": kind, "auroc": detection_quality(-odds, is_damaged)["auroc"]}
 
 
-def runs_of(settings: list[dict[str, Any]], jobs: int) -> list[dict[str, Any]]:
-    "Runs, each with its rater, kinds of damage and strengths."
-    found = []
-    for own, of_run in zip(settings, side_by_side(run, settings, jobs)):
-        config = DataRaterConfig(**own)
-        found.append(
-            {
-                "rater": config.data_rater_model_class,
-                "kinds": config.corruption.kinds,
-                "strengths": config.corruption.corruption_fraction_range,
-                "document_length": config.document_length,
-                **of_run,
-            }
-        )
-    return found
+def found_in_pool(result: MetaTrainingResult) -> list[dict[str, Any]]:
+    "AUROC of each kind of damage in the pool, before meta-training and after."
+    pool = get_dataset_loaders(result.config)[0].dataset
+    x, y, codes, fractions = pool.batch_with_truth(torch.arange(len(pool)))
+    names = np.array(["clean" if f == 0 else pool.kinds[c] for c, f in zip(codes, fractions)])
+    rows = []
+    for stage, rater in (("untrained", result.untrained), ("trained", result.rater)):
+        with torch.no_grad():
+            ratings = rate_many(rater, x, y).numpy()
+        for kind in (*result.config.corruption.kinds, "all"):
+            is_bad = names != "clean" if kind == "all" else names == kind
+            shown = is_bad | (names == "clean")
+            auroc = detection_quality(ratings[shown], is_bad[shown])["auroc"]
+            rows.append({"stage": stage, "kind": kind, "auroc": float(f"{auroc:.5g}")})
+    return rows
+
+
+def run_on_pool(settings: dict[str, Any]) -> dict[str, Any]:
+    "One run on one thread, and what is found of the damage that its pool has."
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_meta_training(DataRaterConfig(**settings, output_dir=folder), progress=False)
+    config = result.config
+    return {
+        "rater": config.data_rater_model_class,
+        "kinds": config.corruption.kinds,
+        "strengths": config.corruption.corruption_fraction_range,
+        "document_length": config.document_length,
+        "seed": config.seed,
+        "in_pool": found_in_pool(result),
+        "metrics": records(result.metrics),
+    }
 
 
 def of_raters(settings: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]]:
-    "The settings for each rater and seed."
+    "The settings for each rater and seed, which draws the damage, too."
+    own = asdict(DataRaterConfig(**settings).corruption)
     return [
-        {**settings, "data_rater_model_class": rater, "seed": seed}
+        {
+            **settings,
+            "data_rater_model_class": rater,
+            "seed": seed,
+            "corruption": {**own, "seed": seed},
+        }
         for rater in RATERS
         for seed in seeds
     ]
@@ -126,7 +157,7 @@ def of_raters(settings: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]
 
 def damage(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, Any]:
     "Runs, with their tables by kind, and what could be known."
-    runs = runs_of(of_raters(settings, seeds), jobs)
+    runs = side_by_side(run_on_pool, of_raters(settings, seeds), jobs)
     kinds = DataRaterConfig(**DAMAGE).corruption.kinds
     told = side_by_side(rival_with_truth, [(seed, kind) for seed in seeds for kind in kinds], jobs)
     return {"runs": runs, "told_the_truth": told}
@@ -141,7 +172,7 @@ def alone(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, An
             {**settings, **damaged_by(kind, strengths), "document_length": 256}, seeds
         )
     ]
-    return {"runs": runs_of(todo, jobs)}
+    return {"runs": side_by_side(run_on_pool, todo, jobs)}
 
 
 def trained_raters(settings: dict[str, Any], seeds: list[int], jobs: int) -> list[str]:

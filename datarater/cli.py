@@ -47,6 +47,7 @@ from datarater.curation import (
     curate,
     describe_cleaning,
     describe_comparison,
+    describe_faults,
     describe_ledgers,
     interruptible,
     keep_ledger,
@@ -60,7 +61,7 @@ from datarater.curation import (
 )
 from .data import CORRUPTIONS, DATASETS, make_loaders
 from .disk import check_output, write_atomically
-from .evaluation import AttackPlan, detection_quality, evaluate_robustness
+from .evaluation import AttackPlan, evaluate_robustness
 from .models import MODELS
 from datarater.runs import (
     MAX_EVALUATION_SAMPLES,
@@ -244,15 +245,12 @@ def score_parser() -> ArgumentParser:
 # %% ../nbs/08_cli.ipynb #822343ea
 def describe_ratings(ratings: Ratings) -> str:
     "Size, spread, and agreement with what is known of the damage."
-    rating, is_damaged = ratings.table["rating"], ratings.table["fraction"] > 0
+    rating, faults = ratings.table["rating"], describe_faults(ratings)
     text = (
         f"rated {len(ratings):,} samples of {ratings.about['dataset']['dataset_name']} (split "
         f"{ratings.about['split']}): rating {rating.mean():.3f} ± {rating.std():.3f}"
     )
-    if not is_damaged.any():
-        return text
-    auroc = detection_quality(rating, is_damaged)["auroc"]
-    return f"{text}; {is_damaged.mean():.1%} have a known fault, AUROC {auroc:.3f}"
+    return text if faults is None else f"{text}; {faults}"
 
 # %% ../nbs/08_cli.ipynb #b97528b3
 def _checked(path, ending, overwrite):
@@ -383,7 +381,10 @@ def clean_parser() -> ArgumentParser:
     return settings_parser(
         "Find out which samples of a dataset are worth training on: train a rater, rate, keep, and "
         "write a report. A job that was stopped goes on when the command is repeated.",
-        {"path": "folder of class folders (in val, those that you trust), Parquet, or .npz file"},
+        {
+            "path": "folder of class folders (in val, those that you trust), Parquet or .npz file, "
+            "or documents (.jsonl, .txt)"
+        },
         CleanSettings,
         example="clean photos --keep=0.8 --output=kept.csv",
     )

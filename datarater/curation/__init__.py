@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         agreement as agreement,
         damaged_copies as damaged_copies,
         describe_diagnosis as describe_diagnosis,
+        describe_faults as describe_faults,
         detection_of_copies as detection_of_copies,
     )
     from .downstream import (
@@ -129,7 +130,7 @@ else:
             keep_ledger plot_sweep sweep_discard
         """,
         curator="CleanSettings Curator agreement_of_seeds clean_dataset describe_cleaning",
-        diagnosis="agreement damaged_copies describe_diagnosis detection_of_copies",
+        diagnosis="agreement damaged_copies describe_diagnosis describe_faults detection_of_copies",
         downstream="""
             DEFAULT_METHODS METHODS ComparisonPlan check_runs compare_downstream judge_method
             prepare

@@ -21,7 +21,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .contents import read_samples
-from .diagnosis import agreement, describe_diagnosis, detection_of_copies
+from datarater.curation.diagnosis import (
+    agreement,
+    describe_diagnosis,
+    describe_faults,
+    detection_of_copies,
+)
 from .ratings import KEEP_RULES, Kept, Ratings, rate_dataset
 from .report import write_report
 from .score_files import config_of_run
@@ -33,6 +38,7 @@ from datarater.data import (
     as_pool,
     construct_dataset,
     find_tables,
+    find_texts,
     form_of,
     seeded_generator,
     stratified_order,
@@ -75,10 +81,11 @@ class _Settings:
     def __init__(
         self,
         # what trains on the samples: a class, a function that makes one, a model, or a known name
-        # None: ToyCNN for images, ToyMLP for features
+        # None: ToyCNN for images, ToyMLP for features, ToyTransformer for documents
         inner_model: Any = None,
-        # a key of `RECIPES`; None: the plain defaults
-        recipe: str | None = "images_and_labels",
+        # a key of `RECIPES`; "auto": documents for documents, else images_and_labels; None: the
+        # plain defaults
+        recipe: str | None = "auto",
         # what rates the samples, given like `inner_model`; None: the recipe's, or for features one
         # that sees features and target
         rater: Any = None,
@@ -104,8 +111,11 @@ class _Settings:
         self.__init__(**{**self.get_params(), **params})
         return self
 
-    def _config(self, train=None):
+    def _config(self, train=None, are_tokens=False):
         "The settings of a run on some data; raises `DataRaterError` for one that is not allowed."
+        recipe = self.recipe
+        if recipe == "auto":
+            recipe = "documents" if are_tokens else "images_and_labels"
         is_path = isinstance(train, (str, os.PathLike))
         name = os.fspath(train) if is_path else "given in Python"
         kept = {*_OF_RUNS} | (self.settings.keys() - _READING)
@@ -114,7 +124,7 @@ class _Settings:
             if model is not None:
                 given[f"{role}_model_class"] = model_name(model)
         own = {**OWN_DATA, "dataset_name": name, "log": False}
-        return DataRaterConfig(recipe=self.recipe, **overlaid(own, given))
+        return DataRaterConfig(recipe=recipe, **overlaid(own, given))
 
     def _reading(self):
         return {name: self.settings[name] for name in _READING if name in self.settings}
@@ -187,6 +197,7 @@ class Curator(_Inspection):
         """
         config = self._config(train)
         dataset = _dataset_of(train, trusted, config, self._reading())
+        config = self._config(train, form_of(dataset.pool()).are_tokens)
         inner_model, rater = _models_for(dataset, self.inner_model, self.rater)
         rater = rater or config.data_rater_model_class
         names = {"inner_model_class": inner_model, "data_rater_model_class": rater}
@@ -266,15 +277,12 @@ def _dataset_of(train, trusted, config, reading):
 def _models_for(dataset, inner_model, rater):
     "The models that were asked for, or those that suit the samples."
     pool, trusted = dataset.pool(), dataset.parts[1]
-    if form_of(pool).are_tokens:
-        raise DataRaterError(
-            "the samples are documents: rate them by datarater train --recipe=documents, and "
-            "datarater score"
-        )
     if form_of(pool).is_image:
         return inner_model or "ToyCNN", rater
     # evidence takes ten trusted samples, or a pool of which a part as large is set aside
     has_enough = len(pool) >= 100 if trusted is None else len(trusted) >= 10
+    if form_of(pool).are_tokens:
+        return inner_model or "ToyTransformer", rater or (None if has_enough else "TextDataRater")
     has_classes = pool.num_classes is not None
     evidence = "FeatureEvidenceDataRater" if has_classes and has_enough else None
     return inner_model or "ToyMLP", rater or evidence or "LabelAwareRegressionDataRater"
@@ -343,9 +351,10 @@ class CleanSettings:
     """
     overwrite: bool = setting(False)
     "replace existing files, and begin anew"
-    recipe: str = setting("images_and_labels", NAME)
+    recipe: str = setting("auto", NAME)
     """images_and_labels: finds wrong labels and damaged images; labels: rests on a model of the
-    trusted samples alone; images: sees the image alone
+    trusted samples alone; photo_labels: asks networks, which takes longer; images: sees the image
+    alone; documents: for text; auto: documents for text, else images_and_labels
     """
     inner_model: str | None = setting(None, NAME)
     "model to train, a known name or package.module:Name (default: a small one)"
@@ -357,6 +366,10 @@ class CleanSettings:
     "column of tables with the samples (default: the first of the usual names, or all numbers)"
     label_column: str | None = setting(None, NAME)
     "column of tables with the labels (default: the first of the usual names)"
+    truth_column: str | None = setting(None, NAME)
+    "column of tables with the right labels, to say how many wrong ones are found (default: none)"
+    document_length: int | None = setting(None, COUNT)
+    "tokens of a document of text; longer ones are cut (default: 256)"
     meta_steps: int | None = setting(None, COUNT)
     "number of meta-steps (default: the recipe's)"
     seed: int = setting(0, SEED)
@@ -374,7 +387,8 @@ class CleanSettings:
     def curator(self, progress: bool, **changes: Any) -> Curator:
         "The curator that these settings ask for; its run stays beside the list."
         names = """
-            inner_model recipe image_size colour sample_column label_column meta_steps seed device
+            inner_model recipe image_size colour sample_column label_column truth_column
+            document_length meta_steps seed device
         """
         given = {name: getattr(self, name) for name in names.split()}
         output_dir = str(Path(self.output).with_suffix(".run"))
@@ -419,15 +433,16 @@ def _check_there(**places):
         name = str(place)
         is_known = place is None or name in DATASETS or ":" in name
         place = os.path.expanduser(name)
-        if not (is_known or os.path.exists(place) or find_tables(place)):
+        if not (is_known or os.path.exists(place) or find_tables(place) or find_texts(place)):
             raise DataRaterError(
                 f"{role} {name!r} does not exist: give a folder of class folders, Parquet files, "
-                "or an .npz file"
+                "an .npz file, or documents (.jsonl, .txt)"
             )
 
 # %% ../../nbs/curation/curator.ipynb #3be1cf73
 def clean_dataset(
-    path: str | os.PathLike,  # a folder of class folders, Parquet files, or an .npz file
+    # a folder of class folders, Parquet files, an .npz file, or documents (.jsonl, .txt)
+    path: str | os.PathLike,
     progress: bool = True,  # show progress bars
     **settings: Any,  # of `CleanSettings`
 ) -> tuple[Ratings, Kept, Path, list[str]]:  # ratings of all; what is kept; report; findings
@@ -458,10 +473,8 @@ def describe_cleaning(
     ratings: Ratings, kept: Kept, report: Path, findings: Sequence[str] = ()
 ) -> str:
     "How many are kept, what is known of the rater, and what nobody knows."
-    lines = [
-        f"kept {len(kept):,} of {len(ratings):,} samples",
-        *findings,
+    faults = describe_faults(ratings) or (
         "nothing is known of the data's own bad samples, so nobody can say how many were found: "
-        f"look at {report} before you train on what is kept",
-    ]
-    return "\n".join(lines)
+        f"look at {report} before you train on what is kept"
+    )
+    return "\n".join([f"kept {len(kept):,} of {len(ratings):,} samples", *findings, faults])

@@ -76,10 +76,14 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .splits import stratified_order as stratified_order
     from .tables import ParquetDataRaterDataset as ParquetDataRaterDataset
     from .text import (
-        read_texts as read_texts,
+        documents_of as documents_of,
         to_tokens as to_tokens,
     )
     from .text_corruptions import NUM_BYTES as NUM_BYTES
+    from .text_files import (
+        find_texts as find_texts,
+        read_json_lines as read_json_lines,
+    )
 else:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
@@ -108,6 +112,7 @@ else:
         """,
         splits="stratified_order",
         tables="ParquetDataRaterDataset",
-        text="read_texts to_tokens",
+        text="documents_of to_tokens",
         text_corruptions="NUM_BYTES",
+        text_files="find_texts read_json_lines",
     )

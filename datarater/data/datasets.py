@@ -476,12 +476,12 @@ def _dataset_class(name, reading):
             return lookup(name, DATASETS, "dataset")
         except DataRaterError as error:
             raise DataRaterError(f"{error}, or a path: {_PATHS}") from error
-    from datarater.data.text import find_texts  # here, because it builds on this module
+    from datarater.data.text_files import find_texts  # here, because it builds on this module
 
     place = os.path.expanduser(name)
     is_labelled = any(reading.get(name) for name in ("label_column", "truth_column"))
     if find_texts(place, reading.get("sample_column"), is_labelled):
-        reader = "text:TextDataRaterDataset"
+        reader = "text_files:TextDataRaterDataset"
     elif find_tables(place):
         reader = "tables:ParquetDataRaterDataset"
     elif os.path.isdir(place):

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from datarater.data.loading import (
     describe,
 )
 from .own_data import channels_first, read_image, to_samples, to_targets
+from .text import documents_of, is_text
 from ..support import DataRaterError, one_line
 
 # %% ../../nbs/data/objects.ipynb #af233ddf
@@ -118,7 +120,7 @@ def sample_of(
 USUAL_NAMES = {
     "sample": (
         *("x", "sample", "image", "img", "features", "png", "jpg", "jpeg", "x_train"),
-        "pixel_values",
+        *("pixel_values", "text"),
     ),
     "label": ("y", "label", "labels", "target", "cls", "class", "y_train", "fine_label"),
     "uid": ("uid", "__key__"),
@@ -257,6 +259,11 @@ _MARGIN = 0.1  # of a range, by which images that were standardised may go beyon
 def _in_form(pool, form, is_declared):
     "A pool in the form that a rater knows; an error where that cannot be had."
     own = form_of(pool)
+    if own.are_tokens and own.num_outputs != form.num_outputs:
+        raise DataRaterError(
+            f"documents have {own.num_outputs:,} kinds of token, the rater knows "
+            f"{form.num_outputs:,}: give tokens of the tokenizer that it was trained with"
+        )
     if own.shape != form.shape:
         raise DataRaterError(
             f"samples have the shape {own.shape}, the rater knows {form.shape}: give samples like "
@@ -366,6 +373,7 @@ class Reading:
     image_size: int | None = None  # height and width of pictures
     colour: bool | None = None  # read pictures in colour, or in grey; None: as they are
     value_range: tuple[float, float] | None = None  # of samples that are floats
+    document_length: int | None = None  # tokens of a text, in bytes; longer ones are cut
 
     @property
     def in_channels(self) -> int | None:
@@ -398,11 +406,11 @@ def _num_classes(labels, names):
     return max(int(labels.max()) + 1, len(names or ()))
 
 # %% ../../nbs/data/objects.ipynb #24d57171
-def _read_item(data, row, reading):
-    "Sample and label of a row of a user's dataset, which may fail in any way."
+def _read_item(data, row, reading, make):
+    "What is made of a sample, and its label; a user's dataset may fail in any way."
     try:
         sample, label = _pair_of(data[row], reading.sample_column, reading.label_column)
-        return sample_of(sample, reading.image_size, reading.in_channels), label
+        return make(sample), label
     except DataRaterError as error:
         raise DataRaterError(f"sample {row}: {error}") from error
     except Exception as error:
@@ -410,14 +418,33 @@ def _read_item(data, row, reading):
             f"reading sample {row} failed with {type(error).__name__}: {one_line(error)}"
         ) from error
 
+# %% ../../nbs/data/objects.ipynb #24d571c1
+def _as_it_is(data, row, reading):
+    "The sample of a row."
+    return _read_item(data, row, reading, lambda sample: sample)[0]
+
+
+def _pool_of_texts(data, reading):
+    "A pool of documents."
+    if reading.label_column is not None:
+        raise DataRaterError(
+            f"label_column={reading.label_column!r}: documents are rated without labels: leave it "
+            "out, or say by sample_column where the samples are"
+        )
+    texts = (_as_it_is(data, row, reading) for row in range(len(data)))
+    return documents_of(texts, reading.document_length)
+
 # %% ../../nbs/data/objects.ipynb #24d571b1
 def _pool_of_items(data, reading):
     "A pool of a dataset of items; reads each once, for its label, and keeps what memory allows."
+    if is_text(_as_it_is(data, 0, reading)):
+        return _pool_of_texts(data, reading)
     classes = _class_names(data, reading)
-    pool = ItemDataset(lambda row: _read_item(data, row, reading)[0], len(data))
+    make = partial(sample_of, image_size=reading.image_size, in_channels=reading.in_channels)
+    pool = ItemDataset(lambda row: _read_item(data, row, reading, make)[0], len(data))
     labels = []
     for row in range(len(data)):
-        sample, label = _read_item(data, row, reading)
+        sample, label = _read_item(data, row, reading, make)
         pool.keep(row, sample)
         labels.append(label)
     is_missing = [label is None for label in labels]
@@ -482,6 +509,8 @@ def as_pool(
     reading = Reading(**reading)
     if form is not None and form.is_image:
         reading = replace(reading, colour=form.shape[0] == 3, image_size=form.shape[1])
+    if form is not None and form.are_tokens:
+        reading = replace(reading, document_length=form.shape[0])
     pool = _pool_of(data, reading)
     if not len(pool):
         raise DataRaterError(f"{describe(data)} holds no samples: give at least one")
@@ -506,6 +535,8 @@ def _pool_of(data, reading):
             f"truth_column={reading.truth_column!r} is for tables, and the data are "
             f"{describe(data)}: give a DataFrame or Parquet files, or leave it out"
         )
+    if isinstance(data, (pd.Series, np.ndarray)) and data.dtype.kind in "OUT":
+        data = data.tolist()
     if isinstance(data, (Tensor, np.ndarray)):
         return _pool_of_arrays(data, None, reading)
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2

@@ -10,6 +10,7 @@ __all__ = ['MODELS', 'register_model', 'model_name', 'data_sizes', 'rater_sizes'
            'LabelAwareRegressionDataRater']
 
 # %% ../../nbs/02_models.ipynb #78bc8a67
+import ast
 import inspect
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -112,6 +113,23 @@ def _made_again(model):
                 new.copy_(old)
     return copy
 
+# %% ../../nbs/02_models.ipynb #b862b76e
+def _called(name):
+    "What a name makes a model with, and the arguments that stand in its brackets."
+    base, bracket, inside = name.partition("(")
+    make = lookup(base, MODELS, "model")
+    if not bracket:
+        return make, {}
+    try:
+        call = ast.parse(f"f({inside}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("arguments without a name")
+        return make, {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise DataRaterError(
+            f"model {name!r} can't be read: write its arguments as in ToyMLP(hidden=8)"
+        ) from error
+
 # %% ../../nbs/02_models.ipynb #fd45fcc2
 def data_sizes(
     x: Tensor,  # (B, ...) samples
@@ -136,8 +154,8 @@ def rater_sizes(
 
 # %% ../../nbs/02_models.ipynb #3ceb0c3e
 def construct_model(
-    # a registered name, or "package.module:Name"; or an object: a class, a function that makes a
-    # model, or a model that is to be made again
+    # a registered name, or "package.module:Name", also with arguments, such as "ToyMLP(hidden=8)";
+    # or an object: a class, a function that makes a model, or a model that is to be made again
     model: str | Callable[..., nn.Module],
     *,
     # draws the initial weights; None: torch's global generator, as any torch model
@@ -151,10 +169,10 @@ def construct_model(
     if isinstance(model, nn.Module):
         make = partial(_made_again, model)
     else:
-        make = lookup(model, MODELS, "model") if isinstance(model, str) else model
+        make, named = _called(model) if isinstance(model, str) else (model, {})
         known = _parameters_of(name, make)
         fitting = {key: size for key, size in (sizes or {}).items() if key in known}
-        arguments = {**fitting, **arguments}
+        arguments = {**fitting, **named, **arguments}
         _check_arguments(name, make, arguments)
     unseeded = torch.random.fork_rng(devices=[], enabled=seed is not None)
     with torch_defaults(), unseeded, torch.device("cpu"):

@@ -11,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .evidence import NUM_FOLDS, CrossFittedRidge, check_enough, fold_of
+from datarater.models.evidence import (
+    NUM_FOLDS,
+    CrossFittedRidge,
+    OutlierScore,
+    check_enough,
+    fold_of,
+)
 from .networks import register_model
 from .text_models import real_tokens
 
@@ -97,7 +103,7 @@ class NgramModel(nn.Module):
 
     def _counts(self, keys, parts):
         "How often n-grams (B, K, L) were seen outside the documents' own parts."
-        rows = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        rows = torch.searchsorted(self.keys, keys.contiguous()).clamp(max=len(self.keys) - 1)
         others = self.counts.sum(1, keepdim=True, dtype=torch.int32) - self.counts
         found = others[rows, parts[:, None, None]]
         is_known = (self.keys[rows] == keys) & (found >= self.fewest)
@@ -158,7 +164,7 @@ class NgramEvidence(nn.Module):
         self.spread.copy_(values.std(0) + 1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        "(B, L) tokens -> (B, 20): in standard deviations of trusted documents, six at most."
+        "(B, L) tokens -> (B, 17): in standard deviations of trusted documents, six at most."
         return ((self._described(x) - self.mean) / self.spread).clamp(-6, 6)
 
     def _described(self, x):
@@ -199,11 +205,12 @@ class TextEvidenceDataRater(nn.Module):
         num_features = _NUM_VALUES * (_NUM_VALUES + 3) // 2
         penalties = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
         self.classifier = CrossFittedRidge(num_features, 2, penalties)
-        self.register_buffer("spread_of_margin", torch.ones(()))
-        self.start = nn.Linear(1, 1, bias=False)
-        self.change = nn.Sequential(nn.Linear(_NUM_VALUES + 1, 32), nn.GELU(), nn.Linear(32, 1))
+        self.outlier_score = OutlierScore(_NUM_VALUES)
+        self.register_buffer("usual_and_spread", torch.ones(2))  # of the margin
+        self.start = nn.Linear(2, 1, bias=False)
+        self.change = nn.Sequential(nn.Linear(_NUM_VALUES + 2, 32), nn.GELU(), nn.Linear(32, 1))
         with torch.no_grad():
-            self.start.weight.fill_(1.0)
+            self.start.weight.copy_(torch.tensor([[1.0, -1.0]]))
             self.change[2].weight.zero_()
             self.change[2].bias.zero_()
 
@@ -223,16 +230,22 @@ class TextEvidenceDataRater(nn.Module):
         is_trusted = (torch.arange(len(both), device=x.device) >= len(x)).long()
         folds = fold_of(both, NUM_FOLDS)
         self.classifier.fit(with_products(z), is_trusted, folds, torch.ones_like(z[:, 0]))
-        self.spread_of_margin.copy_(self._margin(z, folds).std() + 1e-6)
+        self.outlier_score.fit(z[len(x) :], folds[len(x) :])
+        margin = self._margin(z, folds)
+        usual = margin[len(x) :].quantile(0.9)
+        self.usual_and_spread.copy_(torch.stack([usual, margin.std() + 1e-6]))
 
     def forward(self, x: Tensor) -> Tensor:
         "(B, L) int64 tokens -> (B,): ratings."
         with torch.no_grad():
-            z = self.evidence(x)  # (B, 20)
-            margin = (self._margin(z, fold_of(x, NUM_FOLDS)) / self.spread_of_margin)[:, None]
-        return (self.start(margin) + self.change(torch.cat([margin, z / 6], dim=1))).squeeze(1)
+            z, folds = self.evidence(x), fold_of(x, NUM_FOLDS)  # (B, 17), (B,)
+            usual, spread = self.usual_and_spread
+            margin = self._margin(z, folds).minimum(usual) / spread
+            outlying = (self.outlier_score(z, folds) - 2).relu()
+            start = torch.stack([margin, outlying], dim=1)  # (B, 2)
+        return (self.start(start) + self.change(torch.cat([start / 4, z / 6], dim=1))).squeeze(1)
 
     def _margin(self, z, folds):
-        "(B, 20), (B,) -> (B,): how much more trusted than candidate, from other documents."
+        "(B, 17), (B,) -> (B,): how much more trusted than candidate, by a classifier of others."
         scores = self.classifier(with_products(z), folds)
-        return scores[:, 1] - scores[:, 0]
+        return (scores[:, 1] - scores[:, 0]).clamp(-1, 1)

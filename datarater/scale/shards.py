@@ -41,7 +41,7 @@ from datarater.data import (
     is_hidden,
     open_array,
     read_image,
-    read_texts,
+    read_json_lines,
     scale_bytes,
     to_tokens,
     without_copies,
@@ -509,15 +509,21 @@ def read_npz(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[Sha
 # %% ../../nbs/scale/shards.ipynb #5a9e0006
 def read_lines(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[ShardBatch]:
     """The documents of a file of JSON lines; raises `DataRaterError` for a line that holds none,
-    and for columns of labels or identifiers.
+    and for a column of labels.
     """
-    if columns.label or columns.uid:
-        raise DataRaterError(
-            "JSON lines are read for their text alone: leave --label_column and --uid_column out"
-        )
-    documents = read_texts([path], columns.sample or "text")
-    while batch := list(itertools.islice(documents, batch_size)):
-        yield ShardBatch([text for _, text in batch], None, None)
+    if columns.label:
+        raise DataRaterError("documents are rated without labels: leave --label_column out")
+    name = columns.sample or "text"
+    documents = read_json_lines(path, name)
+    uid = None
+    for first in itertools.count(0, batch_size):
+        batch = [document for _, document in itertools.islice(documents, batch_size)]
+        if not batch:
+            return
+        if not first or columns.uid:
+            uid = columns.find(list(batch[0]), "uid")
+        uids = uid and [document.get(uid) for document in batch]
+        yield ShardBatch([document[name] for document in batch], None, uids)
 
 # %% ../../nbs/scale/shards.ipynb #d904c91b
 READERS: dict[str, Callable[[Path, ShardColumns, int], Iterator[ShardBatch]]] = {
