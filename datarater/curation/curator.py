@@ -152,7 +152,8 @@ class _Inspection(_Settings):
 
     def diagnose(
         self,
-        trusted: Any = None,  # good samples; None: the trusted ones of `fit`
+        # good samples; None: the trusted ones of `fit`, or of documents, those held out
+        trusted: Any = None,
         seed: int = 0,  # of the damage
     ) -> pd.DataFrame:  # AUROC by kind of damage: trained, and untrained if that is known
         """What the rater sees of damaged copies of good samples; without any, of those held out.
@@ -208,7 +209,9 @@ class Curator(_Inspection):
         self.form_, self.trusted_ = form_of(dataset.pool()), dataset.parts[1]
         self.config_ = replace(config, batch_size=result.config.batch_size)
         self.rater_, self.untrained_ = result.rater, result.untrained
-        self.looked_at_ = dataset.parts[2] if self.trusted_ is None else self.trusted_
+        # of documents that were counted, copies would look familiar
+        is_held_out = self.trusted_ is None or self.form_.are_tokens
+        self.looked_at_ = dataset.parts[2] if is_held_out else self.trusted_
         self.history_, self.metrics_ = result.history, result.metrics
         return self
 
@@ -407,7 +410,8 @@ def _findings(curator, alike):
     if trusted is not None:
         said = f"The rater has learnt to serve {len(trusted):,} trusted samples."
     num_copied = min(MAX_DIAGNOSED, len(curator.looked_at_))
-    return [said, *describe_diagnosis(curator.diagnose(), num_copied, trusted is not None, alike)]
+    are_trusted = curator.looked_at_ is trusted
+    return [said, *describe_diagnosis(curator.diagnose(), num_copied, are_trusted, alike)]
 
 # %% ../../nbs/curation/curator.ipynb #0da7f112
 def _begin_or_go_on(curator, path, chosen):

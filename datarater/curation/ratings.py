@@ -10,6 +10,7 @@ __all__ = ['COLUMNS', 'KEEP_RULES', 'paths_of', 'rate_samples', 'rate_batches', 
 
 # %% ../../nbs/06_curation.ipynb #c75f6057
 import itertools
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,7 +23,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler, Subset, TensorDataset
 
-from .contents import Samples, contents_of, fingerprint, read_samples, show_batch
+from datarater.curation.contents import (
+    Samples,
+    beginning_of,
+    contents_of,
+    fingerprint,
+    read_samples,
+    show_batch,
+)
 from ..data import CorruptedSubset, original_indices, show_images
 from ..disk import ColumnsDigest, replacing, write_atomically
 from ..method import rate_many
@@ -497,6 +505,14 @@ def curate(
     return replace(ratings, table=ratings.table.iloc[kept].reset_index(drop=True), about=about)
 
 # %% ../../nbs/06_curation.ipynb #1a44625c
+def _show_texts(documents, ax):
+    "Write the beginnings of the first six."
+    quoted = [textwrap.fill(beginning_of(tokens), 60) for tokens in documents[:6]]
+    style = {"fontsize": 6, "family": "monospace", "va": "top", "parse_math": False}
+    ax.text(0, 1, "\n\n".join(quoted), transform=ax.transAxes, **style)
+    ax.set_axis_off()
+
+
 def show_best_and_worst(
     ratings: Ratings,  # of the dataset
     dataset: Dataset,  # the one that was rated
@@ -504,11 +520,17 @@ def show_best_and_worst(
     num_images: int = 24,  # at either end
     num_columns: int = 8,  # of the grids
 ) -> tuple[Axes, Axes]:
-    "Draw the best- and the worst-rated images; raises `DataRaterError` for samples that are none."
+    """Show the best- and the worst-rated images, or beginnings of documents; raises
+    `DataRaterError` for samples that are neither.
+    """
     rated = check_ratings(ratings).subset(dataset)
     order = torch.tensor(-_values(ratings)).argsort(stable=True)
     for ax, chosen, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
         images = read_samples(rated, chosen[:num_images]).x
+        ax.set_title(f"{title}-rated", fontsize=10)
+        if not images.is_floating_point():
+            _show_texts(images, ax)
+            continue
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise DataRaterError(
                 f"samples of shape {tuple(images.shape[1:])} are no images: only (C, H, W) "
@@ -516,7 +538,6 @@ def show_best_and_worst(
             )
         value_range = getattr(dataset, "value_range", (-1.0, 1.0))
         show_images(images, ax, num_columns=num_columns, value_range=value_range)
-        ax.set_title(f"{title}-rated", fontsize=10)
     return axes
 
 # %% ../../nbs/06_curation.ipynb #b64141fd

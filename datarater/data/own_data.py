@@ -34,7 +34,7 @@ from datarater.data.datasets import (
     TensorDataRaterDataset,
     put_in_memory,
 )
-from .files import check_name, data_files, is_hidden, open_array
+from .files import check_name, data_files, is_hidden, is_of_runs, open_array
 from .loading import BatchDataset, Device, ItemDataset, TensorPairs
 from ..support import AnyPath, DataRaterError, as_path, one_line
 
@@ -177,8 +177,8 @@ class NpzDataRaterDataset(SplitDataRaterDataset):
 
 # %% ../../nbs/data/own_data.ipynb #2ddf5808
 def _is_shown(place):
-    "Whether this is a folder that isn't hidden."
-    return place.is_dir() and not is_hidden(place.name)
+    "Whether this is a folder of data, neither hidden nor of runs."
+    return place.is_dir() and not is_hidden(place.name) and not is_of_runs(place)
 
 
 def find_parts(

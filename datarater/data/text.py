@@ -128,7 +128,7 @@ def is_text(value: Any) -> bool:
     "Whether a sample is a document: text that is no name of a picture."
     return isinstance(value, str) and not value.lower().endswith(IMAGE_ENDINGS)
 
-
+# %% ../../nbs/data/text.ipynb #7e70b210
 def documents_of(
     texts: Iterable[Any],
     length: int | None = None,  # tokens of the longest document, L; None: 256

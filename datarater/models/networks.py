@@ -113,7 +113,7 @@ def _made_again(model):
                 new.copy_(old)
     return copy
 
-# %% ../../nbs/02_models.ipynb #b862b76e
+
 def _called(name):
     "What a name makes a model with, and the arguments that stand in its brackets."
     base, bracket, inside = name.partition("(")

@@ -520,7 +520,7 @@ def read_lines(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[S
         batch = [document for _, document in itertools.islice(documents, batch_size)]
         if not batch:
             return
-        if not first or columns.uid:
+        if not first:
             uid = columns.find(list(batch[0]), "uid")
         uids = uid and [document.get(uid) for document in batch]
         yield ShardBatch([document[name] for document in batch], None, uids)
