@@ -45,6 +45,13 @@ KINDS = {
         attack_steps=2,
         attack_eval_steps=2,
     ),
+    "documents": dict(
+        recipe="text",
+        dataset_name="python_prose",
+        document_length=32,
+        meta_update="per_model",
+        meta_steps=10,
+    ),
     "of any loader": dict(
         meta_update="shared", dataset_name="restless:RestlessDigits", meta_steps=10
     ),
@@ -197,9 +204,9 @@ def assert_same(one: Path, other: Path, *files: str) -> None:
 
 
 def test_the_same_rater_on_any_number_of_ranks(place):
-    """After 50 meta-steps, with either meta-update, and under attack; after ten with a user's own
-    loader: rater and oldest inner model to 1e-6. And saved by two, gone on with by one or four: the
-    run of one process.
+    """After 50 meta-steps, with either meta-update, and under attack; after ten of documents, or
+    with a user's own loader: rater and oldest inner model to 1e-6. And saved by two, gone on with
+    by one or four: the run of one process.
     """
     begun = place / "begun"
     halves = jobs(begun, **dict.fromkeys(("1", "4"), {**SHORT, "meta_steps": 7}))

@@ -243,6 +243,8 @@ def fetch_batch(
     "Read a batch from any dataset; raises `DataRaterError` unless it gives (tensor of floats, y)."
     if isinstance(dataset, BatchDataset):
         return dataset.batch(indices)
+    if isinstance(dataset, Subset) and isinstance(dataset.dataset, BatchDataset):
+        return dataset.dataset.batch(torch.as_tensor(dataset.indices)[indices])
     rows = indices.tolist()
     is_batched = hasattr(dataset, "__getitems__")
     items = dataset.__getitems__(rows) if is_batched else [dataset[row] for row in rows]

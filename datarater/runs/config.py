@@ -105,8 +105,8 @@ class InnerSettings:
     "The population of inner models and how they train."
 
     batch_size: int | None = setting(128, COUNT)
-    """samples in every inner and outer batch, B; none, as for data of your own: 128, or as many as
-    there are
+    """samples in every inner and outer batch, B; none, as for data of your own: 128 (32 documents),
+    or as many as there are
     """
     num_inner_models: int = setting(4, COUNT)
     "inner models in the population, P"
@@ -442,7 +442,7 @@ class _CheckedSettings(RunSettings, AttackSettings, OuterSettings, InnerSettings
 # %% ../../nbs/runs/config.ipynb #0da7a001
 OWN_DATA = {
     "corruption": {"corruption_probability": 0.0},
-    "batch_size": None,  # as many as there are, at most 128
+    "batch_size": None,  # as many as there are, at most 128 (32 documents)
     "save_data_rater_checkpoint": True,
 }
 
