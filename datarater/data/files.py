@@ -8,6 +8,7 @@ __all__ = ['NOT_DATA', 'check_name', 'is_hidden', 'is_of_runs', 'without_copies'
 
 # %% ../../nbs/data/files.ipynb #6b3b3afa
 import io
+import itertools
 import math
 import os
 import re
@@ -46,9 +47,17 @@ def is_hidden(
 
 # %% ../../nbs/data/files.ipynb #61b34a02
 def is_of_runs(folder: AnyPath) -> bool:
-    "Whether a folder is a run's, or runs lie in it."
-    depths = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
-    return any(next(Path(folder).glob(depth), None) is not None for depth in depths)
+    "Whether a folder is a run's, or holds runs and nothing else."
+    place = Path(folder)
+    if all((place / name).is_file() for name in ("config.yaml", "samples.json")):
+        return True
+    try:
+        inside = (entry for entry in os.scandir(place) if not is_hidden(entry.name))
+        first = next(inside, None)
+        every = itertools.chain([first], inside)
+        return first is not None and all(one.is_dir() and is_of_runs(one) for one in every)
+    except OSError:  # no folder, or one that can't be read, of which others speak
+        return False
 
 # %% ../../nbs/data/files.ipynb #351849c6
 def without_copies(

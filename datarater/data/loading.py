@@ -243,9 +243,9 @@ def fetch_batch(
     "Read a batch from any dataset; raises `DataRaterError` unless it gives (tensor of floats, y)."
     if isinstance(dataset, BatchDataset):
         return dataset.batch(indices)
-    if isinstance(dataset, Subset) and isinstance(dataset.dataset, BatchDataset):
-        return dataset.dataset.batch(torch.as_tensor(dataset.indices)[indices])
     rows = indices.tolist()
+    if type(dataset) is Subset:  # others may change what they read
+        return fetch_batch(dataset.dataset, torch.tensor([dataset.indices[row] for row in rows]))
     is_batched = hasattr(dataset, "__getitems__")
     items = dataset.__getitems__(rows) if is_batched else [dataset[row] for row in rows]
     sample = items[0][0] if isinstance(items[0], (tuple, list)) and len(items[0]) == 2 else None

@@ -115,14 +115,15 @@ def _made_again(model):
 
 
 def _called(name):
-    "What a name makes a model with, and the arguments that stand in its brackets."
+    "What a name makes a model with, and the arguments given in brackets."
     base, bracket, inside = name.partition("(")
     make = lookup(base, MODELS, "model")
     if not bracket:
         return make, {}
     try:
         call = ast.parse(f"f({inside}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        is_call = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if not is_call or call.args or not all(word.arg for word in call.keywords):
             raise ValueError("arguments without a name")
         return make, {word.arg: ast.literal_eval(word.value) for word in call.keywords}
     except (SyntaxError, ValueError) as error:

@@ -174,7 +174,7 @@ class NgramEvidence(nn.Module):
 
     def folds(self, x: Tensor) -> Tensor:
         "(B, L) -> (B,) int64: a fold for each document, which depends on its text alone."
-        return fold_of(x.masked_fill(~real_tokens(x, self.end), 0), NUM_FOLDS)
+        return fold_of(x.masked_fill(x == self.end, 0), NUM_FOLDS)
 
     @torch.no_grad()
     def fit(
