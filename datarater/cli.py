@@ -231,8 +231,7 @@ def score_parser() -> ArgumentParser:
         "Rate a dataset with the rater of a run. Interrupted, the same command continues.",
         {
             "run_dir": "folder of the run",
-            "--output": "Parquet file to write (default: ratings.parquet); with --input a folder "
-            "(default: ratings)",
+            "--output": "Parquet file (default: ratings.parquet); with --input, folder (ratings)",
             "--figure": "PNG file for the best- and worst-rated images",
             "--input": "shards to rate instead of a dataset: a pattern in quotes, such as "
             "'corpus/*.parquet', or a folder; .parquet, .tar (WebDataset), .npz or .jsonl",
@@ -381,10 +380,7 @@ def clean_parser() -> ArgumentParser:
     return settings_parser(
         "Find out which samples of a dataset are worth training on: train a rater, rate, keep, and "
         "write a report. A job that was stopped goes on when the command is repeated.",
-        {
-            "path": "folder of class folders (in val, those that you trust), Parquet or .npz file, "
-            "or documents (.jsonl, .txt)"
-        },
+        {"path": "folder of class folders (in val, trusted ones), Parquet, .npz, .jsonl or .txt"},
         CleanSettings,
         example="clean photos --keep=0.8 --output=kept.csv",
     )
@@ -485,7 +481,11 @@ def compare(
 
 # %% ../nbs/08_cli.ipynb #110b61db
 _COMMANDS = {  # name -> (parser, made once; what it does; function of flags that returns a text)
-    "clean": (cache(clean_parser), "find out which images of a folder to train on", clean),
+    "clean": (
+        cache(clean_parser),
+        "find out which samples to train on: images, numbers or text",
+        clean,
+    ),
     "train": (cache(train_parser), "meta-train a DataRater", train),
     "score": (cache(score_parser), "rate a dataset with the rater of a run", score),
     "curate": (cache(curate_parser), "choose samples by their ratings", curate_file),

@@ -96,13 +96,15 @@ MAX_QUOTED = 200  # characters of a document
 
 
 def beginning_of(
-    tokens: Tensor,  # (L,) int64: of bytes, followed by end marks
+    tokens: Tensor,  # (L,) int64, followed by end marks
+    end: int,  # the end mark
 ) -> str:
     "The beginning of a document; of other tokens than bytes, their numbers."
-    found = tokens.tolist()
+    found = [token for token in tokens.tolist() if token != end]
     text = " ".join(map(str, found))
-    if max(found) <= NUM_BYTES:
-        text = bytes(token for token in found if token < NUM_BYTES).decode(errors="replace")
+    if end == NUM_BYTES:
+        text = bytes(found).decode(errors="replace")
+        text = "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
     return text[:MAX_QUOTED] + "…" * (len(text) > MAX_QUOTED)
 
 # %% ../../nbs/curation/contents.ipynb #b5274846

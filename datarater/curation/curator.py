@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ from datarater.data import (
     CorruptionContext,
     PoolsDataRaterDataset,
     Reading,
+    SplitDataRaterDataset,
     as_pool,
     construct_dataset,
     find_tables,
@@ -152,7 +154,8 @@ class _Inspection(_Settings):
 
     def diagnose(
         self,
-        # good samples; None: the trusted ones of `fit`, or of documents, those held out
+        # good samples, of documents some that were not counted in `fit`; None: the trusted ones of
+        # `fit`, or of documents, those held out
         trusted: Any = None,
         seed: int = 0,  # of the damage
     ) -> pd.DataFrame:  # AUROC by kind of damage: trained, and untrained if that is known
@@ -255,6 +258,8 @@ def _dataset_of(train, trusted, config, reading):
     "The parts of a run's data; a path may hold trusted and test samples of its own."
     if isinstance(train, (str, os.PathLike)) and trusted is None:
         dataset = dataset_of(config)
+    elif isinstance(train, SplitDataRaterDataset) and trusted is None:
+        dataset = train
     else:
         sources = {"train": as_pool(train, **reading)}
         if trusted is not None:
@@ -271,7 +276,7 @@ def _dataset_of(train, trusted, config, reading):
         warnings.warn(
             f"there are no trusted samples: {1 - config.train_split_ratio:.0%} of the training "
             "samples take their place, faults included, and the rater learns to serve them; a few "
-            "dozen of each class that you have looked at would tell it more",
+            "dozen of each kind that you have looked at would tell it more",
             stacklevel=3,
         )
     return dataset
@@ -285,7 +290,8 @@ def _models_for(dataset, inner_model, rater):
     # evidence takes ten trusted samples, or a pool of which a part as large is set aside
     has_enough = len(pool) >= 100 if trusted is None else len(trusted) >= 10
     if form_of(pool).are_tokens:
-        return inner_model or "ToyTransformer", rater or (None if has_enough else "TextDataRater")
+        evidence = "TextEvidenceDataRater" if has_enough else "TextDataRater"
+        return inner_model or "ToyTransformer", rater or evidence
     has_classes = pool.num_classes is not None
     evidence = "FeatureEvidenceDataRater" if has_classes and has_enough else None
     return inner_model or "ToyMLP", rater or evidence or "LabelAwareRegressionDataRater"
@@ -305,8 +311,8 @@ def _indexable(data, pool):
     "What a subset of the data is a subset of: the user's own dataset where it is one."
     if isinstance(data, DataLoader):
         return data.dataset
-    is_own = hasattr(data, "__getitem__") and not isinstance(data, (str, tuple, list, pd.DataFrame))
-    return data if is_own else pool
+    plain = (str, tuple, list, pd.DataFrame, pd.Series, np.ndarray, SplitDataRaterDataset)
+    return data if hasattr(data, "__getitem__") and not isinstance(data, plain) else pool
 
 # %% ../../nbs/curation/curator.ipynb #0da7f103
 def agreement_of_seeds(
@@ -347,7 +353,7 @@ class CleanSettings:
     output: str = setting("kept.csv", _LIST)
     "list of what is kept, by its ending .csv, .jsonl or .parquet; the report is beside it"
     trusted: str | None = setting(None, PATH)
-    "folder of class folders that you trust (default: val in the folder)"
+    "samples that you trust, likewise a folder or files (default: val in the folder)"
     rule: str | None = setting(None, one_of(*KEEP_RULES))
     """one of best, best_of_each_class, by_chance (default: best_of_each_class, or for real targets
     best)
@@ -457,6 +463,11 @@ def clean_dataset(
     chosen = CleanSettings(**settings)
     _check_there(path=path, trusted=chosen.trusted)
     file = check_output(chosen.output, chosen.overwrite)
+    if file.suffix != ".csv" and file.absolute().parent == Path(path).absolute():
+        raise DataRaterError(
+            f"output={chosen.output!r} would lie among the data, and be taken for some: give a "
+            ".csv file, or another folder"
+        )
     report = check_output(file.with_suffix(".html"), chosen.overwrite)
     curator = _begin_or_go_on(chosen.curator(progress), path, chosen)
     ratings = curator.rate(path)

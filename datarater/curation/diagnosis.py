@@ -16,7 +16,7 @@ from torch import nn
 
 from .contents import Samples
 from .ratings import Ratings, rate_samples
-from ..data import CORRUPTIONS, NUM_BYTES, CorruptionContext, fold_in
+from ..data import CORRUPTIONS, CorruptionContext, fold_in, text_kinds
 from ..evaluation import detection_quality
 from ..runs import MIN_GAIN
 
@@ -35,9 +35,7 @@ def damaged_copies(
     if samples.x.ndim == 4:
         kinds += ["gaussian_blur", "occlusion"]
     if not samples.x.is_floating_point():
-        kinds = ["character_noise", "repetition"]
-        if context.num_classes == NUM_BYTES + 1:
-            kinds += ["word_shuffle", "other_alphabet"]
+        kinds = list(text_kinds(context.num_classes))
     y = torch.zeros(len(samples.x)) if samples.y is None else samples.y
     if sees_labels and not y.is_floating_point() and (context.num_classes or 0) > 1:
         kinds.append("label_noise")
@@ -145,7 +143,7 @@ def describe_diagnosis(
 def describe_faults(ratings: Ratings) -> str | None:  # None where no fault is known
     "How many samples have a known fault, and how well ratings tell them from the others."
     is_bad = ratings.table["fraction"].to_numpy() > 0
-    if not is_bad.any():
+    if not is_bad.any() or is_bad.all():
         return None
     auroc = detection_quality(ratings.table["rating"].to_numpy(), is_bad)["auroc"]
     return f"{is_bad.mean():.1%} have a known fault, AUROC {auroc:.3f}"

@@ -505,9 +505,9 @@ def curate(
     return replace(ratings, table=ratings.table.iloc[kept].reset_index(drop=True), about=about)
 
 # %% ../../nbs/06_curation.ipynb #1a44625c
-def _show_texts(documents, ax):
+def _show_texts(documents, end, ax):
     "Write the beginnings of the first six."
-    quoted = [textwrap.fill(beginning_of(tokens), 60) for tokens in documents[:6]]
+    quoted = [textwrap.fill(beginning_of(tokens, end), 60) for tokens in documents[:6]]
     style = {"fontsize": 6, "family": "monospace", "va": "top", "parse_math": False}
     ax.text(0, 1, "\n\n".join(quoted), transform=ax.transAxes, **style)
     ax.set_axis_off()
@@ -529,7 +529,7 @@ def show_best_and_worst(
         images = read_samples(rated, chosen[:num_images]).x
         ax.set_title(f"{title}-rated", fontsize=10)
         if not images.is_floating_point():
-            _show_texts(images, ax)
+            _show_texts(images, int(dataset.value_range[1]), ax)
             continue
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise DataRaterError(

@@ -89,7 +89,8 @@ def _shown(rows, dataset):
     samples = read_samples(dataset, torch.tensor(rows["index"].tolist(), dtype=torch.long)).x
     pictures = [""] * len(rows)
     if not samples.is_floating_point():
-        texts = map(escape, map(beginning_of, samples))
+        end = int(_inherited(dataset, "value_range")[1])
+        texts = (escape(beginning_of(tokens, end)) for tokens in samples)
         pictures = [f"<blockquote>{text}</blockquote>" for text in texts]
     if samples.ndim == 4 and samples.shape[1] in (1, 3):
         low, high = _inherited(dataset, "value_range") or (samples.min(), samples.max())
@@ -241,6 +242,7 @@ def _sentences(rows, classes, findings, note=""):
     return {
         "facts": ", ".join(facts),
         "classes": said if num_classes else "The samples have no class labels.",
+        "kind": "labelled" if num_classes else "unlabelled",
         "drawn": escape(f"{note} {drawn if len(rows) > MAX_SAMPLES else ''}".strip()),
         "findings": listed and f"<h3>What the run found out</h3><ul>{listed}</ul>",
     }

@@ -76,10 +76,14 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
     from .splits import stratified_order as stratified_order
     from .tables import ParquetDataRaterDataset as ParquetDataRaterDataset
     from .text import (
+        Documents as Documents,
         documents_of as documents_of,
         to_tokens as to_tokens,
     )
-    from .text_corruptions import NUM_BYTES as NUM_BYTES
+    from .text_corruptions import (
+        NUM_BYTES as NUM_BYTES,
+        text_kinds as text_kinds,
+    )
     from .text_files import (
         find_texts as find_texts,
         read_json_lines as read_json_lines,
@@ -112,7 +116,7 @@ else:
         """,
         splits="stratified_order",
         tables="ParquetDataRaterDataset",
-        text="documents_of to_tokens",
-        text_corruptions="NUM_BYTES",
+        text="Documents documents_of to_tokens",
+        text_corruptions="NUM_BYTES text_kinds",
         text_files="find_texts read_json_lines",
     )

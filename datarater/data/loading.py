@@ -111,12 +111,10 @@ def as_plain(data: Tensor) -> Tensor:
 # %% ../../nbs/data/loading.ipynb #678d3e61
 def is_pair(item: Any) -> bool:
     "Whether this is two tensors of one length."
-    return (
-        isinstance(item, (tuple, list))
-        and len(item) == 2
-        and all(isinstance(part, Tensor) and part.ndim for part in item)
-        and len(item[0]) == len(item[1])
-    )
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        return False
+    are_tensors = all(isinstance(part, Tensor) and part.ndim for part in item)
+    return are_tensors and len(item[0]) == len(item[1])
 
 # %% ../../nbs/data/loading.ipynb #a06870dc
 def _check_pairs(samples, targets, value_range, num_classes):
@@ -251,9 +249,8 @@ def fetch_batch(
     sample = items[0][0] if isinstance(items[0], (tuple, list)) and len(items[0]) == 2 else None
     if not (isinstance(sample, Tensor) and sample.is_floating_point()):
         raise DataRaterError(
-            f"the dataset gives {describe(items[0])}, not (float tensor, target): convert "
-            "its samples, for images with torchvision.transforms.ToTensor() and then "
-            "Normalize(0.5, 0.5), which gives [-1, 1]"
+            f"the dataset gives {describe(items[0])}, not (float tensor, target): convert images "
+            "by torchvision.transforms.ToTensor() and Normalize(0.5, 0.5), which gives [-1, 1]"
         )
     x, y = default_collate(items)
     return as_plain(x), as_plain(y) if isinstance(y, Tensor) else y

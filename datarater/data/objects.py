@@ -259,6 +259,12 @@ _MARGIN = 0.1  # of a range, by which images that were standardised may go beyon
 def _in_form(pool, form, is_declared):
     "A pool in the form that a rater knows; an error where that cannot be had."
     own = form_of(pool)
+    if own.are_tokens != form.are_tokens:
+        names = "no documents", "documents"
+        raise DataRaterError(
+            f"the samples are {names[own.are_tokens]}, and the rater knows "
+            f"{names[form.are_tokens]}: give samples like those that it was trained on"
+        )
     if own.are_tokens and own.num_outputs != form.num_outputs:
         raise DataRaterError(
             f"documents have {own.num_outputs:,} kinds of token, the rater knows "
@@ -373,7 +379,7 @@ class Reading:
     image_size: int | None = None  # height and width of pictures
     colour: bool | None = None  # read pictures in colour, or in grey; None: as they are
     value_range: tuple[float, float] | None = None  # of samples that are floats
-    document_length: int | None = None  # tokens of a text, in bytes; longer ones are cut
+    document_length: int | None = None  # bytes of a text that are read; longer ones are cut
 
     @property
     def in_channels(self) -> int | None:
@@ -424,6 +430,15 @@ def _as_it_is(data, row, reading):
     return _read_item(data, row, reading, lambda sample: sample)[0]
 
 
+def _is_of_texts(data, reading):
+    "Whether items are documents: strings alone, or under a name that is not one of pictures."
+    first = data[0]
+    if isinstance(first, Mapping) and "bytes" not in first:
+        name = column_of(list(first), "sample", reading.sample_column)
+        return (name == "text" or reading.sample_column is not None) and is_text(first.get(name))
+    return is_text(first)
+
+
 def _pool_of_texts(data, reading):
     "A pool of documents."
     if reading.label_column is not None:
@@ -437,7 +452,7 @@ def _pool_of_texts(data, reading):
 # %% ../../nbs/data/objects.ipynb #24d571b1
 def _pool_of_items(data, reading):
     "A pool of a dataset of items; reads each once, for its label, and keeps what memory allows."
-    if is_text(_as_it_is(data, 0, reading)):
+    if _is_of_texts(data, reading):
         return _pool_of_texts(data, reading)
     classes = _class_names(data, reading)
     make = partial(sample_of, image_size=reading.image_size, in_channels=reading.in_channels)
@@ -464,8 +479,15 @@ def _pool_of_items(data, reading):
     return pool
 
 # %% ../../nbs/data/objects.ipynb #2a48d7cd
+def _warn_of_unused(columns):
+    "Say what is left out beside documents."
+    if len(columns):
+        names = ", ".join(columns)
+        warnings.warn(f"only the documents are used, not the columns {names}", stacklevel=5)
+
+
 def _pool_of_frame(frame, reading):
-    "A pool of a frame: a column of pictures, or columns of numbers."
+    "A pool of a frame: a column of pictures or documents, or columns of numbers."
     held = list(frame.columns)
     if reading.truth_column is not None:
         truth = column_of(held, "label", reading.truth_column)
@@ -479,14 +501,19 @@ def _pool_of_frame(frame, reading):
     sample = column_of(held, "sample", reading.sample_column)
     if sample is not None and not pd.api.types.is_numeric_dtype(frame[sample]):
         values = frame[sample].tolist()
-        items = values if labels is None else list(zip(values, labels.tolist(), strict=True))
+        if _is_of_texts([{sample: values[0]}], reading):
+            _warn_of_unused(frame.columns.drop(sample))
+            return _pool_of_texts(values, reading)
+        items = [(value,) for value in values]
+        if labels is not None:
+            items = list(zip(values, labels.tolist(), strict=True))
         return _pool_of_items(items, reading)
     features = frame.drop(columns=[] if label is None else [label])
     for name, kind in features.dtypes.items():
         if not pd.api.types.is_numeric_dtype(kind):
             raise DataRaterError(
                 f"column {name!r} holds {kind}, no numbers: drop it, encode it, or say by "
-                "sample_column or label_column what it is"
+                "sample_column (also of documents) or label_column what it is"
             )
     return _pool_of_arrays(features.to_numpy(np.float32, copy=True), labels, reading)
 
@@ -535,12 +562,16 @@ def _pool_of(data, reading):
             f"truth_column={reading.truth_column!r} is for tables, and the data are "
             f"{describe(data)}: give a DataFrame or Parquet files, or leave it out"
         )
-    if isinstance(data, (pd.Series, np.ndarray)) and data.dtype.kind in "OUT":
+    if isinstance(data, (pd.Series, np.ndarray)) and data.ndim == 1 and data.dtype.kind in "OUT":
         data = data.tolist()
+    if isinstance(data, SplitDataRaterDataset):
+        return data.pool()
     if isinstance(data, (Tensor, np.ndarray)):
         return _pool_of_arrays(data, None, reading)
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2
     if is_pair and all(hasattr(part, "__array__") or isinstance(part, list) for part in data):
+        if len(data[0]) and is_text(next(iter(data[0]))):
+            raise DataRaterError("documents are rated without labels: give the texts alone")
         return _pool_of_arrays(*data, reading)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and len(data):
         return _pool_of_items(data, reading)

@@ -98,6 +98,7 @@ class Documents(IndexedDataset):
         # (N,) int64: 0 for none, else 1, 2, … of the names; None: nobody knows of any
         faults: Tensor | None = None,
         fault_names: tuple[str, ...] = (),
+        names: Sequence[str] | None = None,  # (N,) where each comes from; None: nobody says
     ):
         if tokens.ndim != 2 or tokens.is_floating_point() or not len(tokens):
             raise DataRaterError(f"tokens are {describe(tokens)}: give whole numbers (N, L)")
@@ -108,7 +109,7 @@ class Documents(IndexedDataset):
             )
         self.samples = tokens.to(device=device, dtype=torch.int32)
         self.faults = None if faults is None else faults.to(device)
-        self.fault_names = fault_names
+        self.fault_names, self.names = fault_names, names
         self.num_classes = vocab_size  # a language model has an output for each
         self.value_range = (0.0, float(vocab_size - 1))
         self.device = torch.device(device)
@@ -122,6 +123,13 @@ class Documents(IndexedDataset):
 
     def known_faults(self) -> Tensor | None:
         return None if self.faults is None else self.faults[self.indices]
+
+    @property
+    def paths(self) -> list[str]:
+        "Where each document comes from; there is no such attribute where nobody says."
+        if self.names is None:
+            raise AttributeError("paths")
+        return [self.names[row] for row in self.indices.tolist()]
 
 # %% ../../nbs/data/text.ipynb #7e70b20f
 def is_text(value: Any) -> bool:

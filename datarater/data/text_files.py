@@ -114,18 +114,35 @@ def _holds_text(path, column):
     return first is not None and is_text(first[0][0].as_py() or "")
 
 # %% ../../nbs/data/text_files.ipynb #7e70b12b
+def _in_folders(pattern):
+    "The .txt files in folders of the parts."
+    places = {part: os.path.join(pattern, part) for part in ("train", "val", "test")}
+    if not os.path.isdir(places["train"]):
+        return {}
+    found = {part: parts_of_files(place, (".txt",), False) for part, place in places.items()}
+    return {part: own["train"] for part, own in found.items() if own} if found["train"] else {}
+
+
 def find_texts(
     pattern: str,  # a file, a pattern such as docs/*.txt, or a folder
     sample_column: str | None = None,  # of a table; None: "text"
     is_labelled: bool = False,  # whether a label was asked for, which language models have none of
 ) -> dict[str, list[str]]:  # paths of train, and of val and test where they are; empty: none
-    "The files of text of each part, as of `parts_of_files`."
+    """The files of text of each part, as of `parts_of_files`, or from folders train, val and test.
+
+    Raises `DataRaterError` where a label was asked for, and there are documents only.
+    """
     if tables := find_tables(pattern):
         is_text = not is_labelled and _holds_text(tables["train"][0], sample_column or "text")
         return tables if is_text else {}
-    if lines := parts_of_files(pattern, (".jsonl",)):
-        return lines
-    return parts_of_files(pattern, (".txt",), have_parts=False)
+    found = parts_of_files(pattern, (".jsonl",)) or _in_folders(pattern)
+    found = found or parts_of_files(pattern, (".txt",), have_parts=False)
+    if found and is_labelled:
+        raise DataRaterError(
+            f"{pattern} holds documents, which are rated without labels: leave label_column and "
+            "truth_column out"
+        )
+    return found
 
 # %% ../../nbs/data/text_files.ipynb #7e700015
 class TextDataRaterDataset(SplitDataRaterDataset):
@@ -166,16 +183,18 @@ class TextDataRaterDataset(SplitDataRaterDataset):
         return {part: self._documents(part, paths) for part, paths in files.items()}
 
     def _documents(self, part, paths):
-        pairs = read_texts(paths, self.sample_column)
+        names, pairs = [], read_texts(paths, self.sample_column)
         if not isinstance(self.tokenizer, Bytes):
             pairs = ((name, _decoded(text)) for name, text in pairs)
-        tokens = to_tokens(pairs, self.document_length, self.tokenizer)
+        # the name of each is kept as it passes by
+        noted = ((names.append(name) or name, text) for name, text in pairs)
+        tokens = to_tokens(noted, self.document_length, self.tokenizer)
         if len(tokens) < (fewest := 10 if part == "train" else 1):
             raise DataRaterError(
                 f"{paths[0]} holds {len(tokens)} documents: give at least {fewest}, where each "
                 ".txt file is one, and each line of a .jsonl file"
             )
-        return Documents(tokens, num_tokens(self.tokenizer) + 1, self.device)
+        return Documents(tokens, num_tokens(self.tokenizer) + 1, self.device, names=names)
 
 # %% ../../nbs/data/text_files.ipynb #7e70b115
 def _decoded(text):

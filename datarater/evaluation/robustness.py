@@ -97,6 +97,10 @@ def _prepare(model, x, y, value_range):
     for samples or models that cannot be attacked.
     """
     low, high = value_range
+    if x.ndim == 2 and not x.is_floating_point():
+        raise DataRaterError(
+            "the samples are documents: robust accuracy is that of classifiers of images"
+        )
     if x.ndim != 4 or not x.is_floating_point() or len(x) == 0 or len(y) != len(x):
         raise DataRaterError(
             f"samples are {x.dtype} of shape {tuple(x.shape)} with {len(y)} labels: give images "

@@ -56,7 +56,7 @@ class TaskSettings:
 
     dataset_name: str = setting("digits", NAME)
     """dataset: a registered name, package.module:Name, or a path: an .npz file, Parquet files such
-    as 'data/train-*.parquet', or a folder of class folders
+    as 'data/train-*.parquet', a folder of class folders, or documents (.jsonl, .txt, Parquet)
     """
     data_dir: str | None = setting(None, PATH)
     "folder with the data; none: the variable DATARATER_DATA, else a folder in the user's cache"
@@ -87,9 +87,11 @@ class TaskSettings:
     corruption: DataCorruptionConfig = setting(DataCorruptionConfig, _CORRUPTION)
     "how the inner models' samples are corrupted; your own data: only if asked for"
     inner_model_class: str = setting("ToyCNN", NAME)
-    "inner model: a registered name or package.module:Name"
+    """inner model: a registered name or package.module:Name, with arguments if need be, such as
+    'ToyTransformer(width=64, num_blocks=3)'
+    """
     data_rater_model_class: str = setting("DataRater", NAME)
-    "rater: a registered name or package.module:Name"
+    "rater: a registered name or package.module:Name, with arguments likewise"
     reference_steps: int = setting(500, COUNT)
     """training steps, on outer data, of the reference model inside a rater that has one (no effect
     on others)

@@ -32,6 +32,7 @@ from datarater.data import (
     known_faults_of,
     seeded_generator,
     stratified_order,
+    text_kinds,
 )
 from datarater.evaluation import (
     AttackPlan,
@@ -123,6 +124,8 @@ def make_evaluation_set(
     fractions = torch.rand(len(x), generator=generator).to(x.device)
     keys = torch.randint(2**62, (len(x),), generator=generator).to(x.device)
     kinds, label_matrix = config.corruption.kinds, config.corruption.label_matrix
+    if config.corruption.corruption_probability == 0 and not x.is_floating_point():
+        kinds = text_kinds(dataset.num_classes)  # nobody asked for any
     corrupted = dataset.corrupt_batch(x, y, fractions, keys, kinds, label_matrix)
     if not corrupted.samples.isfinite().all():
         raise DataRaterError("the corrupted test data hold NaN or infinity: repair the corruption")

@@ -31,7 +31,6 @@ from datarater.data import (
     construct_dataset,
     digest,
     first_samples,
-    form_of,
     make_loaders,
     seeded_generator,
     seeded_globally,
@@ -122,14 +121,21 @@ def _form_of(dataset, batch, loss_type):
 MAX_FITTED_BATCH, MAX_FITTED_DOCUMENTS = 128, 32
 
 
+def _holds_documents(pool):
+    "Whether a pool's samples are tokens; reads one of ours."
+    if not isinstance(pool, BatchDataset):
+        return False
+    with foreign_code("reading sample 0"):
+        return not pool.batch([0])[0].is_floating_point()
+
+
 def fit_batch(config: DataRaterConfig, dataset: DataRaterDataset) -> DataRaterConfig:
     "The configuration with a `batch_size` that the data can fill, if it gives none."
     if config.batch_size is not None:
         return config
     with seeded_globally(config.seed):  # a user's loaders may draw when they are made
         loaders = make_loaders(dataset, 1, config.train_split_ratio, config.corruption)
-    pool = getattr(loaders[0], "dataset", None)
-    is_text = isinstance(pool, BatchDataset) and form_of(pool).are_tokens
+        is_text = _holds_documents(getattr(loaders[0], "dataset", None))
     sizes = [MAX_FITTED_DOCUMENTS if is_text else MAX_FITTED_BATCH]
     for loader in loaders[:2]:
         with suppress(AttributeError, TypeError):  # no dataset, or one without a length
@@ -233,7 +239,7 @@ def fingerprint_of_data(dataset: DataRaterDataset, *batches: Tensor) -> dict[str
     for part in dataset.parts if isinstance(dataset, SplitDataRaterDataset) else ():
         held = [getattr(part, name, None) for name in ("samples", "targets")]
         tensors += [tensor for tensor in held if isinstance(tensor, Tensor)]
-        for path in getattr(part, "paths", ()):
+        for path in part.paths if hasattr(part, "folder") else ():
             name = os.path.relpath(path, part.folder.root)
             files.append(f"{name} {os.path.getsize(path)}".encode())
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
