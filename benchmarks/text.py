@@ -18,8 +18,9 @@ each write results/text_NAME.json:
     sweep     of the same pool: ρ chosen on ToyTransformer, used for a larger model
     ledger    of the same pool: FLOPs spent and saved, for both models
 
-The first three are for both raters of documents, the last two for the paper's, TextDataRater. Each
-repeat has a rater of its own. Models train for as many steps as one epoch of the whole pool
+`damage` is for both raters of documents, `alone` and `domains` for the one that starts from n-grams,
+`sweep` and `ledger` for the paper's, TextDataRater; `domains --rater=TextDataRater` is for that one,
+too, and writes results/text_domains_transformer.json. Each repeat has a rater of its own. Models train for as many steps as one epoch of the whole pool
 has, whatever is kept. `--runs FOLDER` stores the raters there, and reuses those it finds.
 """
 
@@ -28,7 +29,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from downstream import ledger, sweep, train
 from provenance import command_line, parser_of, write_result
@@ -140,7 +140,9 @@ def run_on_pool(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def of_raters(settings: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]]:
+def of_raters(
+    settings: dict[str, Any], seeds: list[int], raters: tuple[str, ...] = RATERS
+) -> list[dict[str, Any]]:
     "The settings for each rater and seed, which draws the damage, too."
     own = asdict(DataRaterConfig(**settings).corruption)
     return [
@@ -150,7 +152,7 @@ def of_raters(settings: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]
             "seed": seed,
             "corruption": {**own, "seed": seed},
         }
-        for rater in RATERS
+        for rater in raters
         for seed in seeds
     ]
 
@@ -169,7 +171,7 @@ def alone(settings: dict[str, Any], seeds: list[int], jobs: int) -> dict[str, An
         one
         for kind, strengths in ALONE
         for one in of_raters(
-            {**settings, **damaged_by(kind, strengths), "document_length": 256}, seeds
+            {**settings, **damaged_by(kind, strengths), "document_length": 256}, seeds, RATERS[:1]
         )
     ]
     return {"runs": side_by_side(run_on_pool, todo, jobs)}
@@ -180,16 +182,13 @@ def trained_raters(settings: dict[str, Any], seeds: list[int], jobs: int) -> lis
     return side_by_side(train, [{**settings, "seed": seed} for seed in seeds], jobs)
 
 
-def domains(plan: ComparisonPlan, of_paper: tuple[str, ...], jobs: int) -> dict[str, Any]:
+def domains(plan: ComparisonPlan, jobs: int) -> dict[str, Any]:
     "Loss of each method's models, and of the rater's less each other's, in pairs."
-    found = compare_downstream(replace(plan, methods=METHODS), jobs).rows
-    papers = replace(plan, methods=("baseline", "filtered"), runs=of_paper)
-    other = compare_downstream(papers, jobs).rows.query("method == 'filtered'")
-    rows = pd.concat([found, other.assign(method="TextDataRater")], ignore_index=True)
+    rows = compare_downstream(replace(plan, methods=METHODS), jobs).rows
     wide = rows.pivot(index="seed", columns="method", values="loss")
     less = {
         name: paired_difference(wide["filtered"].to_numpy(), wide[name].to_numpy())
-        for name in wide
+        for name in METHODS
         if name != "filtered"
     }
     return {"rows": records(rows), "filtered_less": less}
@@ -198,6 +197,7 @@ def domains(plan: ComparisonPlan, of_paper: tuple[str, ...], jobs: int) -> dict[
 def main() -> None:
     parser = parser_of(__doc__, shared=False)
     parser.add_argument("experiment", choices=NUM_SEEDS)
+    parser.add_argument("--rater", choices=RATERS, default=RATERS[0], help="of domains")
     parser.add_argument("--num_seeds", type=int, default=None)
     parser.add_argument("--meta_steps", type=int, default=None, help="default: the recipe's")
     parser.add_argument("--runs", default=None, help="folder that keeps the raters' runs")
@@ -210,6 +210,8 @@ def main() -> None:
         "device": "cpu",
         "log": False,
     }
+    if name == "domains":
+        settings["data_rater_model_class"] = arguments.rater
     if arguments.meta_steps:
         settings["meta_steps"] = arguments.meta_steps
     seeds, jobs = list(range(arguments.num_seeds or NUM_SEEDS[name])), arguments.jobs
@@ -231,13 +233,13 @@ def main() -> None:
             )
             content |= {"discard_frac": DISCARDED, "epochs": plan.epochs, "lr": plan.lr}
             if name == "domains":
-                of_paper = trained_raters({**settings, **OF_PAPER}, seeds, jobs)
-                found = domains(plan, tuple(of_paper), jobs)
+                found = domains(plan, jobs)
             elif name == "sweep":
                 found = sweep(plan, jobs, MODELS, "loss")
             else:
                 found = ledger(plan, jobs, MODELS)
-    write_result(f"text_{name}", {**content, **found})
+    ending = "_transformer" if arguments.rater != RATERS[0] else ""
+    write_result(f"text_{name}{ending}", {**content, **found})
 
 
 if __name__ == "__main__":
