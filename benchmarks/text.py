@@ -18,10 +18,11 @@ each write results/text_NAME.json:
     sweep     of the same pool: ρ chosen on ToyTransformer, used for a larger model
     ledger    of the same pool: FLOPs spent and saved, for both models
 
-`damage` is for both raters of documents, `alone` and `domains` for the one that starts from n-grams,
-`sweep` and `ledger` for the paper's, TextDataRater; `domains --rater=TextDataRater` is for that one,
-too, and writes results/text_domains_transformer.json. Each repeat has a rater of its own. Models train for as many steps as one epoch of the whole pool
-has, whatever is kept. `--runs FOLDER` stores the raters there, and reuses those it finds.
+`damage` is for both raters of documents, `alone` and `domains` for the one that starts from
+n-grams, `sweep` and `ledger` for the paper's, TextDataRater. So is `domains --rater=TextDataRater`,
+which writes results/text_domains_transformer.json. Each repeat has a rater of its own. Models train
+for as many steps as one epoch of the whole pool has, whatever is kept. `--runs FOLDER` stores the
+raters there, and reuses those it finds.
 """
 
 import tempfile
