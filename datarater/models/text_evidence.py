@@ -23,10 +23,16 @@ from datarater.models.evidence import (
 from .networks import register_model
 from .text_models import real_tokens
 
-# %% ../../nbs/models/text_evidence.ipynb #7ee00007
+# %% ../../nbs/models/text_evidence.ipynb #7ee0a007
 ORDER = 5  # tokens that the longest context has
 
+# %% ../../nbs/models/text_evidence.ipynb #7ee0b007
+def _mixed(keys):
+    "Numbers that look random, as by a hash function; products wrap around."
+    keys = (keys ^ keys >> 31) * 0x3F58476D1CE4E5B9
+    return keys ^ keys >> 29
 
+# %% ../../nbs/models/text_evidence.ipynb #7ee00007
 def ngram_keys(
     tokens: Tensor,  # (B, L) int64
     end: int,  # the end mark
@@ -43,18 +49,12 @@ def ngram_keys(
     found = torch.stack(contexts, dim=1)
     return found, _mixed(found ^ own[:, None])
 
-
-def _mixed(keys):
-    "Numbers that look random, as by a hash function; products wrap around."
-    keys = (keys ^ keys >> 31) * 0x3F58476D1CE4E5B9
-    return keys ^ keys >> 29
-
-# %% ../../nbs/models/text_evidence.ipynb #7ee0b009
+# %% ../../nbs/models/text_evidence.ipynb #7ee0a009
 def _in_pieces(tokens):
     "Some documents at a time, so that what is made of them fits into memory."
     return tokens.split(max(1, 2**17 // tokens.shape[1]))
 
-
+# %% ../../nbs/models/text_evidence.ipynb #7ee0b009
 def _counted(tokens, parts, end):
     "Keys (M,) of all n-grams and of their contexts, and how often the other parts have them."
     is_real = real_tokens(tokens, end)
@@ -71,13 +71,13 @@ def _counted(tokens, parts, end):
         found.append((unique, of_unique, own.sum(1, keepdim=True, dtype=torch.int32) - own))
     return map(torch.cat, zip(*found))
 
-# %% ../../nbs/models/text_evidence.ipynb #7ee00009
+# %% ../../nbs/models/text_evidence.ipynb #7ee0c009
 NUM_PARTS = 5
 _PRIOR = 8.0  # α
 _MOST_TOKENS = 2**22  # that are counted
 _NO_KEY = torch.iinfo(torch.int64).max
 
-
+# %% ../../nbs/models/text_evidence.ipynb #7ee00009
 class NgramModel(nn.Module):
     "Predicts a token by the up to `ORDER` tokens before it, from counts in other parts."
 

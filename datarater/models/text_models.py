@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .networks import register_model
-from ..support import DataRaterError
+from ..support import COUNT, DataRaterError, check_value
 
 # %% ../../nbs/models/text_models.ipynb #7e710204
 def causal_mask(length: int, device: str | torch.device = "cpu") -> Tensor:  # (L, L) bool
@@ -68,6 +68,9 @@ class _Transformer(nn.Module):
 
     def __init__(self, vocab_size, length, width, num_blocks, num_heads, num_outputs):
         super().__init__()
+        sizes = {"width": width, "num_blocks": num_blocks, "num_heads": num_heads}
+        for name, size in sizes.items():
+            check_value(name, size, int, COUNT)
         if width % num_heads:
             raise DataRaterError(f"width={width} is not allowed: give a multiple of {num_heads}")
         self.embedding = _embedding(vocab_size, width)

@@ -117,16 +117,16 @@ def _form_of(dataset, batch, loss_type):
     classes, are_tokens = getattr(dataset, "classes", None), not x.is_floating_point()
     return SampleForm(shape, value_range, num_outputs, classes, are_tokens)
 
-# %% ../../nbs/runs/setup.ipynb #0da7c002
-MAX_FITTED_BATCH, MAX_FITTED_DOCUMENTS = 128, 32
-
-
+# %% ../../nbs/runs/setup.ipynb #0da7a001
 def _holds_documents(pool):
     "Whether a pool's samples are tokens; reads one of ours."
     if not isinstance(pool, BatchDataset):
         return False
     with foreign_code("reading sample 0"):
         return not pool.batch([0])[0].is_floating_point()
+
+# %% ../../nbs/runs/setup.ipynb #0da7c002
+MAX_FITTED_BATCH, MAX_FITTED_DOCUMENTS = 128, 32
 
 
 def fit_batch(config: DataRaterConfig, dataset: DataRaterDataset) -> DataRaterConfig:
