@@ -33,8 +33,8 @@ from datarater.data.loading import (
     describe,
 )
 from .own_data import channels_first, read_image, to_samples, to_targets
-from .text import documents_of, is_text
-from ..support import DataRaterError, one_line
+from .text import documents_of, is_text, warn_of_unused
+from ..support import DataRaterError, foreign_code, one_line
 
 # %% ../../nbs/data/objects.ipynb #af233ddf
 @dataclass(frozen=True)
@@ -430,13 +430,21 @@ def _as_it_is(data, row, reading):
     return _read_item(data, row, reading, lambda sample: sample)[0]
 
 
-def _is_of_texts(data, reading):
-    "Whether items are documents: strings alone, or under a name that is not one of pictures."
-    first = data[0]
-    if isinstance(first, Mapping) and "bytes" not in first:
-        name = column_of(list(first), "sample", reading.sample_column)
-        return (name == "text" or reading.sample_column is not None) and is_text(first.get(name))
-    return is_text(first)
+def _is_text_under(name, value, reading):
+    "Whether a value is a document: under names of pictures, strings are paths."
+    return (name == "text" or reading.sample_column is not None) and is_text(value)
+
+
+def _are_texts(data, reading):
+    "Whether items are documents; warns of what else they hold."
+    with foreign_code("reading sample 0"):
+        first = data[0]
+    if not isinstance(first, Mapping) or "bytes" in first:
+        return is_text(first)
+    name = column_of(list(first), "sample", reading.sample_column)
+    if found := _is_text_under(name, first.get(name), reading):
+        warn_of_unused([other for other in first if other != name])
+    return found
 
 
 def _pool_of_texts(data, reading):
@@ -452,7 +460,9 @@ def _pool_of_texts(data, reading):
 # %% ../../nbs/data/objects.ipynb #24d571b1
 def _pool_of_items(data, reading):
     "A pool of a dataset of items; reads each once, for its label, and keeps what memory allows."
-    if _is_of_texts(data, reading):
+    if not len(data):
+        return ItemDataset(data.__getitem__, 0)  # which is refused
+    if _are_texts(data, reading):
         return _pool_of_texts(data, reading)
     classes = _class_names(data, reading)
     make = partial(sample_of, image_size=reading.image_size, in_channels=reading.in_channels)
@@ -479,13 +489,6 @@ def _pool_of_items(data, reading):
     return pool
 
 # %% ../../nbs/data/objects.ipynb #2a48d7cd
-def _warn_of_unused(columns):
-    "Say what is left out beside documents."
-    if len(columns):
-        names = ", ".join(columns)
-        warnings.warn(f"only the documents are used, not the columns {names}", stacklevel=5)
-
-
 def _pool_of_frame(frame, reading):
     "A pool of a frame: a column of pictures or documents, or columns of numbers."
     held = list(frame.columns)
@@ -501,8 +504,8 @@ def _pool_of_frame(frame, reading):
     sample = column_of(held, "sample", reading.sample_column)
     if sample is not None and not pd.api.types.is_numeric_dtype(frame[sample]):
         values = frame[sample].tolist()
-        if _is_of_texts([{sample: values[0]}], reading):
-            _warn_of_unused(frame.columns.drop(sample))
+        if len(values) and _is_text_under(sample, values[0], reading):
+            warn_of_unused(list(frame.columns.drop(sample)))
             return _pool_of_texts(values, reading)
         items = [(value,) for value in values]
         if labels is not None:
@@ -570,7 +573,8 @@ def _pool_of(data, reading):
         return _pool_of_arrays(data, None, reading)
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2
     if is_pair and all(hasattr(part, "__array__") or isinstance(part, list) for part in data):
-        if len(data[0]) and is_text(next(iter(data[0]))):
+        is_flat = isinstance(data[0], list) or data[0].ndim == 1
+        if is_flat and len(data[0]) and is_text(next(iter(data[0]))):
             raise DataRaterError("documents are rated without labels: give the texts alone")
         return _pool_of_arrays(*data, reading)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and len(data):

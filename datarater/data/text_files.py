@@ -183,12 +183,15 @@ class TextDataRaterDataset(SplitDataRaterDataset):
         return {part: self._documents(part, paths) for part, paths in files.items()}
 
     def _documents(self, part, paths):
-        names, pairs = [], read_texts(paths, self.sample_column)
-        if not isinstance(self.tokenizer, Bytes):
-            pairs = ((name, _decoded(text)) for name, text in pairs)
-        # the name of each is kept as it passes by
-        noted = ((names.append(name) or name, text) for name, text in pairs)
-        tokens = to_tokens(noted, self.document_length, self.tokenizer)
+        names = []
+
+        def documents():
+            "One after the other; its name is kept."
+            for name, text in read_texts(paths, self.sample_column):
+                names.append(name)
+                yield name, text if isinstance(self.tokenizer, Bytes) else _decoded(text)
+
+        tokens = to_tokens(documents(), self.document_length, self.tokenizer)
         if len(tokens) < (fewest := 10 if part == "train" else 1):
             raise DataRaterError(
                 f"{paths[0]} holds {len(tokens)} documents: give at least {fewest}, where each "

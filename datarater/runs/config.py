@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 import torch
 import yaml
 
-from ..data import DataCorruptionConfig, is_own_data
+from ..data import NUM_BYTES, DataCorruptionConfig, is_own_data, text_kinds
 from ..disk import read_text
 from ..method import META_UPDATES, NORMS, REFRESH, check_reach
 from datarater.support import (
@@ -308,13 +308,12 @@ _TEXT = {
     "ema_decay": 0.9,
     "meta_steps": 100,
 }
-_OF_TEXT = ("character_noise", "word_shuffle", "repetition", "other_alphabet")
 _PROSE = {
     **_TEXT,
     "dataset_name": "python_prose",
     "document_length": 128,
     "corruption": {
-        "kinds": _OF_TEXT,
+        "kinds": text_kinds(NUM_BYTES + 1),
         "corruption_probability": 0.5,
         "corruption_fraction_range": (0.2, 1.0),
         "fixed": True,
@@ -384,7 +383,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "text": _PROSE,
     # for documents of your own: give dataset_name; only copies of test documents are damaged
-    "documents": {**_TEXT, "corruption": {"kinds": _OF_TEXT, "corruption_probability": 0.0}},
+    "documents": {
+        **_TEXT,
+        "corruption": {"kinds": text_kinds(NUM_BYTES + 1), "corruption_probability": 0.0},
+    },
     "digits": {
         **_MNIST,
         "dataset_name": "digits",
