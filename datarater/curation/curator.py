@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -437,6 +438,17 @@ def _agreement(ratings, path, chosen, progress):
     return agreement(ratings.table["rating"], others.table["rating"])
 
 # %% ../../nbs/curation/curator.ipynb #3be1cf72
+def _check_apart(file, path):
+    "Raise for a list that would be taken for data when documents or tables are read again."
+    place, own = os.path.abspath(path), os.path.abspath(file)
+    is_among = any(fnmatch(own, pattern) for pattern in (place, os.path.join(place, "*")))
+    if file.suffix != ".csv" and is_among and (find_tables(path) or find_texts(path)):
+        raise DataRaterError(
+            f"output={str(file)!r} would lie among the data, and be taken for some: give a .csv "
+            "file, or another folder"
+        )
+
+
 def _check_there(**places):
     "Raise for a path without a file or folder."
     for role, place in places.items():
@@ -463,11 +475,7 @@ def clean_dataset(
     chosen = CleanSettings(**settings)
     _check_there(path=path, trusted=chosen.trusted)
     file = check_output(chosen.output, chosen.overwrite)
-    if file.suffix != ".csv" and file.absolute().parent == Path(path).absolute():
-        raise DataRaterError(
-            f"output={chosen.output!r} would lie among the data, and be taken for some: give a "
-            ".csv file, or another folder"
-        )
+    _check_apart(file, os.path.expanduser(path))
     report = check_output(file.with_suffix(".html"), chosen.overwrite)
     curator = _begin_or_go_on(chosen.curator(progress), path, chosen)
     ratings = curator.rate(path)

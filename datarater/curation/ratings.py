@@ -526,18 +526,18 @@ def show_best_and_worst(
     rated = check_ratings(ratings).subset(dataset)
     order = torch.tensor(-_values(ratings)).argsort(stable=True)
     for ax, chosen, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
-        images = read_samples(rated, chosen[:num_images]).x
+        samples = read_samples(rated, chosen[:num_images]).x
         ax.set_title(f"{title}-rated", fontsize=10)
-        if not images.is_floating_point():
-            _show_texts(images, int(dataset.value_range[1]), ax)
+        if not samples.is_floating_point():
+            _show_texts(samples, int(dataset.value_range[1]), ax)
             continue
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
+        if samples.ndim != 4 or samples.shape[1] not in (1, 3):
             raise DataRaterError(
-                f"samples of shape {tuple(images.shape[1:])} are no images: only (C, H, W) "
+                f"samples of shape {tuple(samples.shape[1:])} are no images: only (C, H, W) "
                 "with one or three channels can be drawn"
             )
         value_range = getattr(dataset, "value_range", (-1.0, 1.0))
-        show_images(images, ax, num_columns=num_columns, value_range=value_range)
+        show_images(samples, ax, num_columns=num_columns, value_range=value_range)
     return axes
 
 # %% ../../nbs/06_curation.ipynb #b64141fd

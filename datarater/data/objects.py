@@ -507,9 +507,7 @@ def _pool_of_frame(frame, reading):
         if len(values) and _is_text_under(sample, values[0], reading):
             warn_of_unused(list(frame.columns.drop(sample)))
             return _pool_of_texts(values, reading)
-        items = [(value,) for value in values]
-        if labels is not None:
-            items = list(zip(values, labels.tolist(), strict=True))
+        items = list(zip(values) if labels is None else zip(values, labels.tolist(), strict=True))
         return _pool_of_items(items, reading)
     features = frame.drop(columns=[] if label is None else [label])
     for name, kind in features.dtypes.items():
@@ -573,8 +571,7 @@ def _pool_of(data, reading):
         return _pool_of_arrays(data, None, reading)
     is_pair = isinstance(data, (tuple, list)) and len(data) == 2
     if is_pair and all(hasattr(part, "__array__") or isinstance(part, list) for part in data):
-        is_flat = isinstance(data[0], list) or data[0].ndim == 1
-        if is_flat and len(data[0]) and is_text(next(iter(data[0]))):
+        if getattr(data[0], "ndim", 1) == 1 and is_text(next(iter(data[0]), None)):
             raise DataRaterError("documents are rated without labels: give the texts alone")
         return _pool_of_arrays(*data, reading)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and len(data):

@@ -25,6 +25,11 @@ from .text_models import real_tokens
 
 # %% ../../nbs/models/text_evidence.ipynb #7ee0a007
 ORDER = 5  # tokens that the longest context has
+NUM_PARTS = 5  # of the documents; one is judged by counts of the others
+_PRIOR = 8.0  # α
+_MOST_TOKENS = 2**22  # that are counted
+_MOST_CANDIDATES = 20_000  # that evidence is fitted on
+_NO_KEY = torch.iinfo(torch.int64).max
 
 # %% ../../nbs/models/text_evidence.ipynb #7ee0b007
 def _mixed(keys):
@@ -71,12 +76,6 @@ def _counted(tokens, parts, end):
         found.append((unique, of_unique, own.sum(1, keepdim=True, dtype=torch.int32) - own))
     return map(torch.cat, zip(*found))
 
-# %% ../../nbs/models/text_evidence.ipynb #7ee0c009
-NUM_PARTS = 5
-_PRIOR = 8.0  # α
-_MOST_TOKENS = 2**22  # that are counted
-_NO_KEY = torch.iinfo(torch.int64).max
-
 # %% ../../nbs/models/text_evidence.ipynb #7ee00009
 class NgramModel(nn.Module):
     "Predicts a token by the up to `ORDER` tokens before it, from counts in other parts."
@@ -111,7 +110,7 @@ class NgramModel(nn.Module):
             keys, index = contexts[is_kept].unique(return_inverse=True)
             if is_kept.sum() + len(keys) <= len(self.keys):
                 break
-        of_contexts = torch.zeros_like(known[: len(keys)]).index_add_(0, index, known[is_kept])
+        of_contexts = known.new_zeros(len(keys), NUM_PARTS).index_add_(0, index, known[is_kept])
         keys, order = torch.cat([ngrams[is_kept], keys]).sort()
         self.keys.fill_(_NO_KEY)[: len(keys)] = keys
         self.counts.zero_()[: len(keys)] = torch.cat([known[is_kept], of_contexts])[order]
@@ -187,16 +186,18 @@ class NgramEvidence(nn.Module):
         parts = self.folds(both) % NUM_PARTS
         self.of_all.fit(both, parts)
         self.of_trusted.fit(trusted, parts[len(x) :])
-        values = torch.cat([self._described(some) for some in _in_pieces(trusted)])
+        values = torch.cat(
+            [self._described(some, self.folds(some)) for some in _in_pieces(trusted)]
+        )
         self.mean.copy_(values.mean(0))
         self.spread.copy_(values.std(0) + 1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
-        "(B, L) tokens -> (B, 17): in standard deviations of trusted documents, six at most."
-        return ((self._described(x) - self.mean) / self.spread).clamp(-6, 6)
+    def forward(self, x: Tensor, folds: Tensor) -> Tensor:
+        "(B, L), (B,) -> (B, 17): in standard deviations of trusted documents, six at most."
+        return ((self._described(x, folds) - self.mean) / self.spread).clamp(-6, 6)
 
-    def _described(self, x):
-        parts, is_real = self.folds(x) % NUM_PARTS, real_tokens(x, self.end)[:, None]
+    def _described(self, x, folds):
+        parts, is_real = folds % NUM_PARTS, real_tokens(x, self.end)[:, None]
         losses = self.of_all(x, parts)
         more = self.of_trusted(x, parts) - losses
         every = torch.cat([losses, word_losses(losses, x, self.end), more], dim=1)
@@ -204,9 +205,6 @@ class NgramEvidence(nn.Module):
         return torch.cat([means, repeated_share(x, self.end)[:, None]], dim=1)
 
 # %% ../../nbs/models/text_evidence.ipynb #7ee00018
-_MOST_CANDIDATES = 20_000  # that evidence is fitted on
-
-
 @register_model
 class TextEvidenceDataRater(nn.Module):
     """Rates documents, starting from how n-grams tell trusted ones from candidates.
@@ -247,11 +245,9 @@ class TextEvidenceDataRater(nn.Module):
         x = x[:: -(-len(x) // _MOST_CANDIDATES)]
         self.evidence.fit(x, own)
         both = torch.cat([x, own])
-        z = torch.cat([self.evidence(some) for some in _in_pieces(both)])
-        is_trusted, folds = (
-            torch.arange(len(both), device=x.device) >= len(x),
-            self.evidence.folds(both),
-        )
+        is_trusted = torch.arange(len(both), device=x.device) >= len(x)
+        folds, pieces = self.evidence.folds(both), _in_pieces(both)
+        z = torch.cat(list(map(self.evidence, pieces, folds.split(len(pieces[0])))))
         weight = torch.where(is_trusted, len(both) / len(own), len(both) / len(x)) / 2
         self.classifier.fit(z, is_trusted.long(), folds, weight)
         self.outlier_score.fit(z[len(x) :], folds[len(x) :])
@@ -262,7 +258,8 @@ class TextEvidenceDataRater(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         "(B, L) int64 tokens -> (B,): ratings."
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            z, folds = self.evidence(x), self.evidence.folds(x)  # (B, 17), (B,)
+            folds = self.evidence.folds(x)  # (B,)
+            z = self.evidence(x, folds)  # (B, 17)
             mean, spread, high = self.of_score
             score = self._score(z, folds)
             score = torch.where(score > high, high + 0.1 * (score - high), score)

@@ -514,16 +514,13 @@ def read_lines(path: Path, columns: ShardColumns, batch_size: int) -> Iterator[S
     if columns.label:
         raise DataRaterError("documents are rated without labels: leave --label_column out")
     name = columns.sample or "text"
-    documents = read_json_lines(path, name)
-    uid = None
-    for first in itertools.count(0, batch_size):
-        batch = [document for _, document in itertools.islice(documents, batch_size)]
-        if not batch:
-            return
-        if not first:
-            uid = columns.find(list(batch[0]), "uid")
+    documents = (document for _, document in read_json_lines(path, name))
+    batch = list(itertools.islice(documents, batch_size))
+    uid = columns.find(list(batch[0]), "uid") if batch else None  # as the first line has it
+    while batch:
         uids = uid and [document.get(uid) for document in batch]
         yield ShardBatch([document[name] for document in batch], None, uids)
+        batch = list(itertools.islice(documents, batch_size))
 
 # %% ../../nbs/scale/shards.ipynb #d904c91b
 READERS: dict[str, Callable[[Path, ShardColumns, int], Iterator[ShardBatch]]] = {
