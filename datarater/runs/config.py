@@ -298,6 +298,7 @@ _OWN = {
     "corruption": {"corruption_probability": 0.0},
     "eval_frequency": 20,
 }
+_ATTACKED = {**_OWN, "attack": True, "attack_steps": 5, "attack_eval_steps": 5}
 _TEXT = {
     **{name: value for name, value in _OWN.items() if name != "corruption"},
     "inner_model_class": "ToyTransformer",
@@ -362,24 +363,18 @@ RECIPES: dict[str, dict[str, Any]] = {
     "photo_labels": {**_FROM_EVIDENCE, "data_rater_model_class": "NetworkEvidenceDataRater"},
     # likewise, for models that are to be robust: give attack_eps and attack_step_size as well
     "robust": {
-        **_OWN,
+        **_ATTACKED,
         "data_rater_model_class": "ReferenceDataRater",
         "meta_steps": 40,
-        "attack": True,
         "inner_attack": "pgd",
-        "attack_steps": 5,
-        "attack_eval_steps": 5,
     },
     "poison": {
-        **_OWN,
+        **_ATTACKED,
         "num_inner_models": 2,
         "inner_steps": 10,
         "inner_lr": 1e-3,
         "meta_refresh_steps": 30,
         "meta_steps": 100,
-        "attack": True,
-        "attack_steps": 5,
-        "attack_eval_steps": 5,
     },
     "text": _PROSE,
     # for documents of your own: give dataset_name; only copies of test documents are damaged
