@@ -16,8 +16,15 @@ from provenance import command_line, parser_of, write_result
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from datarater.method import InnerTask, Params, make_engine, model_loss, take_meta_step
-from datarater.runs import DataRaterConfig, differentiate_with, set_up
+from datarater.method import (
+    InnerTask,
+    Params,
+    differentiate_with,
+    make_engine,
+    model_loss,
+    take_meta_step,
+)
+from datarater.runs import DataRaterConfig, set_up
 
 ATTACK_STEPS = (1, 5, 10)
 

@@ -22,13 +22,13 @@ from datarater.method import (
     OptimizerState,
     Params,
     Recorded,
+    differentiate_with,
     lean_loss,
     make_engine,
     model_loss,
     stack_trees,
 )
 from datarater.models import construct_model
-from datarater.runs import differentiate_with
 
 
 @dataclass

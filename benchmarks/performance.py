@@ -62,6 +62,12 @@ GRID = [  # along each axis from one corner; the whole product would take days
     ),
 ]
 MEMORY = [("ToyCNN", 128, (1, 4, 16, 32)), ("ResNet18", 32, (1, 4, 8))]
+MICRO_BATCH_SIZE = 8
+MEMORY_WAYS = {  # estimator, and samples that are differentiated at a time
+    "reverse": ("reverse", None),
+    "mixed": ("mixed", None),
+    "micro-batches": ("mixed", MICRO_BATCH_SIZE),
+}
 
 
 def synchronised(function: Callable[[], Any], device: str) -> float:
@@ -162,11 +168,12 @@ def unrolled(
     execution: str,
     compiler: type[Compiled] | None = None,
     record: bool = True,
+    micro_batch_size: int | None = None,
 ) -> Callable[[], Any]:
     "Ours without the rater's own forward and backward pass."
     shape = problem.inner[0].shape[:3]  # (P, T, B)
     weights = next(iter(problem.params.values())).new_full(shape, 1 / shape[2])
-    engine = make_engine(estimator, execution, compiler)
+    engine = make_engine(estimator, execution, compiler, micro_batch_size)
     differentiate = partial(exact_kernels()(engine.weight_gradient), problem.task)
     if record:
         differentiate = Recorded(differentiate)
@@ -217,7 +224,7 @@ def engines(device: str, repeats: int) -> list[dict[str, Any]]:
         )
         ways = {
             f"{estimator}, {execution}": unrolled(problem, estimator, execution)
-            for estimator in ("reverse", "recompute", "mixed")
+            for estimator in ("reverse", "mixed")
             for execution in EXECUTIONS
         }
         turns = take_turns(ways, max(3, repeats // 2), device)
@@ -263,8 +270,8 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
     rows = []
     for inner_model, batch_size, steps in MEMORY:
         for num_steps in steps:
-            for estimator in ("reverse", "recompute", "mixed"):
-                case = inner_model, str(batch_size), str(num_steps), estimator
+            for way in MEMORY_WAYS:
+                case = inner_model, str(batch_size), str(num_steps), way
                 if device == "cpu":  # a process of its own
                     command = [sys.executable, __file__, "--probe", *case]
                     probed = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -289,13 +296,14 @@ def peak_of(differentiate: Callable[[], Any], device: str) -> int:
 
 
 def probe(
-    device: str, inner_model: str, batch_size: str, num_steps: str, estimator: str
+    device: str, inner_model: str, batch_size: str, num_steps: str, way: str
 ) -> dict[str, Any]:
     "The peak of one call, in this process."
+    estimator, size = MEMORY_WAYS[way]
     problem = make_problem(inner_model, 1, int(num_steps), int(batch_size), "sgd", device)
     # load whatever is loaded once
     unrolled(make_problem(inner_model, 1, 2, 1, "sgd", device), estimator, "loop", record=False)()
-    differentiate = unrolled(problem, estimator, "loop", record=False)
+    differentiate = unrolled(problem, estimator, "loop", None, False, size)
     peak = peak_of(differentiate, device)
     saved = {}
 
@@ -315,7 +323,8 @@ def probe(
         "inner_model": inner_model,
         "B": int(batch_size),
         "T": int(num_steps),
-        "estimator": estimator,
+        "way": way,
+        "micro_batch_size": size,
         "peak_bytes": peak,
         "bytes_saved_by_autograd": sum(saved.values()) or None,
         "bytes_of_parameters": copies,

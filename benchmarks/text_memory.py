@@ -3,7 +3,7 @@
     python benchmarks/text_memory.py [--device cpu] [--repeats 3]
 
 writes results/text_memory.json. One ToyTransformer, 32 random documents of 128 tokens in a batch,
-SGD. The estimators take turns in one process, and each ratio is taken within a turn; memory is
+SGD. The ways take turns in one process, and each ratio is taken within a turn; memory is
 measured in a process of its own for each case.
 """
 
@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from peers import RULES, Problem
-from performance import over, peak_of, summary, take_turns, unrolled
+from performance import MEMORY_WAYS, MICRO_BATCH_SIZE, over, peak_of, summary, take_turns, unrolled
 from provenance import command_line, parser_of, write_result
 
 from datarater.method import stack_trees
 from datarater.models import construct_model
 
-STEPS, ESTIMATORS = (1, 2, 4, 8), ("reverse", "recompute", "mixed")
+STEPS = 1, 2, 4, 8
 BATCH_SIZE, LENGTH = 32, 128
 
 
@@ -46,15 +46,20 @@ def problem_of(num_steps: int, device: str, batch_size: int = BATCH_SIZE) -> Pro
 def peak(device: str, case: tuple[int, str]) -> int:
     "Bytes that one meta-gradient needs, in this process."
     torch.set_num_threads(1)
-    num_steps, estimator = case
+    num_steps, way = case
+    estimator, size = MEMORY_WAYS[way]
     unrolled(problem_of(2, device, batch_size=1), estimator, "loop", record=False)()  # loads all
-    return peak_of(unrolled(problem_of(num_steps, device), estimator, "loop", record=False), device)
+    problem = problem_of(num_steps, device)
+    return peak_of(unrolled(problem, estimator, "loop", None, False, size), device)
 
 
 def seconds(num_steps: int, device: str, repeats: int) -> dict[str, Any]:
-    "Medians and ratios of the estimators."
+    "Medians and ratios of the ways."
     problem = problem_of(num_steps, device)
-    ways = {name: unrolled(problem, name, "loop", record=False) for name in ESTIMATORS}
+    ways = {
+        name: unrolled(problem, estimator, "loop", None, False, size)
+        for name, (estimator, size) in MEMORY_WAYS.items()
+    }
     turns = take_turns(ways, repeats, device)
     return {
         "seconds": {name: summary([turn[name] for turn in turns]) for name in ways},
@@ -67,19 +72,25 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    cases = [(num_steps, estimator) for num_steps in STEPS for estimator in ESTIMATORS]
+    cases = [(num_steps, way) for num_steps in STEPS for way in MEMORY_WAYS]
     with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         peaks = dict(zip(cases, pool.map(partial(peak, arguments.device), cases, chunksize=1)))
     rows = []
     for num_steps in STEPS:
-        bytes_of = {name: peaks[num_steps, name] for name in ESTIMATORS}
+        bytes_of = {name: peaks[num_steps, name] for name in MEMORY_WAYS}
         row = {"T": num_steps, "peak_bytes": bytes_of}
         rows.append({**row, **seconds(num_steps, arguments.device, arguments.repeats)})
         print(rows[-1], flush=True)
     content = {
         "command": command_line(),
         "seeds": [0],
-        "configuration": {"B": BATCH_SIZE, "L": LENGTH, "optimizer": "sgd", "execution": "loop"},
+        "configuration": {
+            "B": BATCH_SIZE,
+            "L": LENGTH,
+            "micro_batch_size": MICRO_BATCH_SIZE,
+            "optimizer": "sgd",
+            "execution": "loop",
+        },
         "repeats": arguments.repeats,
         "rows": rows,
     }

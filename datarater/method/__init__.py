@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         Compiled as Compiled,
         Recorded as Recorded,
         alternatives as alternatives,
+        differentiate_with as differentiate_with,
         exact_kernels as exact_kernels,
         first_that_works as first_that_works,
         lean_loss as lean_loss,
@@ -74,8 +75,8 @@ else:
             fgsm member_starts pgd pgd_poison random_start
         """,
         engines="""
-            ESTIMATORS EXECUTIONS Compiled Recorded alternatives exact_kernels first_that_works
-            lean_loss make_engine rate_many resolve_engine work_per_tensor
+            ESTIMATORS EXECUTIONS Compiled Recorded alternatives differentiate_with exact_kernels
+            first_that_works lean_loss make_engine rate_many resolve_engine work_per_tensor
         """,
         inner_loop="""
             INNER_OPTIMIZERS LOSSES SGD Adam Batch Engine InnerTask LossFunction Member MetaGradient

@@ -6,7 +6,7 @@
 __all__ = ['Params', 'OptimizerState', 'Batch', 'LossFunction', 'LOSSES', 'INNER_OPTIMIZERS', 'as_it_is', 'SGD', 'InnerTask',
            'Member', 'Unrolled', 'detached', 'as_variables', 'gradient_in', 'entry', 'reverse_weight_gradient',
            'batch_weights', 'effective_sample_size', 'squared_error_loss', 'next_token_loss', 'resolve_loss_type',
-           'model_loss', 'Adam', 'weighted_gradient', 'unroll_stepwise', 'mixed_weight_gradient', 'stack_trees',
+           'model_loss', 'Adam', 'weighted_gradient', 'in_micro_batches', 'mixed_weight_gradient', 'stack_trees',
            'one_by_one', 'each_by_reverse', 'MetaGradient', 'Engine', 'meta_gradient']
 
 # %% ../../nbs/03_inner_loop.ipynb #cf65bc2d
@@ -278,79 +278,80 @@ def weighted_gradient(
     return grad(weighted_loss, has_aux=True)(params)
 
 # %% ../../nbs/03_inner_loop.ipynb #9432a9f6
-def _derivative_along(function, params, direction):
-    "The derivative of `function` at `params` along `direction`, by forward mode."
+def _derivative_along(function, params, direction, *constants):
+    "The derivative of `function(params, *constants)` at `params` along `direction`: forward mode."
     with warnings.catch_warnings():  # PyTorch 2.14 warns of a deprecation in its own code
         message = "`torch.jit.script` is deprecated"
         warnings.filterwarnings("ignore", message=message, category=FutureWarning)
-        return jvp(function, (params,), (direction,))[1]
+        return jvp(lambda params: function(params, *constants), (params,), (direction,))[1]
 
 # %% ../../nbs/03_inner_loop.ipynb #e2167de6
-def unroll_stepwise(
-    # (task, θ_t, w_t, batch) -> g_t, and a function is_first -> g_t again, and the map
-    # v -> (H_t v, <v, ∇ℓ_i>); for the first step H_0 v may be left out
-    inner_gradient: Callable[..., tuple[Params, Callable]],
-    # (θ_T, *outer batch) -> dL_outer/dθ_T, and L_outer with its parts
-    judge: Callable[..., tuple[Params, tuple]],
-    task: InnerTask,
-    member: Member,
-    weights: Tensor,  # (T, B)
-) -> Unrolled:
-    """dL_outer/dw, forwards through the steps and then back, one step's graph at a time.
-
-    Backwards, the cotangents of (θ_{t+1}, s_{t+1}) go through the optimiser to those of θ_t, g_t
-    and s_t. With v that of g_t: dL/dw_{t,i} = <v, ∇ℓ_i(θ_t)>, and H_t v is added to that of θ_t.
-    Memory grows with T by parameters and optimiser state only.
-    """
-    params, state, tape = detached(member.params), member.state, []
-    for t in range(len(weights)):
-        batch = task.view(params, *entry(member.inner_batches, t))
-        gradient, again = inner_gradient(task, params, weights[t], batch)
-        tape.append((params, state, again))
-        params, state = task.optimizer.step(params, gradient, state)
-    cotangent, (outer_loss, parts) = judge(params, *member.outer_batch)
-    cotangents = cotangent, tree_map(torch.zeros_like, state)
-    weight_gradients = []
-    while tape:
-        old_params, old_state, again = tape.pop()
-        gradient, products = again(not tape)
-        _, step_vjp = vjp(task.optimizer.step, old_params, gradient, old_state)
-        params_cotangent, v, state_cotangent = step_vjp(cotangents)
-        hessian_v, weight_gradient = products(v)
-        weight_gradients.append(weight_gradient)
-        if tape:
-            params_cotangent = {k: c + hessian_v[k] for k, c in params_cotangent.items()}
-            cotangents = params_cotangent, state_cotangent
-    return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, parts)
+def in_micro_batches(
+    function: Callable[..., tuple[Any, Any]],  # of a part: a tree to add up, and a tree to join
+    size: int | None,  # samples of a part; None: all of them
+    *batch: Tensor,  # (B, ...) each
+) -> tuple[Any, Any]:
+    "Both trees for the whole batch, though `function` sees one micro-batch at a time."
+    total, joined = None, []
+    for part in zip(*(tensor.split(size or len(tensor)) for tensor in batch), strict=True):
+        to_add, to_join = function(*part)
+        total = to_add if total is None else tree_map(torch.add, total, to_add)
+        joined.append(to_join)
+    return total, tree_map(lambda *parts: torch.cat(parts), *joined)
 
 # %% ../../nbs/03_inner_loop.ipynb #bf322153
-def _gradient_to_keep(task, params, weights, batch):
-    "The inner gradient; it is kept, and both products are made by forward mode."
-
-    def losses(params):
-        return {}, task.loss_fn(params, *batch)
-
-    def again(is_first):
-        function = losses if is_first else gradient_and_losses
-        return gradient, partial(_derivative_along, function, params)
-
-    gradient_and_losses = partial(weighted_gradient, task.loss_fn, weights=weights, batch=batch)
-    gradient, _ = gradient_and_losses(params)
-    return gradient, again
+def _judged(task, params, num, *part):
+    "What a part of an outer batch of `num` samples adds to dL_outer/dθ, to L_outer and its parts."
+    cotangent, (loss, parts) = grad_and_value(task.judge, has_aux=True)(params, *part)
+    share = len(part[0]) / num
+    return tree_map(lambda value: share * value, (cotangent, loss, parts)), ()
 
 
 def mixed_weight_gradient(
     task: InnerTask,
     member: Member,
     weights: Tensor,  # (T, B)
+    # samples that are differentiated at a time; None: all. The outer loss must then be a mean
+    micro_batch_size: int | None = None,
 ) -> Unrolled:
     """dL_outer/dw by forward mode over reverse mode, one step at a time (Kemaev et al. 2025).
 
-    H_t v and <v, ∇ℓ_i> are one forward-mode product of θ ↦ (∇Σ w_i ℓ_i, (ℓ_i)) along v. Memory
-    grows with T by parameters, gradients and optimiser state only.
+    Backwards, the cotangents of (θ_{t+1}, s_{t+1}) go through the optimiser to those of θ_t, g_t
+    and s_t. With v that of g_t, one forward-mode product of θ ↦ (∇Σ w_i ℓ_i, (ℓ_i)) along v gives
+    H_t v, which is added to that of θ_t, and <v, ∇ℓ_i> = dL/dw_{t,i}. Memory grows with T by
+    parameters, gradients and optimiser state only.
     """
-    judge = grad_and_value(task.judge, has_aux=True)
-    return unroll_stepwise(_gradient_to_keep, judge, task, member, weights)
+
+    def gradient_and_losses(params, w, *batch):
+        return weighted_gradient(task.loss_fn, params, w, batch)
+
+    def losses_alone(params, w, *batch):
+        return {}, task.loss_fn(params, *batch)
+
+    params, state, tape = detached(member.params), member.state, []
+    for t in range(len(weights)):
+        batch = weights[t], *task.view(params, *entry(member.inner_batches, t))
+        function = partial(gradient_and_losses, params)
+        gradient, _ = in_micro_batches(function, micro_batch_size, *batch)
+        tape.append((params, state, gradient, batch))
+        params, state = task.optimizer.step(params, gradient, state)
+    judged = partial(_judged, task, params, len(member.outer_batch[0]))
+    (cotangent, *outer), _ = in_micro_batches(judged, micro_batch_size, *member.outer_batch)
+    cotangents = cotangent, tree_map(torch.zeros_like, state)
+    weight_gradients = []
+    while tape:
+        old_params, old_state, gradient, batch = tape.pop()
+        _, step_vjp = vjp(task.optimizer.step, old_params, gradient, old_state)
+        params_cotangent, v, state_cotangent = step_vjp(cotangents)
+        function = gradient_and_losses if tape else losses_alone  # nobody asks for H_0 v
+        along_v = partial(_derivative_along, function, old_params, v)
+        hessian_v, weight_gradient = in_micro_batches(along_v, micro_batch_size, *batch)
+        weight_gradients.append(weight_gradient)
+        if tape:
+            params_cotangent = {k: c + hessian_v[k] for k, c in params_cotangent.items()}
+            cotangents = params_cotangent, state_cotangent
+    outer_loss, parts = outer
+    return Unrolled(outer_loss, torch.stack(weight_gradients[::-1]), params, state, parts)
 
 # %% ../../nbs/03_inner_loop.ipynb #c8ef2af9
 def stack_trees(trees: Sequence[Any]) -> Any:
@@ -403,8 +404,9 @@ class Engine(NamedTuple):
     weight_gradient: Callable[[InnerTask, Member, Tensor], Unrolled] = each_by_reverse
     # maps a function of one member over a population
     map_members: Callable[[Callable], Callable] = one_by_one
-    # rates a second time, step by step, instead of keeping the rater's activations of all steps
-    rates_twice: bool = False
+    # samples of each member that are rated at a time, and once more for the gradient; None: all
+    # at once, and the rater's activations are kept in between
+    micro_batch_size: int | None = None
 
 # %% ../../nbs/03_inner_loop.ipynb #caf6cac4
 @torch.enable_grad()
@@ -422,26 +424,28 @@ def meta_gradient(
     Cost: `engine.weight_gradient`, and P·T·B ratings, forwards and backwards. Raises
     `DataRaterError` for ratings that are cut off from η.
     """
-    x, y, *_ = members.inner_batches  # (P, T, B, ...)
+    size = members.inner_batches[1].shape[1:3]  # (T, B)
+    x, y = (tensor.flatten(1, 2) for tensor in members.inner_batches[:2])  # (P, T·B, ...)
     # (P, ...) each
     copies = as_variables({k: p.expand(len(y), *p.shape) for k, p in rater_params.items()})
+    rate_all = engine.map_members(rate_fn)
+    at_a_time = engine.micro_batch_size or x.shape[1]
 
-    def rate_member(params, x, y):  # (T, B, ...) -> (T, B)
-        return rate_fn(params, x.flatten(0, 1), y.flatten(0, 1)).view(y.shape[:2])
+    def parts_of(*tensors):
+        return zip(*(tensor.split(at_a_time, dim=1) for tensor in tensors), strict=True)
 
-    rate_all = engine.map_members(rate_member)
-    with torch.set_grad_enabled(not engine.rates_twice):
-        ratings = rate_all(copies, x, y)  # (P, T, B)
-    judged = as_variables(ratings)
+    with torch.set_grad_enabled(engine.micro_batch_size is None):
+        ratings = torch.cat([rate_all(copies, *part) for part in parts_of(x, y)], dim=1)
+    judged = as_variables(ratings.unflatten(1, size))
     weights = batch_weights(judged, temperature)
     unrolled = engine.weight_gradient(task, members, weights.detach())
     (cotangents,) = torch.autograd.grad(weights, judged, unrolled.weight_gradient)
-    if engine.rates_twice:  # step by step, so that one step's activations are held
-        steps = zip(*(tensor.split(1, dim=1) for tensor in (x, y, cotangents)), strict=True)
-        gradients = (_rater_gradients(rate_all(copies, x, y), copies, c) for x, y, c in steps)
-        member_gradients = reduce(partial(tree_map, torch.add), gradients)
+    if engine.micro_batch_size is None:
+        member_gradients = _rater_gradients(ratings, copies, cotangents.flatten(1))
     else:
-        member_gradients = _rater_gradients(ratings, copies, cotangents)
+        parts = parts_of(x, y, cotangents.flatten(1))
+        gradients = (_rater_gradients(rate_all(copies, x, y), copies, c) for x, y, c in parts)
+        member_gradients = reduce(partial(tree_map, torch.add), gradients)
     return MetaGradient(*unrolled, weights.detach(), member_gradients)
 
 

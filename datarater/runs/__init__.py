@@ -71,7 +71,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         RunData as RunData,
         RunObjects as RunObjects,
         dataset_of as dataset_of,
-        differentiate_with as differentiate_with,
         fit_batch as fit_batch,
         get_dataset_loaders as get_dataset_loaders,
         set_up as set_up,
@@ -108,7 +107,7 @@ else:
             save_run_files single_figure write_figure
         """,
         setup="""
-            RunData RunObjects dataset_of differentiate_with fit_batch get_dataset_loaders set_up
+            RunData RunObjects dataset_of fit_batch get_dataset_loaders set_up
         """,
         steps="CheckedSteps MetaTrainingError",
         training="""

@@ -165,13 +165,17 @@ class OuterSettings:
     """
     softmax_temperature: float = setting(1.0, TEMPERATURE)
     "ratings are divided by it before the softmax that makes weights"
-    meta_gradient: str = setting("auto", one_of("auto", "mixed", "recompute", "reverse"))
-    """estimator of the meta-gradient, one of auto, mixed, recompute, reverse; all are exact, they
-    differ in time and memory; auto: by device
+    meta_gradient: str = setting("auto", one_of("auto", "mixed", "reverse"))
+    """estimator of the meta-gradient, one of auto, mixed, reverse; both are exact, they differ in
+    time and memory; auto: by device
     """
     execution: str = setting("auto", one_of("auto", "loop", "vmap"))
     """run the inner models one after another (loop) or as one batched computation (vmap); auto: by
     device and size
+    """
+    micro_batch_size: int | None = setting(None, COUNT)
+    """samples of a batch that are differentiated at a time, which saves memory and changes no
+    number but by rounding; None: all of them; needs meta_gradient auto or mixed
     """
     compile: bool = setting(False)
     "compile the meta-step with torch.compile; needs meta_gradient auto or mixed"
@@ -425,11 +429,12 @@ class _CheckedSettings(RunSettings, AttackSettings, OuterSettings, InnerSettings
     def __post_init__(self):
         check_settings(self)
         _check_attack_sizes(self)
-        if self.compile and self.meta_gradient not in ("auto", "mixed"):
-            raise DataRaterError(
-                f"compile=True is not allowed with meta_gradient={self.meta_gradient!r}, "
-                "whose second pass can't be compiled: give meta_gradient='mixed' or 'auto'"
-            )
+        for name in ("compile", "micro_batch_size"):
+            if getattr(self, name) and self.meta_gradient == "reverse":
+                raise DataRaterError(
+                    f"{name}={getattr(self, name)!r} is not allowed with meta_gradient='reverse', "
+                    "which holds whole steps: give meta_gradient='mixed' or 'auto'"
+                )
         if self.outer_lr * self.outer_weight_decay >= 1:
             raise DataRaterError(
                 f"outer_weight_decay={self.outer_weight_decay!r} with "

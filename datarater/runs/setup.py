@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_FITTED_BATCH', 'MAX_FITTED_DOCUMENTS', 'dataset_of', 'RunObjects', 'fit_batch', 'get_dataset_loaders', 'attempt',
            'try_models', 'fingerprint_of_data', 'check_same_data', 'Adversary', 'robust_accuracies', 'check_attackable',
-           'RunData', 'differentiate_with', 'choose_engine', 'draw_samples', 'set_up']
+           'RunData', 'choose_engine', 'draw_samples', 'set_up']
 
 # %% ../../nbs/runs/setup.ipynb #e11e444d
 import os
@@ -41,29 +41,26 @@ from datarater.method import (
     SGD,
     Batch,
     Compiled,
-    Engine,
     InnerTask,
     Learner,
     LossFunction,
     Member,
-    MetaGradient,
     Params,
     Recorded,
     adversarial_loss,
     adversarial_view,
     alternatives,
     detached,
+    differentiate_with,
     exact_kernels,
     fgsm,
     first_that_works,
     lean_loss,
     make_engine,
     member_starts,
-    meta_gradient,
     model_loss,
     pgd,
     random_start,
-    rate_many,
     resolve_engine,
     resolve_loss_type,
     work_per_tensor,
@@ -422,25 +419,9 @@ class RunData:
         shaped = tuple(value.unflatten(0, (-1, num_steps)) for value in inner_pair)
         return self.adversary.add_starts(shaped, outer_pair, seeds[:, members])
 
-# %% ../../nbs/runs/setup.ipynb #0e1c1008
-def differentiate_with(
-    rater: nn.Module, task: InnerTask, temperature: float, engine: Engine
-) -> Callable[[Member], MetaGradient]:
-    "The meta-gradient of a population as a function of its members alone."
-    rater_params = {name: p for name, p in rater.named_parameters() if p.requires_grad}
-
-    def rate_fn(params, x, y):
-        return rate_many(rater, x, y, params)
-
-    def differentiate(members):
-        with exact_kernels():
-            return meta_gradient(rate_fn, rater_params, task, members, temperature, engine)
-
-    return differentiate
-
 # %% ../../nbs/runs/setup.ipynb #96913e14
 def choose_engine(
-    config: DataRaterConfig,  # its `meta_gradient`, `execution`, `device`, `compile` and P
+    config: DataRaterConfig,
     rater: nn.Module,
     inner_model: nn.Module,
     loss_fn: LossFunction,  # of the inner model
@@ -452,23 +433,29 @@ def choose_engine(
     """
     params = {name: p.detach() for name, p in inner_model.named_parameters() if p.requires_grad}
     what = f"inner model {config.inner_model_class}, given a training batch,"
+    only_mixed = config.compile or config.micro_batch_size is not None
     names = resolve_engine(
         config.meta_gradient,
         config.execution,
         config.device,
         num_models=config.num_inner_models,
         work=attempt(what, lambda: work_per_tensor(loss_fn, params, batches[0])),
-        compiled=config.compile,
+        only_mixed=only_mixed,
     )
     one = {name: p[None] for name, p in params.items()}  # P = T = 1
     inner = tuple(value[None, None] for value in batches[0])  # (1, 1, B, ...)
     member = Member(one, {}, inner, tuple(value[None] for value in batches[1]))
     task = InnerTask(lean_loss(loss_fn), SGD(1.0))
     asked = config.meta_gradient, config.execution
+
+    def take_step(*names):
+        engine = make_engine(*names, micro_batch_size=config.micro_batch_size)
+        differentiate_with(rater, task, 1.0, engine)(member)
+
     return first_that_works(
-        alternatives(asked, names, config.compile),
+        alternatives(asked, names, only_mixed),
         (inner_model, rater),
-        lambda *names: differentiate_with(rater, task, 1.0, make_engine(*names))(member),
+        take_step,
         f"a meta-step with {config.inner_model_class} and {config.data_rater_model_class}",
     )
 
@@ -572,7 +559,7 @@ def set_up(
     of_member += config.inner_steps * sum(part.nbytes for part in batches[0])
     check_room(ranks, config.num_inner_models, of_member, config.device)
     names = choose_engine(config, rater, inner_model, loss_fn, batches)
-    engine = make_engine(*names, Compiled if config.compile else None)
+    engine = make_engine(*names, Compiled if config.compile else None, config.micro_batch_size)
     optimizer = INNER_OPTIMIZERS[config.inner_optimizer](config.inner_lr)
     task = adversary.arm(InnerTask(loss_fn, optimizer))
     differentiate = differentiate_with(rater, task, config.softmax_temperature, engine)
