@@ -6,8 +6,8 @@
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'UNIT_INTERVAL', 'OPEN_UNIT_INTERVAL',
            'SHARE', 'KEEP', 'TEMPERATURE', 'IGNORED', 'AnyPath', 'PATH', 'PROGRESS_SECONDS', 'DataRaterError',
            'one_line', 'shell_word', 'without_ours', 'place_in_code', 'foreign_code', 'lookup', 'Rule',
-           'torch_defaults', 'one_of', 'setting', 'check_names', 'check_value', 'as_path', 'check_settings', 'Progress',
-           'lazy_names']
+           'torch_defaults', 'pytorch_threads', 'available_threads', 'one_thread_per_kernel', 'is_task', 'map_tasks',
+           'one_of', 'setting', 'check_names', 'check_value', 'as_path', 'check_settings', 'Progress', 'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
 import importlib
@@ -20,12 +20,15 @@ import sysconfig
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import field, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from reprlib import Repr
+from threading import local
 from types import TracebackType
 from typing import Any, NamedTuple, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
@@ -167,6 +170,72 @@ def torch_defaults() -> Iterator[None]:
 
 # %% ../nbs/reference/support.ipynb #3f04b006
 IGNORED = -100  # the target of a token that is not to be predicted
+
+# %% ../nbs/reference/support.ipynb #3f04c002
+@contextmanager
+def pytorch_threads(num: int | None) -> Iterator[None]:
+    "Context in which so many threads share a kernel; None: as many as before."
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(num or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+# %% ../nbs/reference/support.ipynb #3f04c003
+_num_workers = ContextVar("num_workers", default=None)  # None: as many as a kernel has threads
+
+
+def available_threads() -> int:
+    "How many threads PyTorch has, whether kernels or tasks share them."
+    import torch
+
+    return _num_workers.get() or torch.get_num_threads()
+
+
+@contextmanager
+def one_thread_per_kernel() -> Iterator[None]:
+    "Context in which a kernel has one thread, and `map_tasks` all that PyTorch had."
+    before = _num_workers.set(available_threads())
+    try:
+        with pytorch_threads(1):
+            yield
+    finally:
+        _num_workers.reset(before)
+
+# %% ../nbs/reference/support.ipynb #3f04c004
+_thread = local()
+
+
+def is_task() -> bool:
+    "Whether this is a thread of `map_tasks`, beside others that do the same."
+    return getattr(_thread, "is_task", False)
+
+
+def map_tasks(
+    task: Callable[..., Any],  # changes nothing that another one reads
+    *items: Iterable,  # the arguments, as for `map`
+) -> list:
+    "`list(map(task, *items))` by several threads, of which each has its share of PyTorch's."
+    import torch
+
+    calls = list(zip(*items, strict=True))
+    num_workers = available_threads()
+    num_threads = max(1, num_workers // max(1, len(calls)))
+    if min(num_workers, len(calls)) <= 1:
+        with pytorch_threads(num_threads):
+            return [task(*call) for call in calls]
+    with_gradient = torch.is_grad_enabled()  # it belongs to a thread
+
+    def begin():
+        _thread.is_task = True
+        torch.set_num_threads(num_threads)
+        torch.set_grad_enabled(with_gradient)
+
+    with ThreadPoolExecutor(min(num_workers, len(calls)), initializer=begin) as pool:
+        return list(pool.map(lambda call: task(*call), calls))
 
 # %% ../nbs/reference/support.ipynb #48d5f007
 def one_of(*options: str) -> Rule:

@@ -42,7 +42,7 @@ from datarater.curation.ratings import (
     rate_samples,
     sampling_weights,
 )
-from .repeats import RowFolder, about_rows, side_by_side, with_threads
+from .repeats import RowFolder, about_rows, side_by_side
 from .score_files import config_of_run
 from ..data import first_samples, make_loaders, seeded_generator
 from ..method import LOSSES, attacked_in_training, resolve_loss_type
@@ -60,6 +60,7 @@ from datarater.support import (
     Rule,
     as_path,
     lookup,
+    pytorch_threads,
     setting,
     torch_defaults,
 )
@@ -441,7 +442,8 @@ def check_runs(plan: ComparisonPlan) -> None:
 def _one_repeat(plan, work, seed):
     "Prepare a repeat and work on it; on a CPU with one thread, since sums depend on their number."
     num_threads = 1 if plan.device == "cpu" else None
-    return with_threads(num_threads, lambda: work(plan, prepare(plan, seed)))
+    with pytorch_threads(num_threads):
+        return work(plan, prepare(plan, seed))
 
 
 def in_repeats(

@@ -7,11 +7,11 @@ __all__ = ['Params', 'OptimizerState', 'Batch', 'LossFunction', 'LOSSES', 'INNER
            'Member', 'Unrolled', 'detached', 'as_variables', 'gradient_in', 'entry', 'reverse_weight_gradient',
            'batch_weights', 'effective_sample_size', 'squared_error_loss', 'next_token_loss', 'resolve_loss_type',
            'model_loss', 'Adam', 'weighted_gradient', 'in_micro_batches', 'mixed_weight_gradient', 'stack_trees',
-           'one_by_one', 'each_by_reverse', 'MetaGradient', 'Engine', 'meta_gradient']
+           'one_by_one', 'each_by_reverse', 'MetaGradient', 'rater_gradients', 'each_rated', 'Engine', 'meta_gradient']
 
 # %% ../../nbs/03_inner_loop.ipynb #cf65bc2d
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -361,12 +361,13 @@ def stack_trees(trees: Sequence[Any]) -> Any:
 # %% ../../nbs/03_inner_loop.ipynb #fe7c7932
 def one_by_one(
     member: Callable[..., Any],  # takes one member's part of each tree
+    mapped: Callable[..., Iterable] = map,  # or what takes its place
 ) -> Callable[..., Any]:  # takes whole trees (P, ...), gives a tree (P, ...)
     "A function of one member, mapped over a population by a loop (`torch.vmap` does it at once)."
 
     def members(*trees):
         num_models = len(tree_leaves(trees)[0])
-        return stack_trees([member(*entry(trees, p)) for p in range(num_models)])
+        return stack_trees(list(mapped(lambda p: member(*entry(trees, p)), range(num_models))))
 
     return members
 
@@ -396,14 +397,49 @@ class MetaGradient(NamedTuple):
         "dL/dη of the mean outer loss: the mean of the members' meta-gradients."
         return {name: g.mean(0) for name, g in self.member_gradients.items()}
 
+# %% ../../nbs/03_inner_loop.ipynb #0a3c1010
+def rater_gradients(
+    copies: Params,  # of η
+    ratings: Tensor,  # by these copies
+    cotangents: Tensor,  # dL/dr, of the same shape
+) -> Params:
+    "dL/dη of each copy; raises `DataRaterError` for ratings that are cut off from η."
+    if not ratings.requires_grad:
+        raise DataRaterError(
+            "the ratings do not depend on the rater's parameters: remove detach() or no_grad() "
+            "from the rater, or let some of its parameters require gradients"
+        )
+    return gradient_in((ratings * cotangents).sum(), copies)
+
+# %% ../../nbs/03_inner_loop.ipynb #0a3c1011
+def each_rated(
+    rate_fn: Callable[[Params, Tensor, Tensor], Tensor],  # (η, x (N, ...), y) -> ratings (N,)
+    rater_params: Params,  # η
+    x: Tensor,  # (P, N, ...): samples
+    y: Tensor,  # (P, N, ...): targets
+    mapped: Callable[..., Iterable] = map,  # or what takes its place
+) -> tuple[Tensor, Callable[[Tensor], Params]]:
+    "Ratings (P, N), and the function from their cotangents (P, N) to those of η, (P, ...) each."
+
+    def rated(x, y):
+        copies = as_variables(rater_params)
+        return copies, rate_fn(copies, x, y)
+
+    of_members = list(mapped(rated, x, y))
+
+    def pull_back(cotangents):
+        return stack_trees(list(mapped(rater_gradients, *zip(*of_members), cotangents)))
+
+    return torch.stack([ratings for _, ratings in of_members]), pull_back
+
 # %% ../../nbs/03_inner_loop.ipynb #0a3c1008
 class Engine(NamedTuple):
     "How a meta-gradient is computed: in what order, not which numbers."
 
     # (task, members (P, ...), weights (P, T, B)) -> Unrolled (P, ...)
     weight_gradient: Callable[[InnerTask, Member, Tensor], Unrolled] = each_by_reverse
-    # maps a function of one member over a population
-    map_members: Callable[[Callable], Callable] = one_by_one
+    # (rate_fn, η, x (P, N, ...), y) -> what `each_rated` gives
+    rate_members: Callable[..., tuple[Tensor, Callable[[Tensor], Params]]] = each_rated
     # samples of each member that are rated at a time, and once more for the gradient; None: all
     # at once, and the rater's activations are kept in between
     micro_batch_size: int | None = None
@@ -426,34 +462,23 @@ def meta_gradient(
     """
     size = members.inner_batches[1].shape[1:3]  # (T, B)
     x, y = (tensor.flatten(1, 2) for tensor in members.inner_batches[:2])  # (P, T·B, ...)
-    # (P, ...) each
-    copies = as_variables({k: p.expand(len(y), *p.shape) for k, p in rater_params.items()})
-    rate_all = engine.map_members(rate_fn)
-    at_a_time = engine.micro_batch_size or x.shape[1]
+    rate = partial(engine.rate_members, rate_fn, rater_params)
 
     def parts_of(*tensors):
-        return zip(*(tensor.split(at_a_time, dim=1) for tensor in tensors), strict=True)
+        return zip(*(t.split(engine.micro_batch_size, dim=1) for t in tensors), strict=True)
 
-    with torch.set_grad_enabled(engine.micro_batch_size is None):
-        ratings = torch.cat([rate_all(copies, *part) for part in parts_of(x, y)], dim=1)
+    if engine.micro_batch_size is None:
+        ratings, pull_back = rate(x, y)
+    else:
+        with torch.no_grad():
+            ratings = torch.cat([rate(*part)[0] for part in parts_of(x, y)], dim=1)
     judged = as_variables(ratings.unflatten(1, size))
     weights = batch_weights(judged, temperature)
     unrolled = engine.weight_gradient(task, members, weights.detach())
     (cotangents,) = torch.autograd.grad(weights, judged, unrolled.weight_gradient)
     if engine.micro_batch_size is None:
-        member_gradients = _rater_gradients(ratings, copies, cotangents.flatten(1))
+        member_gradients = pull_back(cotangents.flatten(1))
     else:
-        parts = parts_of(x, y, cotangents.flatten(1))
-        gradients = (_rater_gradients(rate_all(copies, x, y), copies, c) for x, y, c in parts)
+        gradients = (rate(x, y)[1](c) for x, y, c in parts_of(x, y, cotangents.flatten(1)))
         member_gradients = reduce(partial(tree_map, torch.add), gradients)
     return MetaGradient(*unrolled, weights.detach(), member_gradients)
-
-
-def _rater_gradients(ratings, copies, cotangents):
-    "The gradients of each member's copy of the rater."
-    if not ratings.requires_grad:
-        raise DataRaterError(
-            "the ratings do not depend on the rater's parameters: remove detach() or no_grad() "
-            "from the rater, or let some of its parameters require gradients"
-        )
-    return gradient_in((ratings * cotangents).sum(), copies)

@@ -439,12 +439,18 @@ class _BlockPools(torch.autograd.Function):
     @staticmethod
     def backward(ctx, of_largest, of_mean, _):
         x, places = ctx.saved_tensors  # places: (B, C, h, w), row-major in H × W
+        of_largest, of_mean = (  # in the memory order of x, or else PyTorch lays out the image anew
+            torch.empty_like(places, dtype=part.dtype).copy_(part) for part in (of_largest, of_mean)
+        )
         block = [ctx.size] * 2
         image = torch.ops.aten.avg_pool2d_backward(
             of_mean, x, block, block, [0, 0], False, True, None
-        )  # (B, C, H, W), in the memory order of x: its rows can be viewed as one axis
-        rows = image.view(*x.shape[:2], -1)
-        rows.scatter_add_(2, places.flatten(2), of_largest.flatten(2))
+        )  # (B, C, H, W)
+        pixels, places, of_largest = (
+            part.permute(0, 2, 3, 1).view(len(x), -1, x.shape[1])
+            for part in (image, places, of_largest)
+        )  # (B, H·W, C), and (B, h·w, C)
+        pixels.scatter_add_(1, places, of_largest)
         return image, None
 
 

@@ -7,14 +7,16 @@ __all__ = ['call_with', 'state_with', 'check_trainable', 'warn_of_probabilities'
 
 # %% ../../nbs/models/parameters.ipynb #83cd9230
 import warnings
+from copy import deepcopy
 from itertools import chain
+from threading import local
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..support import DataRaterError
+from ..support import DataRaterError, is_task
 
 # %% ../../nbs/models/parameters.ipynb #016d02fb
 def call_with(
@@ -23,6 +25,7 @@ def call_with(
     *inputs: Any,
 ) -> Any:  # what the model returns
     "Call a model with other parameters, each at all of its places; the model stays as it is."
+    model = _twin_of(model) if is_task() else model
     first = {id(tensor): name for name, tensor in _tensors(model)}
     places = {}
     for path, layer in model.named_modules():
@@ -30,6 +33,17 @@ def call_with(
             if (known := first[id(tensor)]) in params:
                 places[name] = params[known]
     return functional_call(model, places, inputs, tie_weights=False)
+
+
+_thread = local()
+
+
+def _twin_of(model):
+    "A copy with the same tensors, for this thread: into the model others may put their parameters."
+    twins = vars(_thread).setdefault("twins", {})
+    if model not in twins:
+        twins[model] = deepcopy(model, {id(tensor): tensor for _, tensor in _tensors(model)})
+    return twins[model]
 
 
 def _tensors(model, *options, **more):

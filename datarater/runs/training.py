@@ -72,7 +72,9 @@ from datarater.support import (
     DataRaterError,
     Progress,
     as_path,
+    available_threads,
     one_line,
+    one_thread_per_kernel,
     shell_word,
     torch_defaults,
 )
@@ -115,7 +117,7 @@ def _machine(device):
         processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     else:
         processor = torch.cuda.get_device_name(device)
-    threads = str(torch.get_num_threads())
+    threads = str(available_threads())
     return {"PyTorch": str(torch.__version__), "threads": threads, "processor": processor}
 
 # %% ../../nbs/runs/training.ipynb #f41b238c
@@ -408,7 +410,7 @@ def train_rater(run: Run, progress: bool = False) -> None:
     num_done, is_first = learner.num_steps, run.ranks.is_first
     tracker = tracking(config.tracker if is_first else "none", config, run.folder, num_done)
     shown = Progress("meta-training", config.meta_steps, progress and is_first, num_done)
-    with shown, tracker as track:
+    with shown, tracker as track, one_thread_per_kernel():
         callbacks = [BetweenSteps(run, shown, track)]
         meta_train(learner, next_batches, config.meta_steps, callbacks, run.steps)
 
