@@ -4,7 +4,7 @@
     python benchmarks/performance.py [--device cpu] [--parts NAME ...] [--repeats 7]
 
 writes results/performance_cpu.json (or performance_gpu.json). The parts are meta_step,
-light_rater, engines, compiled, memory, run, rating and whole_runs; a part that is left out keeps
+light_rater, engines, compiled, memory, beside, run, rating and whole_runs; a part that is left out keeps
 its entry in the file, and its commit. The ways take turns in one process, and each ratio is taken
 within a turn, so a machine whose speed drifts does no harm; medians and quartiles of these ratios
 are recorded. Memory is measured in a process of its own for each case. All images are random.
@@ -331,6 +331,57 @@ def probe(
     }
 
 
+def beside(device: str, repeats: int) -> list[dict[str, Any]]:
+    """Meta-gradients with one thread and with two, alone and beside a program that keeps a core busy.
+
+    Seconds, and seconds of processor time, over those of one thread alone, turn by turn.
+    """
+    cases = [(threads, is_busy) for threads in (1, 2) for is_busy in (False, True)]
+    turns = []
+    for _ in range(max(3, repeats // 2)):
+        turn = {}
+        for threads, is_busy in cases:
+            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if is_busy else None
+            command = [sys.executable, __file__, "--probe_threads", str(threads)]
+            probed = subprocess.run(command, check=True, capture_output=True, text=True)
+            turn[threads, is_busy] = json.loads(probed.stdout.splitlines()[-1])
+            if busy:
+                busy.kill()
+                busy.wait()
+        turns.append(turn)
+        print({str(case): found["ours"] for case, found in turn.items()}, flush=True)
+    return [
+        {
+            "way": way,
+            "threads": threads,
+            "beside_a_busy_program": is_busy,
+            **{
+                what: summary(
+                    [turn[threads, is_busy][way][i] / turn[1, False][way][i] for turn in turns]
+                )
+                for i, what in enumerate(("seconds", "processor_seconds"))
+            },
+        }
+        for way in turns[0][1, False]
+        for threads, is_busy in cases
+    ]
+
+
+def probe_threads(num_threads: int) -> dict[str, tuple[float, float]]:
+    "Seconds of five calls of each way, and of processor time, in this process."
+    torch.set_num_threads(num_threads)
+    problem = make_problem(**{**MAIN, "batch_size": 64})
+    ways = {"ours": our_way(problem), "careful loop": partial(PEERS["careful loop"], problem)}
+    found = {}
+    for name, way in ways.items():
+        way()
+        start, used = time.perf_counter(), time.process_time()
+        for _ in range(5):
+            way()
+        found[name] = time.perf_counter() - start, time.process_time() - used
+    return found
+
+
 DAMAGED = {"corruption_probability": 0.1}  # as MNIST is by default
 
 
@@ -570,6 +621,7 @@ PARTS = {
     "engines": engines,
     "compiled": compiled,
     "memory": memory,
+    "beside": beside,
     "run": whole_run,
     "rating": rating,
     "whole_runs": whole_runs,
@@ -583,8 +635,12 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, help=about)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--probe", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--probe_threads", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if arguments.probe_threads:
+        print(json.dumps(probe_threads(arguments.probe_threads)))
+        return
     if arguments.probe:
         print(json.dumps(probe(arguments.device, *arguments.probe)))
         return
