@@ -4,10 +4,10 @@
     python benchmarks/performance.py [--device cpu] [--parts NAME ...] [--repeats 7]
 
 writes results/performance_cpu.json (or performance_gpu.json). The parts are meta_step,
-light_rater, engines, compiled, memory, beside, run, rating and whole_runs; a part that is left out keeps
-its entry in the file, and its commit. The ways take turns in one process, and each ratio is taken
-within a turn, so a machine whose speed drifts does no harm; medians and quartiles of these ratios
-are recorded. Memory is measured in a process of its own for each case. All images are random.
+light_rater, engines, compiled, memory, beside, run, rating and whole_runs; a part that is left out
+keeps its entry in the file, and its commit. The ways take turns in one process, and each ratio is
+taken within a turn, so a machine whose speed drifts does no harm; medians and quartiles of these
+ratios are recorded. Memory is measured in a process of its own for each case. Images are random.
 """
 
 import argparse
@@ -48,6 +48,7 @@ from datarater.method import (
     work_per_tensor,
 )
 from datarater.runs import DataRaterConfig, Run, evaluate_run, run_meta_training
+from datarater.support import one_thread_per_kernel
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
 GRID = [  # along each axis from one corner; the whole product would take days
@@ -174,10 +175,15 @@ def unrolled(
     shape = problem.inner[0].shape[:3]  # (P, T, B)
     weights = next(iter(problem.params.values())).new_full(shape, 1 / shape[2])
     engine = make_engine(estimator, execution, compiler, micro_batch_size)
-    differentiate = partial(exact_kernels()(engine.weight_gradient), problem.task)
+    differentiate = partial(engine.weight_gradient, problem.task)
     if record:
         differentiate = Recorded(differentiate)
-    return lambda: differentiate(problem.members, weights)
+
+    def by_us() -> Any:
+        with exact_kernels(), one_thread_per_kernel():
+            return differentiate(problem.members, weights)
+
+    return by_us
 
 
 def light_rater(device: str, repeats: int) -> dict[str, Any]:
@@ -332,9 +338,8 @@ def probe(
 
 
 def beside(device: str, repeats: int) -> list[dict[str, Any]]:
-    """Meta-gradients with one thread and with two, alone and beside a program that keeps a core busy.
-
-    Seconds, and seconds of processor time, over those of one thread alone, turn by turn.
+    """Meta-gradients with one thread and with two, alone and beside a program that keeps a core
+    busy: seconds, and seconds of processor time, over those of one thread alone, turn by turn.
     """
     cases = [(threads, is_busy) for threads in (1, 2) for is_busy in (False, True)]
     turns = []

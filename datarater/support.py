@@ -6,8 +6,9 @@
 __all__ = ['ANYTHING', 'COUNT', 'SEED', 'NOT_NEGATIVE', 'FINITE', 'POSITIVE', 'NAME', 'UNIT_INTERVAL', 'OPEN_UNIT_INTERVAL',
            'SHARE', 'KEEP', 'TEMPERATURE', 'IGNORED', 'AnyPath', 'PATH', 'PROGRESS_SECONDS', 'DataRaterError',
            'one_line', 'shell_word', 'without_ours', 'place_in_code', 'foreign_code', 'lookup', 'Rule',
-           'torch_defaults', 'pytorch_threads', 'available_threads', 'one_thread_per_kernel', 'is_task', 'map_tasks',
-           'one_of', 'setting', 'check_names', 'check_value', 'as_path', 'check_settings', 'Progress', 'lazy_names']
+           'torch_defaults', 'pytorch_threads', 'available_threads', 'one_thread_per_kernel', 'current_call',
+           'map_tasks', 'one_of', 'setting', 'check_names', 'check_value', 'as_path', 'check_settings', 'Progress',
+           'lazy_names']
 
 # %% ../nbs/reference/support.ipynb #92b6203e
 import importlib
@@ -25,6 +26,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import field, fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from reprlib import Repr
@@ -209,9 +211,15 @@ def one_thread_per_kernel() -> Iterator[None]:
 _thread = local()
 
 
-def is_task() -> bool:
-    "Whether this is a thread of `map_tasks`, beside others that do the same."
-    return getattr(_thread, "is_task", False)
+def current_call() -> object | None:
+    "The call of `map_tasks` that this thread works for, beside others; None: it works for none."
+    return getattr(_thread, "call", None)
+
+
+@cache
+def _pool(num_workers, process):  # a forked process has none of its parent's threads
+    "Threads that stay: PyTorch prepares kernels anew for each new thread."
+    return ThreadPoolExecutor(num_workers)
 
 
 def map_tasks(
@@ -227,15 +235,17 @@ def map_tasks(
     if min(num_workers, len(calls)) <= 1:
         with pytorch_threads(num_threads):
             return [task(*call) for call in calls]
-    with_gradient = torch.is_grad_enabled()  # it belongs to a thread
+    this_call, with_gradient = object(), torch.is_grad_enabled()  # which belongs to a thread
 
-    def begin():
-        _thread.is_task = True
-        torch.set_num_threads(num_threads)
-        torch.set_grad_enabled(with_gradient)
+    def work(call):
+        _thread.call = this_call
+        try:
+            with pytorch_threads(num_threads), torch.set_grad_enabled(with_gradient):
+                return task(*call)
+        finally:
+            _thread.call = None
 
-    with ThreadPoolExecutor(min(num_workers, len(calls)), initializer=begin) as pool:
-        return list(pool.map(lambda call: task(*call), calls))
+    return list(_pool(min(num_workers, len(calls)), os.getpid()).map(work, calls))
 
 # %% ../nbs/reference/support.ipynb #48d5f007
 def one_of(*options: str) -> Rule:

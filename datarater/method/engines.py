@@ -47,6 +47,7 @@ from datarater.support import (
     lookup,
     map_tasks,
     one_line,
+    one_thread_per_kernel,
     pytorch_threads,
 )
 
@@ -229,8 +230,8 @@ def rate_many(
         with LeanLayers():
             return rate(rater, x, y, params)
 
-    with evaluating(rater) if params is None else nullcontext():
-        mapped = map if is_alone else _mapping(x)
+    mapped, kernels = (map, nullcontext()) if is_alone else (_mapping(x), one_thread_per_kernel())
+    with evaluating(rater) if params is None else nullcontext(), kernels:
         return torch.cat(list(mapped(rate_chunk, x.split(size), y.split(size))))
 
 # %% ../../nbs/method/engines.ipynb #0e1c1008
@@ -244,7 +245,7 @@ def differentiate_with(
         return rate_many(rater, x, y, params)
 
     def differentiate(members):
-        with exact_kernels():
+        with exact_kernels(), one_thread_per_kernel():
             return meta_gradient(rate_fn, rater_params, task, members, temperature, engine)
 
     return differentiate

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..support import DataRaterError, is_task
+from ..support import DataRaterError, current_call
 
 # %% ../../nbs/models/parameters.ipynb #016d02fb
 def call_with(
@@ -25,7 +25,7 @@ def call_with(
     *inputs: Any,
 ) -> Any:  # what the model returns
     "Call a model with other parameters, each at all of its places; the model stays as it is."
-    model = _twin_of(model) if is_task() else model
+    model = _twin_of(model) if current_call() else model
     first = {id(tensor): name for name, tensor in _tensors(model)}
     places = {}
     for path, layer in model.named_modules():
@@ -40,10 +40,12 @@ _thread = local()
 
 def _twin_of(model):
     "A copy with the same tensors, for this thread: into the model others may put their parameters."
-    twins = vars(_thread).setdefault("twins", {})
-    if model not in twins:
-        twins[model] = deepcopy(model, {id(tensor): tensor for _, tensor in _tensors(model)})
-    return twins[model]
+    if getattr(_thread, "call", None) is not current_call():
+        _thread.call, _thread.twins = current_call(), {}
+    if model not in _thread.twins:
+        shared = {id(tensor): tensor for _, tensor in _tensors(model)}
+        _thread.twins[model] = deepcopy(model, shared)
+    return _thread.twins[model]
 
 
 def _tensors(model, *options, **more):
