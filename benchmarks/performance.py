@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datarater.data import TensorDataRaterDataset, register_dataset
 from datarater.method import (
+    ESTIMATORS,
     EXECUTIONS,
     Compiled,
     Recorded,
@@ -176,11 +177,14 @@ def unrolled(
     weights = next(iter(problem.params.values())).new_full(shape, 1 / shape[2])
     engine = make_engine(estimator, execution, compiler, micro_batch_size)
     differentiate = partial(engine.weight_gradient, problem.task)
+    if engine.threads_share == "members":
+        differentiate = EXECUTIONS[execution](partial(ESTIMATORS[estimator], problem.task))
     if record:
         differentiate = Recorded(differentiate)
 
     def by_us() -> Any:
-        with exact_kernels(), one_thread_per_kernel():
+        shared = engine.threads_share == "kernels"
+        with exact_kernels(), nullcontext() if shared else one_thread_per_kernel():
             return differentiate(problem.members, weights)
 
     return by_us

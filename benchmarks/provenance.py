@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import datarater
 from datarater.disk import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
+STARTED = time.monotonic()
 
 
 def parser_of(
@@ -97,6 +99,7 @@ def write_result(name: str, content: dict[str, Any], device: str = "cpu") -> Non
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if on_gpu else processor(),
         "threads": torch.get_num_threads(),
+        "minutes": round((time.monotonic() - STARTED) / 60, 1),
     }
     path = ROOT / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)

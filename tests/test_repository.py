@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
+from dataclasses import fields
 from pathlib import Path, PurePosixPath
 
 import readme
@@ -31,6 +32,9 @@ from tree import (
     repository_files,
     text_of,
 )
+
+from datarater.runs import DataRaterConfig
+from datarater.support import DataRaterError
 
 # modules that no notebook exports: the front door, where nbdev keeps the version, and the faces
 BY_HAND = {"__init__.py", "__main__.py"}
@@ -306,6 +310,23 @@ def test_results_say_how_to_repeat_them():
         problems += [
             f"results/{path.name} lacks {what}: write it by its script" for what in missing
         ]
+    report(problems)
+
+
+def test_configurations_of_results_still_load():
+    "Each configuration in results/ whose entries are settings is one that a run of today accepts."
+    known = {item.name for item in fields(DataRaterConfig)}
+    problems, num_loaded = [], 0
+    for path in sorted((ROOT / "results").glob("*.json")):
+        for key, value in entries_of(json.loads(path.read_text(encoding="utf-8"))):
+            if key != "configuration" or not set(value) <= known:
+                continue
+            num_loaded += 1
+            try:
+                DataRaterConfig(**value)
+            except DataRaterError as error:
+                problems.append(f"results/{path.name}: {error}: measure it again")
+    assert num_loaded >= 30
     report(problems)
 
 

@@ -117,13 +117,7 @@ def in_tasks(
     return lambda *trees: one_by_one(member, _mapping(tree_leaves(trees)[0]))(*trees)
 
 
-def _rated_in_tasks(rate_fn, rater_params, x, y):
-    "What `each_rated` gives."
-    return each_rated(rate_fn, rater_params, x, y, _mapping(x))
-
-
 EXECUTIONS: dict[str, Callable[..., Any]] = {"loop": in_tasks, "vmap": at_once}
-_RATED = {"loop": _rated_in_tasks, "vmap": _rated_at_once}
 
 # %% ../../nbs/method/engines.ipynb #152b5fa1
 def make_engine(
@@ -135,7 +129,7 @@ def make_engine(
 ) -> Engine:
     "An engine by the names of its parts; raises `DataRaterError` for names that are not there."
     lookup(estimator, ESTIMATORS, "estimator", importable=False)
-    mapped = lookup(execution, EXECUTIONS, "execution", importable=False)
+    lookup(execution, EXECUTIONS, "execution", importable=False)
     if estimator == "reverse" and (compiler is not None or micro_batch_size is not None):
         what = "be compiled" if compiler is not None else "take micro-batches"
         raise DataRaterError(
@@ -148,23 +142,21 @@ def make_engine(
         if estimator == "reverse":
             if execution == "vmap":
                 return _beside_a_copy(partial(_reverse_at_once, task))
-            return mapped(partial(reverse_weight_gradient, task))
+            return one_by_one(partial(reverse_weight_gradient, task))
         member = partial(mixed_weight_gradient, task, micro_batch_size=micro_batch_size)
         compiled = compiler or (lambda function: function)
         if execution == "vmap":
             return _beside_a_copy(compiled(vmap(member)))
-        one_after_another = one_by_one(compiled(member))
-
-        def with_all_threads(*trees):  # several can't take forward mode at once
-            with pytorch_threads(available_threads()):
-                return one_after_another(*trees)
-
-        return with_all_threads
+        return one_by_one(compiled(member))
 
     def weight_gradient(task, members, weights):
         return of_task(task)(members, weights)
 
-    return Engine(weight_gradient, _RATED[execution], micro_batch_size)
+    if execution == "vmap":
+        return Engine(weight_gradient, _rated_at_once, micro_batch_size, "nothing")
+    # forward mode is one thread's at a time
+    share = "members" if estimator == "reverse" else "kernels"
+    return Engine(weight_gradient, each_rated, micro_batch_size, share)
 
 # %% ../../nbs/method/engines.ipynb #8fe03ede
 @contextmanager
@@ -245,10 +237,24 @@ def differentiate_with(
         return rate_many(rater, x, y, params)
 
     def differentiate(members):
-        with exact_kernels(), one_thread_per_kernel():
-            return meta_gradient(rate_fn, rater_params, task, members, temperature, engine)
+        return meta_gradient(rate_fn, rater_params, task, members, temperature, engine)
 
-    return differentiate
+    def differentiate_each(members):
+        labels = members.outer_batch[1]
+        alone = (tree_map(lambda t: t[p : p + 1], members) for p in range(len(labels)))
+        found = _mapping(labels)(differentiate, alone)
+        return tree_map(lambda *parts: torch.cat(parts), *found)
+
+    def differentiate_all(members):
+        with exact_kernels():
+            if engine.threads_share == "kernels":
+                with pytorch_threads(available_threads()):
+                    return differentiate(members)
+            with one_thread_per_kernel():
+                share = engine.threads_share == "members"
+                return differentiate_each(members) if share else differentiate(members)
+
+    return differentiate_all
 
 # %% ../../nbs/method/engines.ipynb #abb08128
 # floating-point operations; below it, calling a layer takes a CPU longer than computing it

@@ -417,7 +417,6 @@ def each_rated(
     rater_params: Params,  # η
     x: Tensor,  # (P, N, ...): samples
     y: Tensor,  # (P, N, ...): targets
-    mapped: Callable[..., Iterable] = map,  # or what takes its place
 ) -> tuple[Tensor, Callable[[Tensor], Params]]:
     "Ratings (P, N), and the function from their cotangents (P, N) to those of η, (P, ...) each."
 
@@ -425,10 +424,10 @@ def each_rated(
         copies = as_variables(rater_params)
         return copies, rate_fn(copies, x, y)
 
-    of_members = list(mapped(rated, x, y))
+    of_members = list(map(rated, x, y))
 
     def pull_back(cotangents):
-        return stack_trees(list(mapped(rater_gradients, *zip(*of_members), cotangents)))
+        return stack_trees(list(map(rater_gradients, *zip(*of_members), cotangents)))
 
     return torch.stack([ratings for _, ratings in of_members]), pull_back
 
@@ -443,6 +442,8 @@ class Engine(NamedTuple):
     # samples of each member that are rated at a time, and once more for the gradient; None: all
     # at once, and the rater's activations are kept in between
     micro_batch_size: int | None = None
+    # what a CPU's threads share: "kernels", "members", or "nothing", for there is one thread
+    threads_share: str = "kernels"
 
 # %% ../../nbs/03_inner_loop.ipynb #caf6cac4
 @torch.enable_grad()
