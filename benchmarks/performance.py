@@ -37,7 +37,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from datarater.data import TensorDataRaterDataset, register_dataset
 from datarater.method import (
-    ESTIMATORS,
     EXECUTIONS,
     Compiled,
     Recorded,
@@ -46,10 +45,10 @@ from datarater.method import (
     model_loss,
     rate_many,
     resolve_engine,
+    shared_out,
     work_per_tensor,
 )
 from datarater.runs import DataRaterConfig, Run, evaluate_run, run_meta_training
-from datarater.support import one_thread_per_kernel
 
 MAIN = dict(inner_model="ToyCNN", num_models=8, num_steps=2, batch_size=128, optimizer="sgd")
 GRID = [  # along each axis from one corner; the whole product would take days
@@ -177,17 +176,10 @@ def unrolled(
     weights = next(iter(problem.params.values())).new_full(shape, 1 / shape[2])
     engine = make_engine(estimator, execution, compiler, micro_batch_size)
     differentiate = partial(engine.weight_gradient, problem.task)
-    if engine.threads_share == "members":
-        differentiate = EXECUTIONS[execution](partial(ESTIMATORS[estimator], problem.task))
+    differentiate = exact_kernels()(shared_out(differentiate, engine.threads_take))
     if record:
         differentiate = Recorded(differentiate)
-
-    def by_us() -> Any:
-        shared = engine.threads_share == "kernels"
-        with exact_kernels(), nullcontext() if shared else one_thread_per_kernel():
-            return differentiate(problem.members, weights)
-
-    return by_us
+    return lambda: differentiate(problem.members, weights)
 
 
 def light_rater(device: str, repeats: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         make_engine as make_engine,
         rate_many as rate_many,
         resolve_engine as resolve_engine,
+        shared_out as shared_out,
         work_per_tensor as work_per_tensor,
     )
     from .inner_loop import (
@@ -76,7 +77,7 @@ else:
         """,
         engines="""
             ESTIMATORS EXECUTIONS Compiled Recorded alternatives differentiate_with exact_kernels
-            first_that_works lean_loss make_engine rate_many resolve_engine work_per_tensor
+            first_that_works lean_loss make_engine rate_many resolve_engine shared_out work_per_tensor
         """,
         inner_loop="""
             INNER_OPTIMIZERS LOSSES SGD Adam Batch Engine InnerTask LossFunction Member MetaGradient

@@ -11,7 +11,7 @@ __all__ = ['Params', 'OptimizerState', 'Batch', 'LossFunction', 'LOSSES', 'INNER
 
 # %% ../../nbs/03_inner_loop.ipynb #cf65bc2d
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -361,13 +361,12 @@ def stack_trees(trees: Sequence[Any]) -> Any:
 # %% ../../nbs/03_inner_loop.ipynb #fe7c7932
 def one_by_one(
     member: Callable[..., Any],  # takes one member's part of each tree
-    mapped: Callable[..., Iterable] = map,  # or what takes its place
 ) -> Callable[..., Any]:  # takes whole trees (P, ...), gives a tree (P, ...)
     "A function of one member, mapped over a population by a loop (`torch.vmap` does it at once)."
 
     def members(*trees):
         num_models = len(tree_leaves(trees)[0])
-        return stack_trees(list(mapped(lambda p: member(*entry(trees, p)), range(num_models))))
+        return stack_trees([member(*entry(trees, p)) for p in range(num_models)])
 
     return members
 
@@ -442,8 +441,8 @@ class Engine(NamedTuple):
     # samples of each member that are rated at a time, and once more for the gradient; None: all
     # at once, and the rater's activations are kept in between
     micro_batch_size: int | None = None
-    # what a CPU's threads share: "kernels", "members", or "nothing", for there is one thread
-    threads_share: str = "kernels"
+    # what the threads of a CPU take: "members", "groups" of them, or all of them each "kernel"
+    threads_take: str = "kernel"
 
 # %% ../../nbs/03_inner_loop.ipynb #caf6cac4
 @torch.enable_grad()

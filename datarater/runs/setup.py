@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -227,6 +228,7 @@ def try_models(
     for _, targets in batches:
         check_targets(targets, outputs.shape[-1], loss_type)
     attempt(f"the gradient of {role}", lambda: check_trainable(inner_model, x, role))
+    attempt(f"copying {role}", lambda: deepcopy(inner_model))  # each thread has its own
     return outputs.shape[-1]
 
 # %% ../../nbs/runs/setup.ipynb #3aa8bfed
