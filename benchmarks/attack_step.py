@@ -25,6 +25,7 @@ from datarater.method import (
     take_meta_step,
 )
 from datarater.runs import DataRaterConfig, set_up
+from datarater.support import pytorch_threads
 
 ATTACK_STEPS = (1, 5, 10)
 
@@ -48,7 +49,7 @@ def meta_step(attack_steps: int) -> tuple[Callable[[], object], int]:
     task = data.adversary.arm(InnerTask(countable_loss, learner.population.optimizer))
     engine = make_engine("reverse", data.execution)
     differentiate = differentiate_with(learner.rater, task, config.softmax_temperature, engine)
-    with FlopCounterMode(display=False) as counter:
+    with pytorch_threads(1), FlopCounterMode(display=False) as counter:  # it sees one thread
         take_meta_step(replace(learner, differentiate=differentiate), *data.next_batches())
 
     def step() -> None:

@@ -11,6 +11,7 @@ ratios are recorded. Memory is measured in a process of its own for each case. I
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import math
@@ -21,7 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -287,6 +288,7 @@ def memory(device: str, repeats: int) -> list[dict[str, Any]]:
 def peak_of(differentiate: Callable[[], Any], device: str) -> int:
     "The peak of one call, in bytes above what was there before."
     if device == "cpu":
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed is no memory of ours
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         before = memory_of("VmRSS")
         differentiate()
@@ -305,7 +307,7 @@ def probe(
     problem = make_problem(inner_model, 1, int(num_steps), int(batch_size), "sgd", device)
     # load whatever is loaded once
     unrolled(make_problem(inner_model, 1, 2, 1, "sgd", device), estimator, "loop", record=False)()
-    differentiate = unrolled(problem, estimator, "loop", None, False, size)
+    differentiate = unrolled(problem, estimator, "loop", record=False, micro_batch_size=size)
     peak = peak_of(differentiate, device)
     saved = {}
 
@@ -333,6 +335,17 @@ def probe(
     }
 
 
+@contextmanager
+def busy_program() -> Iterator[None]:
+    "Context in which another process keeps a core busy."
+    program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        program.kill()
+        program.wait()
+
+
 def beside(device: str, repeats: int) -> list[dict[str, Any]]:
     """Meta-gradients with one thread and with two, alone and beside a program that keeps a core
     busy: seconds, and seconds of processor time, over those of one thread alone, turn by turn.
@@ -342,13 +355,10 @@ def beside(device: str, repeats: int) -> list[dict[str, Any]]:
     for _ in range(max(3, repeats // 2)):
         turn = {}
         for threads, is_busy in cases:
-            busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if is_busy else None
             command = [sys.executable, __file__, "--probe_threads", str(threads)]
-            probed = subprocess.run(command, check=True, capture_output=True, text=True)
+            with busy_program() if is_busy else nullcontext():
+                probed = subprocess.run(command, check=True, capture_output=True, text=True)
             turn[threads, is_busy] = json.loads(probed.stdout.splitlines()[-1])
-            if busy:
-                busy.kill()
-                busy.wait()
         turns.append(turn)
         print({str(case): found["ours"] for case, found in turn.items()}, flush=True)
     return [
@@ -632,7 +642,7 @@ PARTS = {
 def main() -> None:
     parser = parser_of(__doc__, shared=False)
     parser.add_argument("--device", default="cpu")
-    about = "default: all, whole_runs on a GPU only"
+    about = "default: all, but whole_runs on a GPU only, and beside on a CPU only"
     parser.add_argument("--parts", nargs="+", choices=PARTS, help=about)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--probe", nargs=4, help=argparse.SUPPRESS)
@@ -647,17 +657,20 @@ def main() -> None:
         return
     is_cpu = arguments.device == "cpu"
     name = f"performance_{'cpu' if is_cpu else 'gpu'}"
-    default = [part for part in PARTS if part != "whole_runs" or not is_cpu]
+    default = [part for part in PARTS if part != ("whole_runs" if is_cpu else "beside")]
     command = "python benchmarks/performance.py"
     if not is_cpu:
         command += f" --device {arguments.device}"
     for part in arguments.parts or default:
+        start = time.perf_counter()
         measured = PARTS[part](arguments.device, arguments.repeats)
+        minutes = round((time.perf_counter() - start) / 60, 1)
         path = ROOT / "results" / f"{name}.json"
         before = json.loads(path.read_text()) if path.exists() else {}
         content = {
             "command": command,
             "commits": {**before.get("commits", {}), part: COMMIT},
+            "minutes": {**before.get("minutes", {}), part: minutes},
             **{key: value for key, value in before.items() if key in PARTS},
             part: measured,
         }

@@ -50,14 +50,15 @@ def peak(device: str, case: tuple[int, str]) -> int:
     estimator, size = MEMORY_WAYS[way]
     unrolled(problem_of(2, device, batch_size=1), estimator, "loop", record=False)()  # loads all
     problem = problem_of(num_steps, device)
-    return peak_of(unrolled(problem, estimator, "loop", None, False, size), device)
+    way = unrolled(problem, estimator, "loop", record=False, micro_batch_size=size)
+    return peak_of(way, device)
 
 
 def seconds(num_steps: int, device: str, repeats: int) -> dict[str, Any]:
     "Medians and ratios of the ways."
     problem = problem_of(num_steps, device)
     ways = {
-        name: unrolled(problem, estimator, "loop", None, False, size)
+        name: unrolled(problem, estimator, "loop", record=False, micro_batch_size=size)
         for name, (estimator, size) in MEMORY_WAYS.items()
     }
     turns = take_turns(ways, repeats, device)

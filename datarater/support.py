@@ -174,45 +174,52 @@ def torch_defaults() -> Iterator[None]:
 IGNORED = -100  # the target of a token that is not to be predicted
 
 # %% ../nbs/reference/support.ipynb #3f04c002
+_num_workers = ContextVar("num_workers", default=None)  # (process, number) in the context below
+
+
 @contextmanager
 def pytorch_threads(num: int | None) -> Iterator[None]:
     "Context in which so many threads share a kernel; None: as many as before."
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(num or before)
+    before, token = torch.get_num_threads(), _num_workers.set(None)
+    if num not in (None, before):
+        torch.set_num_threads(num)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+        _num_workers.reset(token)
 
 # %% ../nbs/reference/support.ipynb #3f04c003
-_num_workers = ContextVar("num_workers", default=None)  # None: as many as a kernel has threads
-
-
 def available_threads() -> int:
     "How many threads PyTorch has, whether kernels or tasks share them."
     import torch
 
-    return _num_workers.get() or torch.get_num_threads()
+    process, num = _num_workers.get() or (None, None)
+    return num if process == os.getpid() else torch.get_num_threads()
 
 
 @contextmanager
 def one_thread_per_kernel() -> Iterator[None]:
     "Context in which a kernel has one thread, and `map_tasks` all that PyTorch had."
-    before = _num_workers.set(available_threads())
-    try:
-        with pytorch_threads(1):
+    num = available_threads()
+    with pytorch_threads(1):
+        token = _num_workers.set((os.getpid(), num))
+        try:
             yield
-    finally:
-        _num_workers.reset(before)
+        finally:
+            _num_workers.reset(token)
 
 # %% ../nbs/reference/support.ipynb #3f04c004
 _thread = local()
 
 
-def current_call() -> object | None:
-    "The call of `map_tasks` that this thread works for, beside others; None: it works for none."
+def current_call() -> dict | None:
+    """What belongs to the call of `map_tasks` that this thread works for, and ends with it; None:
+    it works for none.
+    """
     return getattr(_thread, "call", None)
 
 
@@ -226,16 +233,21 @@ def map_tasks(
     task: Callable[..., Any],  # changes nothing that another one reads
     *items: Iterable,  # the arguments, as for `map`
 ) -> list:
-    "`list(map(task, *items))` by several threads, of which each has its share of PyTorch's."
+    """`list(map(task, *items))` by several threads; whether gradients are on goes with them, other
+    modes of the calling thread do not.
+
+    By one thread inside a task, in inference mode and under autocast.
+    """
     import torch
 
     calls = list(zip(*items, strict=True))
     num_workers = available_threads()
     num_threads = max(1, num_workers // max(1, len(calls)))
-    if min(num_workers, len(calls)) <= 1:
+    is_alone = min(num_workers, len(calls)) <= 1 or current_call() is not None
+    if is_alone or torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu"):
         with pytorch_threads(num_threads):
             return [task(*call) for call in calls]
-    this_call, with_gradient = object(), torch.is_grad_enabled()  # which belongs to a thread
+    this_call, with_gradient = {}, torch.is_grad_enabled()
 
     def work(call):
         _thread.call = this_call
@@ -245,7 +257,7 @@ def map_tasks(
         finally:
             _thread.call = None
 
-    return list(_pool(min(num_workers, len(calls)), os.getpid()).map(work, calls))
+    return list(_pool(num_workers, os.getpid()).map(work, calls))
 
 # %% ../nbs/reference/support.ipynb #48d5f007
 def one_of(*options: str) -> Rule:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
-from dataclasses import fields
 from pathlib import Path, PurePosixPath
 
 import readme
@@ -250,6 +249,9 @@ WITHOUT_SEED = {"attack_step", "performance_cpu", "performance_gpu", "ranks", "r
 # no rater is trained, or a run is only a means
 WITHOUT_CONFIGURATION = {"attack_step", "kinds_light", "ranks", "rating", "reference", "soak"}
 
+# has a configuration of its own, which is no run's
+WITHOUT_RUN = {"text_memory"}
+
 
 def entries_of(content: object) -> Iterator[tuple[str, object]]:
     "Every key of a JSON document, at any depth, and what it holds."
@@ -314,19 +316,15 @@ def test_results_say_how_to_repeat_them():
 
 
 def test_configurations_of_results_still_load():
-    "Each configuration in results/ whose entries are settings is one that a run of today accepts."
-    known = {item.name for item in fields(DataRaterConfig)}
-    problems, num_loaded = [], 0
+    "Each configuration in results/ is one that a run of today accepts."
+    problems = []
     for path in sorted((ROOT / "results").glob("*.json")):
         for key, value in entries_of(json.loads(path.read_text(encoding="utf-8"))):
-            if key != "configuration" or not set(value) <= known:
-                continue
-            num_loaded += 1
-            try:
-                DataRaterConfig(**value)
-            except DataRaterError as error:
-                problems.append(f"results/{path.name}: {error}: measure it again")
-    assert num_loaded >= 30
+            if key == "configuration" and path.stem not in WITHOUT_RUN:
+                try:
+                    DataRaterConfig(**value)
+                except (DataRaterError, TypeError) as error:  # a value, or a name, that is gone
+                    problems.append(f"results/{path.name}: {error}: measure it again")
     report(problems)
 
 

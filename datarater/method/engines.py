@@ -40,7 +40,7 @@ from datarater.method.inner_loop import (
     rater_gradients,
     reverse_weight_gradient,
 )
-from ..models import LeanLayers, evaluating, rate
+from ..models import LeanLayers, evaluating, own_copy, rate
 from datarater.support import (
     DataRaterError,
     available_threads,
@@ -231,12 +231,11 @@ def rate_many(
 ) -> Tensor:  # (N,)
     "Ratings of any number of samples: at once on a GPU, in chunks with lean layers on a CPU."
     size = _CPU_CHUNK if x.device.type == "cpu" else len(x)
-    # a thread has its own graph, and its own precision
-    is_alone = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+    is_alone = torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()
 
     def rate_chunk(x, y):
         with LeanLayers():
-            return rate(rater, x, y, params)
+            return rate(own_copy(rater), x, y, params)
 
     chunks = x.split(size), y.split(size)
     with evaluating(rater) if params is None else nullcontext():
@@ -360,7 +359,9 @@ def first_that_works(
         return names
     said, error = failures[-1]
     others = ["execution=loop"] * (names[1] == "vmap")
-    others += ["meta_gradient=reverse, without compile,"] * (names[0] == "mixed")
+    others += ["meta_gradient=reverse, without compile and micro_batch_size,"] * (
+        names[0] == "mixed"
+    )
     hint = f"; {' and '.join(others)} may help" if others else ""
     raise DataRaterError(f"{said}{hint}") from error
 

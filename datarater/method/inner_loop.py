@@ -292,8 +292,10 @@ def in_micro_batches(
     *batch: Tensor,  # (B, ...) each
 ) -> tuple[Any, Any]:
     "Both trees for the whole batch, though `function` sees one micro-batch at a time."
+    if size is None:
+        return function(*batch)
     total, joined = None, []
-    for part in zip(*(tensor.split(size or len(tensor)) for tensor in batch), strict=True):
+    for part in zip(*(tensor.split(size) for tensor in batch), strict=True):
         to_add, to_join = function(*part)
         total = to_add if total is None else tree_map(torch.add, total, to_add)
         joined.append(to_join)
@@ -322,6 +324,10 @@ def mixed_weight_gradient(
     parameters, gradients and optimiser state only.
     """
 
+    def gradient_and_view(params, w, *batch):
+        batch = task.view(params, *batch)
+        return weighted_gradient(task.loss_fn, params, w, batch)[0], (w, *batch)
+
     def gradient_and_losses(params, w, *batch):
         return weighted_gradient(task.loss_fn, params, w, batch)
 
@@ -330,9 +336,9 @@ def mixed_weight_gradient(
 
     params, state, tape = detached(member.params), member.state, []
     for t in range(len(weights)):
-        batch = weights[t], *task.view(params, *entry(member.inner_batches, t))
-        function = partial(gradient_and_losses, params)
-        gradient, _ = in_micro_batches(function, micro_batch_size, *batch)
+        batch = weights[t], *entry(member.inner_batches, t)
+        function = partial(gradient_and_view, params)
+        gradient, batch = in_micro_batches(function, micro_batch_size, *batch)
         tape.append((params, state, gradient, batch))
         params, state = task.optimizer.step(params, gradient, state)
     judged = partial(_judged, task, params, len(member.outer_batch[0]))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # for editors and type checkers: the names below, once more
         call_with as call_with,
         check_outputs as check_outputs,
         check_trainable as check_trainable,
+        copy_with_same_tensors as copy_with_same_tensors,
+        own_copy as own_copy,
         state_with as state_with,
         warn_of_probabilities as warn_of_probabilities,
     )
@@ -46,5 +48,8 @@ else:
             check_model check_targets construct_model data_sizes model_name rate rater_sizes
             register_model
         """,
-        parameters="call_with check_outputs check_trainable state_with warn_of_probabilities",
+        parameters="""
+            call_with check_outputs check_trainable copy_with_same_tensors own_copy state_with
+            warn_of_probabilities
+        """,
     )

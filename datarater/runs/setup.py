@@ -12,7 +12,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -73,6 +72,7 @@ from datarater.models import (
     check_targets,
     check_trainable,
     construct_model,
+    copy_with_same_tensors,
     data_sizes,
     model_name,
     rate,
@@ -227,8 +227,10 @@ def try_models(
     check_outputs(outputs, y, loss_type, role)
     for _, targets in batches:
         check_targets(targets, outputs.shape[-1], loss_type)
-    attempt(f"the gradient of {role}", lambda: check_trainable(inner_model, x, role))
-    attempt(f"copying {role}", lambda: deepcopy(inner_model))  # each thread has its own
+    few = x[: config.micro_batch_size]
+    attempt(f"the gradient of {role}", lambda: check_trainable(inner_model, few, role))
+    if x.device.type == "cpu":  # each thread has its own
+        attempt(f"copying {role}", lambda: copy_with_same_tensors(inner_model))
     return outputs.shape[-1]
 
 # %% ../../nbs/runs/setup.ipynb #3aa8bfed
