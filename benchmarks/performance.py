@@ -537,8 +537,11 @@ def whole_run(device: str, repeats: int) -> dict[str, Any]:
             run.log.drawing = 0.0  # all figures each time, which a run may put off
             evaluate_run(run.data, run.samples, run.steps, run.log)
 
+        x, y = (part.flatten(0, 2) for part in fixed.inner)  # (P·T·B, ...)
         ways = {
             "bare": our_way(fixed, *engine_of(fixed, device)),
+            "unrolled": unrolled(fixed, *engine_of(fixed, device)),
+            "ratings": torch.no_grad()(partial(rate_many, fixed.rater, x, y)),
             "data": data,
             "step": partial(take_step, run),
             "evaluation": evaluation,
