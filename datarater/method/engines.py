@@ -115,10 +115,10 @@ def shared_out(
         leaf = tree_leaves(trees)[0]
         if leaf.device.type != "cpu":
             return function(*trees)
-        if threads_take == "kernel":
+        num = len(leaf) if threads_take == "members" else min(len(leaf), available_threads())
+        if threads_take == "kernel" or num == 1:
             with pytorch_threads(available_threads()):
                 return function(*trees)
-        num = len(leaf) if threads_take == "members" else min(len(leaf), available_threads())
         parts = [tree_map(lambda t: t.tensor_split(num)[i], trees) for i in range(num)]
         with one_thread_per_kernel():
             found = map_tasks(lambda part: function(*part), parts)

@@ -109,13 +109,17 @@ class _Convolution(Function):
         ), None
 
 # %% ../../nbs/models/lean_layers.ipynb #6ce28949
+_WIDE = 64  # channels, from which on PyTorch's own second derivative is the faster one
+
+
 def _pair(value):
     return [value, value] if isinstance(value, int) else list(value) * (2 // len(value))
 
 
 def _conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     "`torch.conv2d`."
-    if input.ndim != 4 or isinstance(padding, str):
+    is_wide = max(weight.shape[:2]) >= _WIDE
+    if is_wide or input.ndim != 4 or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     return _Convolution.apply(
         input, weight, bias, (_pair(stride), _pair(padding), _pair(dilation), False, [0, 0], groups)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .evidence import label_margin, outside
 from .image_evidence import EvidenceDataRater, at_most_32
+from ..support import map_tasks, one_thread_per_kernel
 
 # %% ../../nbs/models/network_evidence.ipynb #ce7a0007
 class _Affine(nn.Module):
@@ -114,17 +115,23 @@ class CrossFittedNetwork(nn.Module):
         self.mean.copy_(x.mean((0, 2, 3))[:, None, None])
         self.spread.copy_(x.std((0, 2, 3))[:, None, None] + 1e-6)
         x = self._scaled(x)
-        for part, network in enumerate(self.networks):
-            rows = outside(folds % len(self.networks) == part).nonzero().squeeze(1)
+        seeds = torch.randint(2**31, (len(self.networks),), generator=generator).tolist()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seeds[0])  # of the initial weights
+            trained = [_small_network(*self.sizes, nn.BatchNorm2d).to(x.device) for _ in seeds]
+
+        def train(part, network, seed):
+            rows = outside(folds % len(seeds) == part).nonzero().squeeze(1)
             num_steps = max(self.min_steps, self.num_epochs * len(rows) // 128)
-            seed = int(torch.randint(2**31, (), generator=generator))
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)  # of the initial weights
-                trained = _small_network(*self.sizes, nn.BatchNorm2d).to(x.device)
-            with torch.enable_grad():
-                _train(trained, x[rows], y[rows], weight[rows], num_steps, generator)
-            with torch.no_grad():
-                _take_over(network, trained)
+            own = torch.Generator().manual_seed(seed)
+            _train(network, x[rows], y[rows], weight[rows], num_steps, own)
+
+        mapped = map_tasks if x.device.type == "cpu" else map
+        with torch.enable_grad(), one_thread_per_kernel():
+            list(mapped(train, range(len(seeds)), trained, seeds))
+        with torch.no_grad():
+            for network, with_statistics in zip(self.networks, trained, strict=True):
+                _take_over(network, with_statistics)
 
     def forward(self, x: Tensor, folds: Tensor) -> Tensor:
         "(B, C, H, W), (B,) -> (B, classes): logits of the network that has not seen the fold."
