@@ -524,6 +524,7 @@ def whole_run(device: str, repeats: int) -> dict[str, Any]:
             recipe="mnist_v1", dataset_name="mnist_shaped", corruption=DAMAGED, device=device
         )
         run = begin(config, Path(folder))
+        config = run.config  # with the size of batches that the data can fill
         num_models = config.num_inner_models
         num_steps = config.inner_steps
         fixed = make_problem("ToyCNN", num_models, num_steps, config.batch_size, "sgd", device)

@@ -102,6 +102,7 @@ class CrossFittedNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(in_channels, 1, 1))
         self.register_buffer("spread", torch.ones(in_channels, 1, 1))
 
+    @one_thread_per_kernel()
     def fit(
         self,
         x: Tensor,  # (N, C, H, W)
@@ -127,7 +128,7 @@ class CrossFittedNetwork(nn.Module):
             _train(network, x[rows], y[rows], weight[rows], num_steps, own)
 
         mapped = map_tasks if x.device.type == "cpu" else map
-        with torch.enable_grad(), one_thread_per_kernel():
+        with torch.enable_grad():
             list(mapped(train, range(len(seeds)), trained, seeds))
         with torch.no_grad():
             for network, with_statistics in zip(self.networks, trained, strict=True):
