@@ -200,7 +200,7 @@ def available_threads() -> int:
     process, num = _num_workers.get() or (None, None)
     return num if process == os.getpid() else torch.get_num_threads()
 
-
+# %% ../nbs/reference/support.ipynb #3f04c00b
 @contextmanager
 def one_thread_per_kernel() -> Iterator[None]:
     "Context in which a kernel has one thread, and `map_tasks` all that PyTorch had."
@@ -222,7 +222,7 @@ def current_call() -> dict | None:
     """
     return getattr(_thread, "call", None)
 
-
+# %% ../nbs/reference/support.ipynb #3f04c00b
 @cache
 def _pool(num_workers, process):  # a forked process has none of its parent's threads
     "Threads that stay: PyTorch prepares kernels anew for each new thread."

@@ -61,7 +61,7 @@ def _watched(shown, num_done):
         thread.join()
         shown.update(num_done() - shown.done)
 
-
+# %% ../../nbs/curation/repeats.ipynb #20c0001b
 def side_by_side(
     work: Callable[[Any], list[Any]],  # can be pickled, for more than one process
     items: Iterable[Any],  # one for each repeat

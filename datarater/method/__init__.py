@@ -77,7 +77,8 @@ else:
         """,
         engines="""
             ESTIMATORS EXECUTIONS Compiled Recorded alternatives differentiate_with exact_kernels
-            first_that_works lean_loss make_engine rate_many resolve_engine shared_out work_per_tensor
+            first_that_works lean_loss make_engine rate_many resolve_engine shared_out
+            work_per_tensor
         """,
         inner_loop="""
             INNER_OPTIMIZERS LOSSES SGD Adam Batch Engine InnerTask LossFunction Member MetaGradient

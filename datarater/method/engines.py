@@ -104,7 +104,7 @@ def _rated_at_once(
     ratings = at_once(rate_fn)(copies, x, y)
     return ratings, partial(rater_gradients, copies, ratings)
 
-
+# %% ../../nbs/method/engines.ipynb #0b3c100b
 def shared_out(
     function: Callable[..., Any],  # of a population: trees (P, ...) to a tree (P, ...)
     threads_take: str,  # as of an `Engine`
@@ -126,7 +126,7 @@ def shared_out(
 
     return of_all
 
-
+# %% ../../nbs/method/engines.ipynb #0b3c100c
 def in_turn(
     member: Callable[..., Any],  # takes one member's part of each tree
 ) -> Callable[..., Any]:  # takes whole trees (P, ...), gives a tree (P, ...)

@@ -32,7 +32,7 @@ def copy_with_same_tensors(model: nn.Module) -> nn.Module:
     held += [tensor for _, tensor in _tensors(model)]
     return deepcopy(model, {id(value): value for value in held if isinstance(value, Tensor)})
 
-
+# %% ../../nbs/models/parameters.ipynb #58dde96b
 def own_copy(model: nn.Module) -> nn.Module:
     "The model; or, in a task of `map_tasks`, this thread's copy of it."
     copies = current_call()

@@ -86,15 +86,8 @@ from datarater.support import (
 FREE_SETTINGS = {
     *("meta_steps", "eval_frequency", "checkpoint_frequency", "log", "autocast", "device"),
     *("save_data_rater_checkpoint", "attack_eval_steps", "meta_gradient", "execution", "compile"),
-    *(
-        "micro_batch_size",
-        "keep_rater",
-        "cuda_graph",
-        "data_dir",
-        "output_dir",
-        "recipe",
-        "tracker",
-    ),
+    *("micro_batch_size", "keep_rater", "cuda_graph", "data_dir", "output_dir", "recipe"),
+    "tracker",
 }
 
 # %% ../../nbs/runs/training.ipynb #7b576e1e
