@@ -80,9 +80,8 @@ from datarater.support import (
 )
 
 # %% ../../nbs/runs/training.ipynb #b1a6a344
-# may be changed when a run is resumed: they say how far, how fast, where, and what is written, not
-# what is computed (with keep_rater, which of the raters is kept); of data_dir, and of a dataset
-# given by its path, the content is compared
+# may be changed when a run is resumed: they say how far, how fast, where, and what is written or
+# kept, not what is computed; of data_dir and of a dataset's path the content is compared
 FREE_SETTINGS = {
     *("meta_steps", "eval_frequency", "checkpoint_frequency", "log", "autocast", "device"),
     *("save_data_rater_checkpoint", "attack_eval_steps", "meta_gradient", "execution", "compile"),
