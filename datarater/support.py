@@ -222,7 +222,7 @@ def current_call() -> dict | None:
     """
     return getattr(_thread, "call", None)
 
-# %% ../nbs/reference/support.ipynb #3f04c00b
+# %% ../nbs/reference/support.ipynb #63e993b6
 @cache
 def _pool(num_workers, process):  # a forked process has none of its parent's threads
     "Threads that stay: PyTorch prepares kernels anew for each new thread."
@@ -236,17 +236,18 @@ def map_tasks(
     """`list(map(task, *items))` by several threads; whether gradients are on goes with them, other
     modes of the calling thread do not.
 
-    By one thread inside a task, in inference mode and under autocast.
+    Inside a task, in inference mode and under autocast the calls follow each other, and threads
+    share their kernels.
     """
     import torch
 
     calls = list(zip(*items, strict=True))
     num_workers = available_threads()
-    num_threads = max(1, num_workers // max(1, len(calls)))
     is_alone = min(num_workers, len(calls)) <= 1 or current_call() is not None
     if is_alone or torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu"):
-        with pytorch_threads(num_threads):
+        with pytorch_threads(num_workers):
             return [task(*call) for call in calls]
+    num_threads = max(1, num_workers // len(calls))
     this_call, with_gradient = {}, torch.is_grad_enabled()
 
     def work(call):

@@ -242,6 +242,19 @@ def test_notebooks_have_the_same_frame():
     report(problems)
 
 
+# Notebooks
+
+
+def test_cells_have_ids_of_their_own():
+    "JupyterLab and nbdev tell the cells of a notebook by their ids."
+    problems = []
+    for name in notebook_names():
+        ids = [cell["id"] for cell in cells_of(name)]
+        again = sorted({one for one in ids if ids.count(one) > 1})
+        problems += [f"{name}: several cells have the id {one}: give each its own" for one in again]
+    report(problems)
+
+
 # Results
 
 # of time, memory and processes: nothing is learnt, so no seed decides anything

@@ -308,7 +308,7 @@ def alternatives(
         executions.append("loop")
     return [(estimator, execution) for execution in executions for estimator in estimators]
 
-# %% ../../nbs/method/engines.ipynb #0b3c100b
+# %% ../../nbs/method/engines.ipynb #c27e5ad3
 @contextmanager
 def entered_layers(models: Sequence[nn.Module]) -> Iterator[list[str]]:
     "Context with a list of the layers that are being computed, the innermost last."
@@ -326,7 +326,7 @@ def entered_layers(models: Sequence[nn.Module]) -> Iterator[list[str]]:
                 hooks.callback(layer.register_forward_hook(leave).remove)
         yield entered
 
-# %% ../../nbs/method/engines.ipynb #0b3c100c
+# %% ../../nbs/method/engines.ipynb #9dd33d83
 def first_that_works(
     choices: Sequence[tuple[str, str]],  # estimators and executions
     models: Sequence[nn.Module],  # that the meta-step runs

@@ -48,9 +48,9 @@ def _moved(x, generator):
     return F.pad(x, (3, 3, 3, 3), mode="reflect")[:, :, down:, right:][:, :, :height, :width]
 
 # %% ../../nbs/models/network_evidence.ipynb #ce7a1003
-def _train(network, x, y, weight, num_steps, generator):
-    "Train a network on weighted samples, in place."
-    size = min(128, len(x))
+def _train(network, x, y, weight, chosen, num_steps, generator):
+    "Train a network on the chosen ones of weighted samples, in place."
+    size = min(128, len(chosen))
     optimizer = torch.optim.SGD(
         network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
@@ -59,8 +59,8 @@ def _train(network, x, y, weight, num_steps, generator):
     for _ in range(num_steps):
         rows = next(batches, None)
         if rows is None:
-            order = torch.randperm(len(x), generator=generator)
-            batches = iter(order[: len(x) // size * size].split(size))
+            order = chosen[torch.randperm(len(chosen), generator=generator)]
+            batches = iter(order[: len(chosen) // size * size].split(size))
             rows = next(batches)
         rows = rows.to(x.device)
         logits = network(_moved(x[rows], generator))
@@ -122,10 +122,10 @@ class CrossFittedNetwork(nn.Module):
             trained = [_small_network(*self.sizes, nn.BatchNorm2d).to(x.device) for _ in seeds]
 
         def train(part, network, seed):
-            rows = outside(folds % len(seeds) == part).nonzero().squeeze(1)
-            num_steps = max(self.min_steps, self.num_epochs * len(rows) // 128)
+            chosen = outside(folds % len(seeds) == part).nonzero().squeeze(1).cpu()
+            num_steps = max(self.min_steps, self.num_epochs * len(chosen) // 128)
             own = torch.Generator().manual_seed(seed)
-            _train(network, x[rows], y[rows], weight[rows], num_steps, own)
+            _train(network, x, y, weight, chosen, num_steps, own)
 
         mapped = map_tasks if x.device.type == "cpu" else map
         with torch.enable_grad():
